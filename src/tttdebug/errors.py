@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors tttdebug raises: each message says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class TttdebugError(Exception):
+    """Base of every error that is the user's to mend; the command line prints it in one line and exits with 2."""
+
+
+class SpecError(TttdebugError, ValueError):
+    """A module specification, or the configuration it was read from, is impossible."""
+
+
+class FamilyError(TttdebugError, LookupError):
+    """No model family fits a model, or a family's table does not fit its checkpoint."""
+
+
+class WeightsError(TttdebugError):
+    """Weights are missing, damaged, of another model, or cannot be fetched."""
+
+
+class ReferenceCheckError(TttdebugError):
+    """The reference itself cannot be trusted: untrained, non-finite, or not repeatable."""
+
+
+class DeviceError(TttdebugError):
+    """The requested device or its ttnn package is not there."""
+
+
+class PromptError(TttdebugError, ValueError):
+    """A prompt is empty, unreadable, or longer than the model's context."""
+
+
+class PairingError(TttdebugError, LookupError):
+    """A pair names a module that one side does not have, or there is nothing to compare."""
+
+
+class LayoutError(TttdebugError, ValueError):
+    """An output of the port cannot be brought into the reference's layout without guessing."""
+
+
+class RunError(TttdebugError):
+    """A run folder cannot be written, or is damaged, of a newer schema, or no run at all."""
