@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run: all records of one comparison, in memory and on disk, written as it happens and readable when cut short."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.errors import RunError
+from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.record import COLUMNS, Key, Record
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
+
+MANIFEST, RECORDS, PROFILES, TOKENS, TENSORS = "manifest.json", "records.jsonl", "profiles.jsonl", "tokens.jsonl", "tensors"
+PARQUET = "records.parquet"
+
+
+@dataclass
+class Run:
+    """The records of one comparison of a port with its reference, in the order in which they were made."""
+
+    path: Path
+    manifest: Manifest
+    records: list[Record]
+    _temporary: TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """The run in folder `path`, finished or not. Raises RunError naming the file that is missing or damaged."""
+        path = Path(path)
+        manifest = Manifest.read(path / MANIFEST)
+        return cls(path, manifest, list(_read_records(path / RECORDS, torn_end_allowed=not manifest.finished)))
+
+    def save(self, path: str | Path) -> Path:
+        """Copy this run's files to a new folder `path`. Raises RunError when it exists or cannot be written."""
+        path = Path(path)
+        try:
+            shutil.copytree(self.path, path)
+        except FileExistsError:
+            raise RunError(f"{path} exists already; give a folder that does not, so that no run overwrites another") from None
+        except OSError as error:
+            raise RunError(f"cannot write the run to {path}: {error.strerror}; choose a folder you may write to") from None
+        return path
+
+    @cached_property
+    def frame(self) -> pandas.DataFrame:
+        """A row a record, columns as in the files."""
+        import pandas
+
+        rows = [[getattr(record, name) for name in COLUMNS] for record in self.records]
+        return pandas.DataFrame(rows, columns=list(COLUMNS))
+
+    @property
+    def failed(self) -> list[Record]:
+        """The records whose gate fails for a reason that the number formats do not explain."""
+        return [record for record in self.records if record.failed]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run finished, compared everything it expected, and no gate failed."""
+        complete = self.manifest.finished and 0 < self.manifest.compared == self.manifest.expected
+        return complete and not self.failed
+
+    def first_divergence(self) -> Record | None:
+        """The first record, in the order of execution, whose gate fails."""
+        return next((record for record in self.records if record.failed), None)
+
+    @cached_property
+    def profiles(self) -> dict[Key, dict[str, Any]]:
+        """What `ErrorProfile` kept of each compared pair: error per token, histogram, worst elements."""
+        return {Key(**line["key"]): line["profile"] for line in _read_lines(self.path / PROFILES, not self.manifest.finished)}
+
+    @cached_property
+    def tokens(self) -> list[dict[str, Any]]:
+        """A line a token position: what each side predicts after it, and how far the predictions are apart."""
+        return list(_read_lines(self.path / TOKENS, not self.manifest.finished))
+
+    def tensors(self, key: Key) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The saved (reference, port) tensors of a record, both in the reference's layout, or None if not saved.
+
+        Raises RunError when the file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.path / TENSORS / f"{key}.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            pair = load_file(path)
+            return pair["reference"], pair["port"]
+        except (SafetensorError, KeyError) as error:
+            raise RunError(f"{path} is damaged ({error}); run again with --save-tensors") from None
+
+
+def _read_records(path: Path, torn_end_allowed: bool) -> Iterator[Record]:
+    for number, line in enumerate(_read_lines(path, torn_end_allowed), start=1):
+        try:
+            yield Record.from_json(line)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path}, line {number}, is not a record ({error!r}); restore the file or run again") from None
+
+
+def _read_lines(path: Path, torn_end_allowed: bool) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a line file. A last line without its end is what a killed process leaves: it is dropped."""
+    if not path.is_file():
+        if torn_end_allowed:
+            return
+        raise RunError(f"{path} is missing from a finished run; restore it from a copy, or run again")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error}); restore it from a copy, or run again") from None
+    torn = lines.pop()
+    if torn and not torn_end_allowed:
+        raise RunError(f"{path} ends in the middle of a line though its run finished; restore it from a copy, or run again")
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RunError(f"{path}, line {number}, is damaged ({error}); restore the file or run again") from None
+        if not isinstance(content, dict):
+            raise RunError(f"{path}, line {number}, holds no object; restore the file or run again")
+        yield content

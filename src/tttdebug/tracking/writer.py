@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a run as it happens: every record is on disk before the next module runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from tttdebug.errors import RunError
+from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.record import Key, Record
+from tttdebug.tracking.run import MANIFEST, PARQUET, PROFILES, RECORDS, TENSORS, TOKENS, Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.tracking.profile import ErrorProfile
+
+SaveTensors = Literal["all", "failed", "none"]
+DEFAULT_TENSOR_BUDGET = 512 * 2**20  # bytes
+
+
+class RunWriter:
+    """An open run folder. Records are flushed one by one; `finish` or `fail` closes it.
+
+    `save_tensors` says of which records both tensors are kept: "failed" ones and the neighbours of the first of
+    them, "all", or "none", until `tensor_budget` bytes are used up, which the manifest then notes.
+    """
+
+    def __init__(
+        self,
+        out: Path | None,
+        manifest: Manifest,
+        *,
+        save_tensors: SaveTensors = "failed",
+        tensor_budget: int = DEFAULT_TENSOR_BUDGET,
+    ) -> None:
+        self._temporary = TemporaryDirectory(prefix="tttdebug-run-") if out is None else None
+        self.path = Path(self._temporary.name) if self._temporary else Path(str(out))
+        self.manifest = manifest
+        self.records: list[Record] = []
+        self._save_tensors = save_tensors
+        self._budget_left = tensor_budget
+        self._previous: tuple[Key, torch.Tensor, torch.Tensor] | None = None
+        self._neighbours_due = 0
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(self.path.iterdir()):
+                raise RunError(f"{self.path} is not empty; give a new folder, so that no run overwrites another")
+            (self.path / TENSORS).mkdir()
+            manifest.write(self.path / MANIFEST)
+            self._files: dict[str, IO[str]] = {name: (self.path / name).open("a", encoding="utf-8") for name in (RECORDS, PROFILES, TOKENS)}
+        except OSError as error:
+            raise RunError(f"cannot write a run to {self.path}: {error.strerror}; choose another folder with --out") from None
+
+    def append(self, record: Record, profile: ErrorProfile | None = None) -> None:
+        """Write one record, and what its error looks like."""
+        if profile is not None:
+            self._write(PROFILES, {"key": asdict(record.key), "profile": profile.to_json()})
+        self._write(RECORDS, record.to_json())
+        self.records.append(record)
+
+    def append_tokens(self, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            self._write(TOKENS, line)
+
+    def skip(self, entry: Any) -> None:
+        """Note a comparison that was expected and could not be made."""
+        self.manifest = replace(self.manifest, skipped=(*self.manifest.skipped, entry))
+
+    def note(self, text: str) -> None:
+        if text not in self.manifest.notes:
+            self.manifest = replace(self.manifest, notes=(*self.manifest.notes, text))
+
+    def offer_tensors(self, record: Record, reference: torch.Tensor, port: torch.Tensor) -> None:
+        """Keep the pair if it is to be kept: see `save_tensors`. Both are in the reference's layout."""
+        if self._save_tensors == "none":
+            return
+        first_failure = record.failed and not any(earlier.failed for earlier in self.records[:-1])
+        if first_failure and self._previous is not None:
+            self._store(*self._previous)
+        if self._save_tensors == "all" or record.failed or self._neighbours_due > 0:
+            self._store(record.key, reference, port)
+        self._neighbours_due = 1 if first_failure else max(0, self._neighbours_due - 1)
+        self._previous = (record.key, reference, port) if not record.failed else None
+
+    def finish(self) -> Run:
+        """Close the run as complete and give it back."""
+        self.manifest = replace(self.manifest, status="finished")
+        return self._close()
+
+    def fail(self, error: BaseException) -> Run:
+        """Close the run as cut short by `error`; what was compared stays readable."""
+        self.manifest = replace(self.manifest, status=f"failed: {type(error).__name__}: {error}")
+        return self._close()
+
+    def _close(self) -> Run:
+        for file in self._files.values():
+            file.close()
+        self._previous = None
+        self.manifest = replace(self.manifest, compared=len(self.records))
+        run = Run(self.path, self.manifest, self.records, self._temporary)
+        run.frame.to_parquet(self.path / PARQUET, index=False)
+        self.manifest.write(self.path / MANIFEST)
+        return run
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        try:
+            self._files[name].write(json.dumps(content) + "\n")
+            self._files[name].flush()
+        except OSError as error:
+            raise RunError(f"cannot write {self.path / name}: {error.strerror}; what was compared so far is kept") from None
+
+    def _store(self, key: Key, reference: torch.Tensor, port: torch.Tensor) -> None:
+        from safetensors.torch import save_file
+
+        size = reference.nbytes + port.nbytes
+        if size > self._budget_left:
+            self.note(f"tensor budget used up at {key}: later tensors were not saved; raise --tensor-budget to keep more")
+            self._budget_left = 0
+            return
+        path = self.path / TENSORS / f"{key}.safetensors"
+        if path.exists():
+            return
+        self._budget_left -= size
+        save_file({"reference": reference.contiguous().cpu(), "port": port.contiguous().cpu()}, path)
