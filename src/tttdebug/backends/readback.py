@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a device tensor back as a torch tensor, without touching memory that was freed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def is_device_tensor(value: Any) -> bool:
+    """Whether `value` is a tensor of the emulator or of the real ttnn."""
+    module = type(value).__module__
+    return type(value).__name__ == "Tensor" and (module.startswith(("tttdebug.emulator", "ttnn")))
+
+
+def to_torch(value: Any) -> torch.Tensor:
+    """The values of a torch, emulated or ttnn tensor as a torch tensor of its logical shape.
+
+    A freed tensor is never read: on the real package that read ends the process. Raises DeviceError instead.
+    """
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    if not is_device_tensor(value):
+        raise DeviceError(f"cannot read a {type(value).__name__} back as a tensor; give a torch or a ttnn tensor")
+    if not value.is_allocated():
+        raise DeviceError(f"a tensor of shape {tuple(value.shape)} was freed before it could be read; capture it before ttnn.deallocate")
+    if type(value).__module__.startswith("tttdebug.emulator"):
+        from tttdebug.emulator import ttnn
+    else:
+        import ttnn
+    return ttnn.to_torch(value)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building the port of a reference: its family's table, its weights, and a hardware config, as one runnable model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.families import family_for
+from tttdebug.modules.causal_lm import CausalLM
+from tttdebug.modules.hardware import HardwareConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.families import Family
+    from tttdebug.references import Reference
+    from tttdebug.tracking.pairing import Pair
+
+
+class FamilyPort(CausalLM):
+    """A CausalLM that knows, from its family's table, how it pairs with its reference."""
+
+    def __init__(self, family: Family, config: Any, weights: Mapping[str, torch.Tensor], device: Any, hw_config: HardwareConfig) -> None:
+        spec = family.spec(config)
+        self.family = family
+        super().__init__(spec, family.port_weights(weights, spec.num_layers), device, hw_config)
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The boundaries at which the two sides can be compared, in the order of execution."""
+        return self.family.pairs_for(self.spec.num_layers)
+
+    def quantised_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The reference's weights, under its own names, with the values that this port's number formats leave them."""
+        names = self.family.weight_names(self.spec.num_layers)
+        return {names[port]: weight_format.quantise(state[names[port]]) for port, weight_format in self.declared_formats()}
+
+
+def build_model(
+    reference: Reference,
+    device: Any,
+    precision: str = "accuracy",
+    *,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    hw_config: HardwareConfig | None = None,
+) -> FamilyPort:
+    """The port of `reference` on `device`, in one of the precisions `accuracy`, `performance`, `bf16`.
+
+    `weights` replaces the reference's own by another state dict under the reference's names, e.g. a broken one;
+    `hw_config` replaces the preset that `precision` names. Raises FamilyError for an architecture no family fits.
+    """
+    config = reference.model.config
+    state = reference.model.state_dict() if weights is None else weights
+    return FamilyPort(family_for(config), config, state, device, hw_config or HardwareConfig.preset(precision))

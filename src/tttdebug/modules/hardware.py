@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a spec leaves open and the hardware decides: number formats, kernel settings, fusion, memory.
+
+The names of tensor groups, kernel settings and presets are those of TT-Transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tttdebug.errors import SpecError
+
+
+@dataclass(frozen=True)
+class ComputeKernel:
+    """The settings of a compute kernel: how many fidelity phases, which accumulator, which accumulation in L1."""
+
+    math_fidelity: str
+    math_approx_mode: bool
+    fp32_dest_acc_en: bool
+    packer_l1_acc: bool
+
+    def to_ttnn(self, ttnn: Any) -> Any:
+        """The same as a compute kernel config of the given ttnn namespace."""
+        return ttnn.WormholeComputeKernelConfig(
+            math_fidelity=getattr(ttnn.MathFidelity, self.math_fidelity),
+            math_approx_mode=self.math_approx_mode,
+            fp32_dest_acc_en=self.fp32_dest_acc_en,
+            packer_l1_acc=self.packer_l1_acc,
+        )
+
+
+#                        fidelity  approx  fp32   l1_acc
+LOFI = ComputeKernel("LoFi", False, False, True)
+HIFI2 = ComputeKernel("HiFi2", True, True, True)
+HIFI2_FP16 = ComputeKernel("HiFi2", False, False, True)
+HIFI4 = ComputeKernel("HiFi4", False, True, True)
+SDPA_EXACT = ComputeKernel("HiFi4", False, True, False)
+NORM = ComputeKernel("HiFi2", False, True, True)
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """How a model is put on the chip. The defaults are the `accuracy` preset.
+
+    Weight groups hold dtype names (`bfloat16`, `bfloat8_b`, `bfloat4_b`), op groups (`li_` for linear) kernel settings.
+    """
+
+    name: str = "accuracy"
+    wqkv: str = "bfloat8_b"
+    wo: str = "bfloat8_b"
+    ff1_ff3: str = "bfloat8_b"
+    ff2: str = "bfloat8_b"
+    lm_head: str = "bfloat8_b"
+    embedding: str = "bfloat16"
+    norm: str = "bfloat16"
+    activation: str = "bfloat16"
+    kv_cache: str = "bfloat8_b"
+    li_qkv: ComputeKernel = HIFI2
+    li_o: ComputeKernel = HIFI2
+    li_ff1_ff3: ComputeKernel = HIFI2_FP16
+    li_ff2: ComputeKernel = HIFI2_FP16
+    li_lm_head: ComputeKernel = HIFI2
+    norms: ComputeKernel = NORM
+    sdpa_prefill: ComputeKernel = SDPA_EXACT
+    sdpa_decode: ComputeKernel = HIFI2
+    fuse_qkv: bool = True
+
+    @classmethod
+    def preset(cls, name: str) -> HardwareConfig:
+        """`accuracy` (bfloat8_b weights), `performance` (bfloat4_b and LoFi in FF1/FF3), or `bf16` (bfloat16, HiFi4).
+
+        Raises SpecError for another name.
+        """
+        if name not in PRESETS:
+            raise SpecError(f"unknown precision {name!r}: choose one of {', '.join(PRESETS)}")
+        return PRESETS[name]
+
+    def replace(self, **changes: Any) -> HardwareConfig:
+        """A copy with some decisions changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All decisions, JSON-ready."""
+        return asdict(self)
+
+
+PRESETS = {
+    "accuracy": HardwareConfig(),
+    "performance": HardwareConfig(name="performance", ff1_ff3="bfloat4_b", li_ff1_ff3=LOFI),
+    "bf16": HardwareConfig(
+        name="bf16",
+        **dict.fromkeys(("wqkv", "wo", "ff1_ff3", "ff2", "lm_head", "kv_cache"), "bfloat16"),
+        **dict.fromkeys(("li_qkv", "li_o", "li_ff1_ff3", "li_ff2", "li_lm_head", "norms", "sdpa_decode"), HIFI4),
+    ),
+}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a weight lies on the device: its layout there, its number format, and the way back to the reference's layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Layout(Protocol):
+    """A reversible change from the reference's layout of a weight to the port's."""
+
+    def to_port(self, weight: torch.Tensor) -> torch.Tensor: ...
+
+    def to_reference(self, placed: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table, as they are: embeddings."""
+
+    def to_port(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight
+
+    def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
+        return placed
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One value a channel: [D] becomes [1, 1, 1, D]."""
+
+    def to_port(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.reshape(1, 1, 1, -1)
+
+    def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
+        return placed.reshape(-1)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """torch keeps [out, in]; ttnn.linear multiplies by [in, out], so block formats share exponents along `out`."""
+
+    def to_port(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.transpose(0, 1).contiguous()
+
+    def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
+        return placed.transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class RotaryLinear:
+    """A query or key projection: besides, each head's rows go from half-split rotary order to interleaved order.
+
+    Hugging Face rotates channel i with channel i + E/2; rotary_embedding_llama, as Meta's code, rotates 2i with 2i + 1.
+    """
+
+    head_dim: int
+
+    def to_port(self, weight: torch.Tensor) -> torch.Tensor:
+        return Linear().to_port(interleave_heads(weight, self.head_dim))
+
+    def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
+        return split_heads_in_halves(Linear().to_reference(placed), self.head_dim)
+
+
+def interleave_heads(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Rows [heads·E, …] from half-split rotary order to interleaved order, head by head."""
+    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def split_heads_in_halves(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """The inverse of `interleave_heads`."""
+    return rows.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """Where and how a module keeps one weight: layout and dtype name."""
+
+    layout: Layout
+    dtype: str
+
+    def quantise(self, weight: torch.Tensor) -> torch.Tensor:
+        """The values that the device holds for `weight`, in the reference's layout, fp32."""
+        from tttdebug.emulator.formats import FORMATS
+
+        return self.layout.to_reference(FORMATS[self.dtype].quantise(self.layout.to_port(weight.float())))

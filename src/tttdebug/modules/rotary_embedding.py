@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rotary position embedding as rotary_embedding_llama wants it: interleaved pairs, cos and sin tables, a 32x32 rotation.
+
+S sequence, B users, H heads, E head dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.backends import namespace_of
+from tttdebug.errors import SpecError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.specs import RopeSpec
+
+TILE = 32
+
+
+class RotaryEmbedding:
+    """The angle tables of one model on one device, and the rotation of query and key heads by them."""
+
+    def __init__(self, spec: RopeSpec, head_dim: int, max_sequence_length: int, device: Any) -> None:
+        import torch
+
+        self.device = device
+        self.ttnn = namespace_of(device)
+        self.head_dim = head_dim
+        angles_SE = torch.outer(torch.arange(max_sequence_length).float(), inverse_frequencies(spec, head_dim)).repeat_interleave(2, dim=-1)
+        self._cos_SE, self._sin_SE = angles_SE.cos(), angles_SE.sin()
+        self._rotation = self._to_device(quarter_turn()[None, None])
+
+    def prefill_tables(self, start: int, length: int) -> tuple[Any, Any]:
+        """cos and sin [1, 1, length, E] for the positions from `start` on."""
+        rows = slice(start, start + length)
+        return self._to_device(self._cos_SE[rows][None, None]), self._to_device(self._sin_SE[rows][None, None])
+
+    def decode_tables(self, positions_B: torch.Tensor) -> tuple[Any, Any]:
+        """cos and sin [1, B, 1, E], a position a user, one user a core."""
+        cos_1B1E, sin_1B1E = self._cos_SE[positions_B][None, :, None], self._sin_SE[positions_B][None, :, None]
+        return self._one_user_a_core(cos_1B1E), self._one_user_a_core(sin_1B1E)
+
+    def prefill_forward(self, heads_1HSE: Any, tables: tuple[Any, Any]) -> Any:
+        return self.ttnn.experimental.rotary_embedding_llama(heads_1HSE, *tables, self._rotation, is_decode_mode=False)
+
+    def decode_forward(self, heads_1BHE: Any, tables: tuple[Any, Any]) -> Any:
+        users = heads_1BHE.shape[1]
+        rotation = self._one_user_a_core(quarter_turn().repeat(users, 1)[None, None])
+        return self.ttnn.experimental.rotary_embedding_llama(heads_1BHE, *tables, rotation, is_decode_mode=True)
+
+    def _to_device(self, table: torch.Tensor, memory_config: Any = None) -> Any:
+        ttnn = self.ttnn
+        return ttnn.from_torch(table, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=self.device, memory_config=memory_config)
+
+    def _one_user_a_core(self, table: torch.Tensor) -> Any:
+        users = table.shape[1] if table.shape[1] > 1 else max(1, table.shape[2] // TILE)
+        return self._to_device(table, height_sharded(self.ttnn, self.device, users, (TILE, table.shape[-1])))
+
+
+def height_sharded(ttnn: Any, device: Any, shards: int, shard_shape: tuple[int, int]) -> Any:
+    """L1 memory in which each of `shards` cores holds one shard of `shard_shape`, as the decode ops want their heads."""
+    cores = ttnn.num_cores_to_corerangeset(shards, device.compute_with_storage_grid_size(), True)
+    return ttnn.create_sharded_memory_config(
+        shape=shard_shape,
+        core_grid=cores,
+        strategy=ttnn.ShardStrategy.HEIGHT,
+        orientation=ttnn.ShardOrientation.ROW_MAJOR,
+        use_height_and_width_as_shard_shape=True,
+    )
+
+
+def quarter_turn() -> torch.Tensor:
+    """The 32x32 matrix R for which x·R holds (−x₁, x₀) wherever x holds the pair (x₀, x₁)."""
+    import torch
+
+    return torch.block_diag(*[torch.tensor([[0.0, 1.0], [-1.0, 0.0]])] * (TILE // 2))
+
+
+def inverse_frequencies(spec: RopeSpec, head_dim: int) -> torch.Tensor:
+    """The angle per position of each rotated pair, [E/2], fp32, with the scaling the spec names.
+
+    `linear` divides all by the factor; `llama3` divides long wavelengths only, with a smooth passage between the two
+    (Llama 3.1's published rule). Raises SpecError for another scaling.
+    """
+    import torch
+
+    frequencies = 1.0 / spec.theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
+    if spec.rotary_dim not in (None, head_dim):
+        raise SpecError(f"RotaryEmbedding rotates whole heads, the spec asks for {spec.rotary_dim} of {head_dim} channels")
+    if spec.scaling == "default":
+        return frequencies
+    if spec.scaling == "linear":
+        return frequencies / spec.factor
+    if spec.scaling == "llama3":
+        turns = spec.original_max_position * frequencies / (2 * math.pi)
+        smooth = ((turns - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor)).clamp(0, 1)
+        return smooth * frequencies + (1 - smooth) * frequencies / spec.factor
+    raise SpecError(f"RotaryEmbedding knows the scalings default, linear and llama3, the spec asks for {spec.scaling!r}")
