@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where in a tensor the error sits: per token, by size, and element by element for the worst."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+WORST_KEPT = 16
+NOT_FINITE = 2047
+"""The float64 exponent of inf and nan; 0 is that of zero, and any e between of numbers in [2^(e−1023), 2^(e−1022))."""
+OCTAVES_SHOWN = 40
+
+
+class WorstElement(NamedTuple):
+    """One element: its index and what both sides hold there."""
+
+    at: tuple[int, ...]
+    reference: float
+    port: float
+
+
+@dataclass(frozen=True)
+class ErrorProfile:
+    """What a plot of the error needs; plain numbers only, so that `dataclasses.asdict` of it goes into JSON.
+
+    `error_counts[i]` elements have |t − r| in [`error_edges[i]`, `error_edges[i+1]`): the first bin starts at 0, the
+    others are octaves, at most 40 of them. Errors that are not finite are in no bin.
+    """
+
+    token_rel_l2: tuple[float, ...] = ()
+    token_pcc: tuple[float, ...] = ()
+    error_edges: tuple[float, ...] = ()
+    error_counts: tuple[int, ...] = ()
+    worst: tuple[WorstElement, ...] = ()
+
+
+class Greatest(NamedTuple):
+    """The greatest keys seen so far, descending, with their positions; of equal keys the earliest are kept."""
+
+    keys: Tensor
+    positions: Tensor
+
+
+def nothing_yet(device: torch.device) -> Greatest:
+    """The state before the first chunk."""
+    return Greatest(*torch.empty((2, 0), dtype=torch.int64, device=device))
+
+
+def with_greatest(so_far: Greatest, keys_N: Tensor, offset: int, keep: int = WORST_KEPT) -> Greatest:
+    """`so_far` after a chunk whose keys are `keys` and whose first element has position `offset`.
+
+    Keys are the bits of |t − r| in float64, which order as the errors do, with inf above all numbers and NaN above inf.
+    A chunk that holds nothing greater costs one maximum.
+    """
+    if len(so_far.keys) == keep and bool(keys_N.max() <= so_far.keys[-1]):
+        return so_far
+    least = keys_N.topk(min(keep, len(keys_N))).values[-1]
+    above = (keys_N > least).nonzero()[:, 0]
+    equal = (keys_N == least).nonzero()[: keep - len(above), 0]
+    chosen = torch.cat((above, equal)).sort().values
+    keys = torch.cat((so_far.keys, keys_N[chosen]))
+    positions = torch.cat((so_far.positions, chosen + offset))
+    order = keys.sort(descending=True, stable=True).indices[:keep]
+    return Greatest(keys[order], positions[order])
+
+
+def error_histogram(octave_counts: np.ndarray) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Edges and counts for plotting, from counts of the float64 exponents of |t − r|."""
+    occupied = np.flatnonzero(octave_counts[1:NOT_FINITE]) + 1
+    if len(occupied) == 0:
+        return (0.0, math.ldexp(1.0, -126)), (int(octave_counts[0]),)
+    last = int(occupied[-1])
+    first = max(int(occupied[0]), last - OCTAVES_SHOWN + 1)
+    edges = (0.0, *(math.ldexp(1.0, octave - 1023) for octave in range(first, last + 2)))
+    counts = (int(octave_counts[:first].sum()), *(int(count) for count in octave_counts[first : last + 1]))
+    return edges, counts
