@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention: `RopeSpec`, how positions turn queries and keys, and `AttentionSpec`, the whole of a self-attention module."""
+"""Attention: `RopeSpec`, how positions turn queries and keys, and `AttentionSpec`, a whole self-attention module."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -72,6 +73,20 @@ class RopeSpec(ModuleSpec):
         ),
     )
 
+    @property
+    def cos_sin_scale(self) -> float:
+        """What cosine and sine are multiplied by; other than 1 with yarn only (Peng et al. 2023, section 3.4)."""
+        if self.scaling != "yarn":
+            return 1.0
+        if self.attention_factor is not None:
+            return self.attention_factor
+        if self.mscale is not None and self.mscale_all_dim is not None:
+            return self._yarn_temperature(self.mscale) / self._yarn_temperature(self.mscale_all_dim)
+        return self._yarn_temperature(1.0)
+
+    def _yarn_temperature(self, mscale: float) -> float:
+        return 0.1 * mscale * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
+
 
 def divisors(number: int) -> list[int]:
     """All divisors of a positive number, ascending."""
@@ -86,7 +101,7 @@ def _nearest_divisors(number: int, wanted: int) -> str:
 
 @dataclass(frozen=True, repr=False)
 class AttentionSpec(ModuleSpec):
-    """Self-attention with H = num_heads query heads of E = head_dim elements that share K = num_kv_heads key/value heads.
+    """Self-attention: `num_heads` query heads of `head_dim` elements that share `num_kv_heads` key/value heads.
 
     softmax(mask(cap(scale * q k^T))) v per head, then the output projection. `rope=None` means that positions enter
     elsewhere (learned, added in the embedding); the default is plain rotary embedding over the whole head.
@@ -94,8 +109,8 @@ class AttentionSpec(ModuleSpec):
 
     hidden_dim: Dim
     num_heads: Count
-    num_kv_heads: Count = derived("num_heads", compute=lambda spec: spec.num_heads)
-    head_dim: Dim = derived(
+    num_kv_heads: Count = derived("num_heads", compute=lambda spec: spec.num_heads)  # noqa: RUF009
+    head_dim: Dim = derived(  # noqa: RUF009
         "hidden_dim",
         "num_heads",
         compute=lambda spec: spec.hidden_dim // spec.num_heads if spec.hidden_dim % spec.num_heads == 0 else None,
@@ -116,9 +131,7 @@ class AttentionSpec(ModuleSpec):
     logit_softcap: Positive | None = None  # c: scores become c tanh(scores / c) before the mask
     scale: Positive | None = None  # None: head_dim ** -0.5, see softmax_scale
     causal: bool = True
-    attention_type: AttentionType = (
-        "standard"  # flash: the S x S scores never reach memory; the mathematics is the same
-    )
+    attention_type: AttentionType = "standard"  # flash: the same, but scores never reach memory
 
     RULES = (
         Rule(
@@ -133,7 +146,7 @@ class AttentionSpec(ModuleSpec):
             needs=("rope",),
             holds=lambda spec: spec.rope is None or spec.rope.rotary_dim is not None or spec.head_dim % 2 == 0,
             says="must be even, for the rotary embedding turns pairs of elements",
-            suggestion="take {spec.head_dim} + 1, give rope a rotary_dim, or rope=None",
+            suggestion="give an even head_dim, a rope with an even rotary_dim below it, or rope=None",
         ),
         Rule(
             "rope",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two ends of a language model: `EmbeddingSpec`, tokens to vectors, and `LMHeadSpec`, vectors to logits."""
+"""Where a model begins: `EmbeddingSpec`, tokens to vectors, and `PatchEmbeddingSpec`, images to vectors."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from tttdebug.specs.module_spec import ModuleSpec
 from tttdebug.specs.norm import NormSpec
-from tttdebug.specs.validation import Count, Dim, Positive, Rule, derived
+from tttdebug.specs.validation import Count, Dim, Positive, Rule
 
 
 @dataclass(frozen=True, repr=False)
 class EmbeddingSpec(ModuleSpec):
     """Token embedding, times `scale`, plus learned positions and token types where a model has them, then a norm.
 
-    `learned_positions` and `token_types` are the rows of their tables. Rotary positions belong to the attention.
+    `learned_positions` and `token_types` count the rows of their tables. Rotary positions belong to the attention.
     """
 
     vocab_size: Count
@@ -36,26 +36,40 @@ class EmbeddingSpec(ModuleSpec):
 
 
 @dataclass(frozen=True, repr=False)
-class LMHeadSpec(ModuleSpec):
-    """Projection to logits; `tied` when its weight is the embedding's table.
+class PatchEmbeddingSpec(ModuleSpec):
+    """A square image cut into square patches, each projected to a vector, plus a learned vector per position.
 
-    `padded_vocab_size` counts the rows of the checkpoint's matrix; those from vocab_size on belong to no token.
-    `logit_softcap` c turns logits into c tanh(logits / c).
+    With `class_token` one learned vector that belongs to no patch stands first.
     """
 
+    image_size: Count
+    patch_size: Count
     hidden_dim: Dim
-    vocab_size: Count
-    tied: bool = False
-    bias: bool = False
-    logit_softcap: Positive | None = None
-    padded_vocab_size: Dim = derived("vocab_size", compute=lambda spec: spec.vocab_size)
+    channels: Count = 3
+    class_token: bool = True
+    bias: bool = True
 
     RULES = (
         Rule(
-            "padded_vocab_size",
-            needs=("vocab_size",),
-            holds=lambda spec: spec.padded_vocab_size >= spec.vocab_size,
-            says="must not be less than vocab_size ({spec.vocab_size})",
-            suggestion="give {spec.vocab_size} or more, or leave it out",
+            "patch_size",
+            needs=("image_size",),
+            holds=lambda spec: spec.image_size % spec.patch_size == 0,
+            says="must divide image_size ({spec.image_size})",
+            suggestion="pad the image to a multiple of {spec.patch_size}, or change the patch size",
         ),
     )
+
+    @property
+    def num_patches(self) -> int:
+        """How many patches an image has."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def patch_dim(self) -> int:
+        """How many numbers a patch has, over all channels."""
+        return self.channels * self.patch_size**2
+
+    @property
+    def learned_positions(self) -> int:
+        """How many vectors come out for one image, each with a learned position."""
+        return self.num_patches + self.class_token

@@ -8,8 +8,9 @@ from typing import Any
 
 from tttdebug.errors import SpecError
 from tttdebug.specs.attention import AttentionSpec, RopeSpec
-from tttdebug.specs.embedding import EmbeddingSpec, LMHeadSpec
+from tttdebug.specs.embedding import EmbeddingSpec
 from tttdebug.specs.feed_forward import FeedForwardSpec
+from tttdebug.specs.heads import LMHeadSpec
 from tttdebug.specs.layers import DecoderLayerSpec
 from tttdebug.specs.models import CausalLMSpec
 from tttdebug.specs.norm import NormSpec

@@ -54,7 +54,7 @@ class FeedForwardSpec(ModuleSpec):
     @property
     def nonlinearity(self) -> Nonlinearity:
         """The function f, by its own name: silu for swiglu, and so on."""
-        return GATE_NONLINEARITY.get(self.activation, self.activation)  # type: ignore[arg-type, return-value]
+        return GATE_NONLINEARITY.get(self.activation, self.activation)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,9 +16,8 @@ import difflib
 import math
 import numbers
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tttdebug.errors import SpecError
@@ -152,11 +151,11 @@ def fit(value: Any, hint: Any) -> Any:
         return _fit_union(value, arguments)
     if origin is Literal:
         if value not in arguments or not isinstance(value, str):
-            raise Unfit(f"must be one of {', '.join(arguments)}", _closest(value, arguments))
+            raise Unfit(f"must be {type_name(hint)}", _closest(value, arguments))
         return value
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
-            raise Unfit(f"must be a tuple of {type_name(arguments[0])}", f"not {_kind(value)}")
+            raise Unfit(f"must be {type_name(hint)}", f"not {_kind(value)}")
         return tuple(fit(item, arguments[0]) for item in value)
     return _fit_plain(value, hint)
 
@@ -183,11 +182,28 @@ def _fit_plain(value: Any, expected: type) -> Any:
     raise Unfit(f"must be {type_name(expected)}", f"not {_kind(value)}")
 
 
+def _metadata(hint: Any) -> Iterator[Any]:
+    """Everything that stands in the `Annotated`s of an annotation, those of a union's members too."""
+    if get_origin(hint) is Annotated:
+        yield from get_args(hint)[1:]
+    elif get_origin(hint) in (Union, types.UnionType):
+        for member in get_args(hint):
+            yield from _metadata(member)
+
+
 def type_name(hint: Any) -> str:
     """An annotation in words: `a whole number`, `true or false`, `NormSpec`."""
-    plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return type_name(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join("None" if member is type(None) else type_name(member) for member in arguments)
+    if origin is Literal:
+        return f"one of {', '.join(arguments)}"
+    if origin is tuple:
+        return f"a tuple of {type_name(arguments[0])}"
     words = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text"}
-    return words.get(plain) or str(getattr(plain, "__name__", plain))
+    return words.get(hint) or str(hint.__name__)
 
 
 def _kind(value: object) -> str:
@@ -206,50 +222,93 @@ def _closest(value: object, choices: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else "choose one of these"
 
 
-@cache
-def field_hints(spec_class: type) -> dict[str, Any]:
-    """The annotation of every field of a spec class, in order, with its checks."""
-    hints = get_type_hints(spec_class, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(spec_class)}
+@dataclass(frozen=True)
+class SpecField:
+    """One field of a spec class: its name, its annotation with the checks in it, its default, how it is derived."""
+
+    name: str
+    hint: Any
+    default: Any  # dataclasses.MISSING where the field must be given
+    derivation: Derivation | None
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a spec cannot be built without this field."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether TTNN pads this size to whole tiles."""
+        return TILED in _metadata(self.hint)
+
+    def violation(self, value: Any) -> Violation | None:
+        """What is wrong with `value` for this field by itself; None when it fits or is to be derived."""
+        if value is None and self.derivation is not None:
+            return None
+        try:
+            fit(value, self.hint)
+        except Unfit as unfit:
+            return unfit.violation(self.name, value)
+        return None
+
+    def missing(self) -> Violation:
+        """The violation of leaving this field out."""
+        return Violation(self.name, dataclasses.MISSING, "is missing", f"give {type_name(self.hint)}")
 
 
-@cache
-def derivations(spec_class: type) -> dict[str, Derivation]:
-    """The fields of a spec class that follow from others when they are not given."""
-    fields = dataclasses.fields(spec_class)
-    return {field.name: field.metadata["derivation"] for field in fields if "derivation" in field.metadata}
+_FIELDS: dict[type, dict[str, SpecField]] = {}
 
 
-def settle(spec: Any, rules: Iterable[Rule]) -> None:
-    """Bring a spec that is being built into its final form: fit every field, derive what was left out, ask every rule.
+def spec_fields(spec_class: type) -> dict[str, SpecField]:
+    """The fields of a spec class by name, in order."""
+    if spec_class not in _FIELDS:
+        hints = get_type_hints(spec_class, include_extras=True)
+        _FIELDS[spec_class] = {
+            field.name: SpecField(field.name, hints[field.name], field.default, field.metadata.get("derivation"))
+            for field in dataclasses.fields(spec_class)
+        }
+    return _FIELDS[spec_class]
 
-    Raises:
-        InvalidSpecError: listing all violations at once. A rule is asked only when all the fields it reads are valid.
+
+def unknown_field(spec_class: type, name: str) -> Violation:
+    """The violation of naming a field that a spec class does not have."""
+    known = list(spec_fields(spec_class))
+    near = difflib.get_close_matches(name, known, n=1)
+    suggestion = f"did you mean {near[0]}?" if near else f"its fields are {', '.join(known)}"
+    return Violation(name, dataclasses.MISSING, f"is no field of {spec_class.__name__}", suggestion)
+
+
+def settle(spec: Any, rules: Iterable[Rule], suspect: Iterable[str] = ()) -> list[Violation]:
+    """Bring a spec into its final form: fit every field, derive what was left out, ask every rule.
+
+    Gives all violations at once. Fields that are `suspect`, known to be wrong already, are left alone, and nothing is
+    derived from or asked about a field that is wrong.
     """
     violations: list[Violation] = []
-    suspect: set[str] = set()
+    wrong = set(suspect)
 
-    def place(name: str, value: Any) -> None:
+    def place(field: SpecField, value: Any) -> None:
         try:
-            object.__setattr__(spec, name, fit(value, field_hints(type(spec))[name]))
+            object.__setattr__(spec, field.name, fit(value, field.hint))
         except Unfit as unfit:
-            violations.append(unfit.violation(name, value))
-            suspect.add(name)
+            violations.append(unfit.violation(field.name, value))
+            wrong.add(field.name)
 
-    left_out = {name: how for name, how in derivations(type(spec)).items() if getattr(spec, name) is None}
-    for name in field_hints(type(spec)):
-        if name not in left_out:
-            place(name, getattr(spec, name))
-    for name, how in left_out.items():
-        if not suspect.isdisjoint(how.needs):
-            suspect.add(name)
-        elif (value := how.compute(spec)) is None and how.otherwise is not None:
-            violations.append(how.otherwise.violation(spec))
-            suspect.add(name)
+    left_out = []
+    for field in spec_fields(type(spec)).values():
+        if field.derivation is not None and getattr(spec, field.name) is None:
+            left_out.append((field, field.derivation))
+        elif field.name not in wrong:
+            place(field, getattr(spec, field.name))
+    for field, derivation in left_out:
+        if not wrong.isdisjoint((field.name, *derivation.needs)):
+            wrong.add(field.name)
+        elif (value := derivation.compute(spec)) is None and derivation.otherwise is not None:
+            violations.append(derivation.otherwise.violation(spec))
+            wrong.add(field.name)
         else:
-            place(name, value)
+            place(field, value)
     for rule in rules:
-        if suspect.isdisjoint((rule.field, *rule.needs)) and not rule.holds(spec):
+        if wrong.isdisjoint((rule.field, *rule.needs)) and not rule.holds(spec):
             violations.append(rule.violation(spec))
-    if violations:
-        raise InvalidSpecError(type(spec).__name__, violations)
+    return violations
