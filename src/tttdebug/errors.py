@@ -42,3 +42,7 @@ class LayoutError(TttdebugError, ValueError):
 
 class RunError(TttdebugError):
     """A run folder cannot be written, or is damaged, of a newer schema, or no run at all."""
+
+
+class DashboardError(TttdebugError):
+    """The dashboard cannot be started: nothing to show, a taken port, or missing files."""

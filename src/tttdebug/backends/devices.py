@@ -32,7 +32,7 @@ def open_device(
     grid: tuple[int, int] = (8, 8),
     torch_device: str = "cpu",
 ) -> Any:
-    """The device `name`: "emulated", or "ttnn" or "ttnn:ID" for a card (or the vendor's simulator) behind the real package.
+    """The device `name`: "emulated", or "ttnn" or "ttnn:ID" for a card or the vendor's simulator.
 
     What comes back is that package's own device object, so that code written for ttnn takes it. `engine` ("fast": the
     chip's formats and roundings at torch speed; "ideal": plain fp32, which tells a wrong algorithm from coarse

@@ -29,7 +29,10 @@ def to_torch(value: Any) -> torch.Tensor:
     if not is_device_tensor(value):
         raise DeviceError(f"cannot read a {type(value).__name__} back as a tensor; give a torch or a ttnn tensor")
     if not value.is_allocated():
-        raise DeviceError(f"a tensor of shape {tuple(value.shape)} was freed before it could be read; capture it before ttnn.deallocate")
+        raise DeviceError(
+            f"a tensor of shape {tuple(value.shape)} was freed before it could be read; capture it before "
+            "ttnn.deallocate"
+        )
     if type(value).__module__.startswith("tttdebug.emulator"):
         from tttdebug.emulator import ttnn
     else:

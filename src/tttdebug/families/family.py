@@ -53,7 +53,8 @@ class Family:
         missing = [reference for reference in names.values() if reference not in state]
         if missing:
             raise FamilyError(
-                f"the state dict lacks {len(missing)} of the {len(names)} weights that family {self.name} reads, first {missing[0]!r}; "
+                f"the state dict lacks {len(missing)} of the {len(names)} weights that family {self.name} "
+                f"reads, first {missing[0]!r}; "
                 "give a state dict under the reference's names"
             )
         return {port: state[reference] for port, reference in names.items()}
@@ -68,7 +69,9 @@ def all_families() -> tuple[Family, ...]:
     """Every family in this package, by name."""
     package = import_module("tttdebug.families")
     modules = (import_module(f"{package.__name__}.{module.name}") for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted((module.FAMILY for module in modules if hasattr(module, "FAMILY")), key=lambda family: family.name))
+    return tuple(
+        sorted((module.FAMILY for module in modules if hasattr(module, "FAMILY")), key=lambda family: family.name)
+    )
 
 
 def family_for(config: Any) -> Family:
@@ -78,4 +81,6 @@ def family_for(config: Any) -> Family:
         if set(wanted) & set(family.architectures):
             return family
     known = ", ".join(f"{family.name} ({', '.join(family.architectures)})" for family in all_families())
-    raise FamilyError(f"no family fits the architecture {', '.join(wanted) or 'that the config does not name'}; supported: {known}")
+    raise FamilyError(
+        f"no family fits the architecture {', '.join(wanted) or 'that the config does not name'}; supported: {known}"
+    )

@@ -39,7 +39,7 @@ class MultiHeadAttention(TTModule["AttentionSpec"]):
     ) -> None:
         super().__init__(spec, weights, device, hw_config)
         _refuse_what_is_not_computed_here(spec)
-        self.rotary = rotary or RotaryEmbedding(spec.rope, spec.head_dim, spec.max_sequence_length, self.device)
+        self.rotary = rotary or RotaryEmbedding(spec, self.device)
         rotary_layout, dtype = RotaryLinear(spec.head_dim), self.hw_config.wqkv
         projections = {
             "wq": WeightFormat(rotary_layout, dtype),
@@ -51,19 +51,27 @@ class MultiHeadAttention(TTModule["AttentionSpec"]):
         else:
             self.wqkv = [self.place(name, weight_format) for name, weight_format in projections.items()]
         self.wo = self.place("wo", WeightFormat(Linear(), self.hw_config.wo))
-        self.kernels = {name: getattr(self.hw_config, name).to_ttnn(self.ttnn) for name in ("li_qkv", "li_o", "sdpa_prefill", "sdpa_decode")}
+        self.kernels = {
+            name: getattr(self.hw_config, name).to_ttnn(self.ttnn)
+            for name in ("li_qkv", "li_o", "sdpa_prefill", "sdpa_decode")
+        }
         self.cache: KVCache | None = None
 
     def allocate_cache(self, users: int, length: int) -> None:
         """A fresh, empty cache for `users` users and `length` positions each."""
         spec = self.spec
-        self.cache = KVCache(self.ttnn, self.device, self.hw_config.kv_cache, users, spec.num_kv_heads, length, spec.head_dim)
+        self.cache = KVCache(
+            self.ttnn, self.device, self.hw_config.kv_cache, users, spec.num_kv_heads, length, spec.head_dim
+        )
 
     def prefill_forward(self, x_11SD: Any, tables: tuple[Any, Any], user: int = 0) -> Any:
         """A whole prompt of one user; its keys and values go into the cache, when there is one."""
         ttnn = self.ttnn
         q_1HSE, k_1KSE, v_1KSE = ttnn.experimental.nlp_create_qkv_heads(
-            self._project(x_11SD), num_heads=self.spec.num_heads, num_kv_heads=self.spec.num_kv_heads, transpose_k_heads=False
+            self._project(x_11SD),
+            num_heads=self.spec.num_heads,
+            num_kv_heads=self.spec.num_kv_heads,
+            transpose_k_heads=False,
         )
         q_1HSE = self.rotary.prefill_forward(q_1HSE, tables)
         k_1KSE = self.rotary.prefill_forward(k_1KSE, tables)
@@ -88,7 +96,10 @@ class MultiHeadAttention(TTModule["AttentionSpec"]):
         qkv_11BN = self._project(x_11BD)
         qkv_11BN = ttnn.slice(qkv_11BN, [0, 0, 0, 0], [1, 1, users, qkv_11BN.shape[-1]])
         q_1BHE, k_1BKE, v_1BKE = ttnn.experimental.nlp_create_qkv_heads_decode(
-            qkv_11BN, num_heads=self.spec.num_heads, num_kv_heads=self.spec.num_kv_heads, memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG
+            qkv_11BN,
+            num_heads=self.spec.num_heads,
+            num_kv_heads=self.spec.num_kv_heads,
+            memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG,
         )
         q_1BHE = self.rotary.decode_forward(q_1BHE, tables)
         k_1BKE = self.rotary.decode_forward(k_1BKE, tables)
@@ -103,7 +114,9 @@ class MultiHeadAttention(TTModule["AttentionSpec"]):
             compute_kernel_config=self.kernels["sdpa_decode"],
         )
         padded_heads = -(-self.spec.num_heads // TILE) * TILE
-        heads_1BHE = ttnn.to_memory_config(heads_1BHE, height_sharded(ttnn, self.device, users, (padded_heads, self.spec.head_dim)))
+        heads_1BHE = ttnn.to_memory_config(
+            heads_1BHE, height_sharded(ttnn, self.device, users, (padded_heads, self.spec.head_dim))
+        )
         return self._output(ttnn.experimental.nlp_concat_heads_decode(heads_1BHE, num_heads=self.spec.num_heads))
 
     def _project(self, x_11SD: Any) -> Any:
@@ -116,7 +129,10 @@ class MultiHeadAttention(TTModule["AttentionSpec"]):
     def _sdpa_program(self, chunk: int) -> Any:
         grid = self.device.compute_with_storage_grid_size()
         return self.ttnn.SDPAProgramConfig(
-            compute_with_storage_grid_size=(grid.x, grid.y), q_chunk_size=chunk, k_chunk_size=chunk, exp_approx_mode=False
+            compute_with_storage_grid_size=(grid.x, grid.y),
+            q_chunk_size=chunk,
+            k_chunk_size=chunk,
+            exp_approx_mode=False,
         )
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class FamilyPort(CausalLM):
     """A CausalLM that knows, from its family's table, how it pairs with its reference."""
 
-    def __init__(self, family: Family, config: Any, weights: Mapping[str, torch.Tensor], device: Any, hw_config: HardwareConfig) -> None:
+    def __init__(
+        self, family: Family, config: Any, weights: Mapping[str, torch.Tensor], device: Any, hw_config: HardwareConfig
+    ) -> None:
         spec = family.spec(config)
         self.family = family
         super().__init__(spec, family.port_weights(weights, spec.num_layers), device, hw_config)
@@ -34,7 +36,9 @@ class FamilyPort(CausalLM):
     def quantised_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The reference's weights, under its own names, with the values that this port's number formats leave them."""
         names = self.family.weight_names(self.spec.num_layers)
-        return {names[port]: weight_format.quantise(state[names[port]]) for port, weight_format in self.declared_formats()}
+        return {
+            names[port]: weight_format.quantise(state[names[port]]) for port, weight_format in self.declared_formats()
+        }
 
 
 def build_model(

@@ -25,16 +25,25 @@ MAX_USERS = TILE  # a decode step is one tile row a user
 
 
 class CausalLM(TTModule["CausalLMSpec"]):
-    """Token ids to logits. Weights: `embedding.weight`, `layers.{i}.…` (see DecoderLayer), `norm.weight`, `lm_head.weight`."""
+    """Token ids to logits.
 
-    def __init__(self, spec: CausalLMSpec, weights: Mapping[str, torch.Tensor], device: Any = "emulated", hw_config: HardwareConfig | None = None) -> None:
+    Weights: `embedding.weight`, `layers.{i}.…` (see DecoderLayer), `norm.weight`, `lm_head.weight`.
+    """
+
+    def __init__(
+        self,
+        spec: CausalLMSpec,
+        weights: Mapping[str, torch.Tensor],
+        device: Any = "emulated",
+        hw_config: HardwareConfig | None = None,
+    ) -> None:
         super().__init__(spec, weights, device, hw_config)
         here = (self.device, self.hw_config)
-        attention = spec.layers[0].attention
-        self.rotary = RotaryEmbedding(attention.rope, attention.head_dim, spec.max_sequence_length, self.device)
+        self.rotary = RotaryEmbedding(spec.layers[0].attention, self.device)
         self.embedding = Embedding(spec.embedding, under(weights, "embedding"), *here)
         self.layers = [
-            DecoderLayer(layer, under(weights, f"layers.{i}"), *here, rotary=self.rotary) for i, layer in enumerate(spec.layers)
+            DecoderLayer(layer, under(weights, f"layers.{i}"), *here, rotary=self.rotary)
+            for i, layer in enumerate(spec.layers)
         ]
         self.norm = RMSNorm(spec.final_norm, under(weights, "norm"), *here)
         self.lm_head = LMHead(spec.lm_head, under(weights, "lm_head"), *here)
@@ -42,14 +51,19 @@ class CausalLM(TTModule["CausalLMSpec"]):
     def allocate_cache(self, users: int, length: int) -> None:
         """Fresh caches for up to 32 users and `length` positions each. Raises PromptError beyond the model's bounds."""
         if not 1 <= users <= MAX_USERS:
-            raise PromptError(f"{users} prompts at once: a decode step holds 1 to {MAX_USERS} users; give fewer prompts")
+            raise PromptError(
+                f"{users} prompts at once: a decode step holds 1 to {MAX_USERS} users; give fewer prompts"
+            )
         if length > self.spec.max_sequence_length:
-            raise PromptError(f"prompt and decode steps need {length} positions, the model has {self.spec.max_sequence_length}; shorten them")
+            raise PromptError(
+                f"prompt and decode steps need {length} positions, the model has "
+                f"{self.spec.max_sequence_length}; shorten them"
+            )
         for layer in self.layers:
             layer.attention.allocate_cache(users, length)
 
     def prefill(self, token_ids: torch.Tensor, user: int = 0) -> Any:
-        """Logits [1, 1, S', vocabulary] of one prompt [S]; S' is S rounded up to whole tiles, the last rows are padding."""
+        """Logits [1, 1, S', vocabulary] of one prompt [S]; S' is S rounded up to whole tiles."""
         import torch
 
         padded = torch.nn.functional.pad(token_ids, (0, -len(token_ids) % TILE))
@@ -57,7 +71,10 @@ class CausalLM(TTModule["CausalLMSpec"]):
         return self.prefill_forward(self._token_ids(padded[None]), tables, user)
 
     def decode(self, token_ids: torch.Tensor, positions: torch.Tensor) -> Any:
-        """Logits [1, 1, 32, vocabulary] after one more token of each user, ids and positions [B]; rows beyond B are padding."""
+        """Logits [1, 1, 32, vocabulary] after one more token of each user, ids and positions [B].
+
+        Rows beyond B are padding.
+        """
         import torch
 
         padded = torch.nn.functional.pad(token_ids, (0, MAX_USERS - len(token_ids)))
@@ -90,4 +107,6 @@ class CausalLM(TTModule["CausalLMSpec"]):
         import torch
 
         ttnn = self.ttnn
-        return ttnn.from_torch(token_ids.to(torch.int32), dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT, device=self.device)
+        return ttnn.from_torch(
+            token_ids.to(torch.int32), dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT, device=self.device
+        )

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tttdebug.errors import SpecError
 from tttdebug.modules.attention import MultiHeadAttention
 from tttdebug.modules.feed_forward import FeedForward
 from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.modules.module import TTModule, under
 from tttdebug.modules.rms_norm import RMSNorm
 from tttdebug.modules.rotary_embedding import RotaryEmbedding
+from tttdebug.specs import FeedForwardSpec
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,16 @@ class DecoderLayer(TTModule["DecoderLayerSpec"]):
         rotary: RotaryEmbedding | None = None,
     ) -> None:
         super().__init__(spec, weights, device, hw_config)
+        if (
+            spec.post_attention_norm is None
+            or spec.pre_feed_forward_norm is not None
+            or spec.parallel_residual
+            or not isinstance(spec.feed_forward, FeedForwardSpec)
+        ):
+            raise SpecError(
+                "DecoderLayer computes a norm before attention, a norm before one dense feed-forward, and no parallel "
+                f"residual; the spec asks for {spec!r}"
+            )
         here = (self.device, self.hw_config)
         self.attention_norm = RMSNorm(spec.input_norm, under(weights, "attention_norm"), *here)
         self.attention = MultiHeadAttention(spec.attention, under(weights, "attention"), *here, rotary=rotary)
@@ -41,7 +53,9 @@ class DecoderLayer(TTModule["DecoderLayerSpec"]):
         return self._feed_forward(x_11SD, self.attention.prefill_forward(self.attention_norm(x_11SD), tables, user))
 
     def decode_forward(self, x_11BD: Any, tables: tuple[Any, Any], positions_B: Any) -> Any:
-        return self._feed_forward(x_11BD, self.attention.decode_forward(self.attention_norm(x_11BD), tables, positions_B))
+        return self._feed_forward(
+            x_11BD, self.attention.decode_forward(self.attention_norm(x_11BD), tables, positions_B)
+        )
 
     def _feed_forward(self, x_11SD: Any, attended_11SD: Any) -> Any:
         h_11SD = self.ttnn.add(x_11SD, attended_11SD)

@@ -18,12 +18,24 @@ if TYPE_CHECKING:
 
 
 class FeedForward(TTModule["FeedForwardSpec"]):
-    """[1, 1, S, D] to [1, 1, S, D]. Weights: `w1` (gate) and `w3` (up) [F, D], `w2` (down) [D, F], F the inner width."""
+    """[1, 1, S, D] to [1, 1, S, D].
 
-    def __init__(self, spec: FeedForwardSpec, weights: Mapping[str, torch.Tensor], device: Any = "emulated", hw_config: HardwareConfig | None = None) -> None:
+    Weights: `w1` (gate) and `w3` (up) [F, D], `w2` (down) [D, F], F the inner width.
+    """
+
+    def __init__(
+        self,
+        spec: FeedForwardSpec,
+        weights: Mapping[str, torch.Tensor],
+        device: Any = "emulated",
+        hw_config: HardwareConfig | None = None,
+    ) -> None:
         super().__init__(spec, weights, device, hw_config)
         if spec.activation != "swiglu" or spec.bias:
-            raise SpecError(f"FeedForward computes activation 'swiglu' without bias, the spec asks for {spec.activation!r}{' with bias' if spec.bias else ''}")
+            raise SpecError(
+                "FeedForward computes activation 'swiglu' without bias, the spec asks for "
+                f"{spec.activation!r}{' with bias' if spec.bias else ''}"
+            )
         self.w1 = self.place("w1", WeightFormat(Linear(), self.hw_config.ff1_ff3))
         self.w3 = self.place("w3", WeightFormat(Linear(), self.hw_config.ff1_ff3))
         self.w2 = self.place("w2", WeightFormat(Linear(), self.hw_config.ff2))

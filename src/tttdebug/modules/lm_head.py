@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
 
 class LMHead(TTModule["LMHeadSpec"]):
-    """[1, 1, S, D] to logits [1, 1, S, vocabulary]. Weight: `weight` [vocabulary, D], the embedding's own where tied."""
+    """[1, 1, S, D] to logits [1, 1, S, vocabulary].
 
-    def __init__(self, spec: LMHeadSpec, weights: Mapping[str, torch.Tensor], device: Any = "emulated", hw_config: HardwareConfig | None = None) -> None:
+    Weight: `weight` [vocabulary, D], the embedding's own where tied.
+    """
+
+    def __init__(
+        self,
+        spec: LMHeadSpec,
+        weights: Mapping[str, torch.Tensor],
+        device: Any = "emulated",
+        hw_config: HardwareConfig | None = None,
+    ) -> None:
         super().__init__(spec, weights, device, hw_config)
         self.weight = self.place("weight", WeightFormat(Linear(), self.hw_config.lm_head))
         self.kernel = self.hw_config.li_lm_head.to_ttnn(self.ttnn)

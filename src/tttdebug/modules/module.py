@@ -24,7 +24,13 @@ class TTModule(Generic[Spec]):
     layout under the names that the subclass documents. Calling the module calls `forward`.
     """
 
-    def __init__(self, spec: Spec, weights: Mapping[str, torch.Tensor], device: Any = "emulated", hw_config: HardwareConfig | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        weights: Mapping[str, torch.Tensor],
+        device: Any = "emulated",
+        hw_config: HardwareConfig | None = None,
+    ) -> None:
         self.spec = spec
         self.device = open_device(device) if isinstance(device, str) else device
         self.ttnn = namespace_of(self.device)
@@ -48,9 +54,15 @@ class TTModule(Generic[Spec]):
 
         for name in formats:
             if name not in self._weights:
-                raise WeightsError(f"{type(self).__name__} needs the weight {name!r}; it was given {', '.join(sorted(self._weights)) or 'none'}")
+                raise WeightsError(
+                    f"{type(self).__name__} needs the weight {name!r}; it was given "
+                    f"{', '.join(sorted(self._weights)) or 'none'}"
+                )
         self.weight_formats.update(formats)
-        parts = [weight_format.layout.to_port(self._weights[name].detach().float()) for name, weight_format in formats.items()]
+        parts = [
+            weight_format.layout.to_port(self._weights[name].detach().float())
+            for name, weight_format in formats.items()
+        ]
         dtype = getattr(self.ttnn, next(iter(formats.values())).dtype)
         placed = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return self.ttnn.from_torch(placed, dtype=dtype, layout=self.ttnn.TILE_LAYOUT, device=self.device)

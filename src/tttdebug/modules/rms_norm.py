@@ -32,7 +32,13 @@ class OffsetVector(Vector):
 class RMSNorm(TTModule["NormSpec"]):
     """x / sqrt(mean(x²) + eps) · gain over the last dimension. Weight: `weight` [D]."""
 
-    def __init__(self, spec: NormSpec, weights: Mapping[str, torch.Tensor], device: Any = "emulated", hw_config: HardwareConfig | None = None) -> None:
+    def __init__(
+        self,
+        spec: NormSpec,
+        weights: Mapping[str, torch.Tensor],
+        device: Any = "emulated",
+        hw_config: HardwareConfig | None = None,
+    ) -> None:
         super().__init__(spec, weights, device, hw_config)
         if spec.norm_type != "rmsnorm":
             raise SpecError(f"RMSNorm computes norm_type 'rmsnorm', the spec asks for {spec.norm_type!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotary position embedding as rotary_embedding_llama wants it: interleaved pairs, cos and sin tables, a 32x32 rotation.
+"""Rotary position embedding as rotary_embedding_llama wants it: interleaved pairs, two tables, a 32x32 rotation.
 
 S sequence, B users, H heads, E head dimension.
 """
@@ -15,7 +15,7 @@ from tttdebug.errors import SpecError
 if TYPE_CHECKING:
     import torch
 
-    from tttdebug.specs import RopeSpec
+    from tttdebug.specs import AttentionSpec, RopeSpec
 
 TILE = 32
 
@@ -23,13 +23,16 @@ TILE = 32
 class RotaryEmbedding:
     """The angle tables of one model on one device, and the rotation of query and key heads by them."""
 
-    def __init__(self, spec: RopeSpec, head_dim: int, max_sequence_length: int, device: Any) -> None:
+    def __init__(self, spec: AttentionSpec, device: Any) -> None:
         import torch
 
+        if spec.rope is None:
+            raise SpecError("RotaryEmbedding needs a spec with a rope, this attention spec has none")
         self.device = device
         self.ttnn = namespace_of(device)
-        self.head_dim = head_dim
-        angles_SE = torch.outer(torch.arange(max_sequence_length).float(), inverse_frequencies(spec, head_dim)).repeat_interleave(2, dim=-1)
+        self.head_dim = spec.head_dim
+        positions_S = torch.arange(spec.max_sequence_length).float()
+        angles_SE = torch.outer(positions_S, inverse_frequencies(spec.rope, spec.head_dim)).repeat_interleave(2, dim=-1)
         self._cos_SE, self._sin_SE = angles_SE.cos(), angles_SE.sin()
         self._rotation = self._to_device(quarter_turn()[None, None])
 
@@ -53,7 +56,9 @@ class RotaryEmbedding:
 
     def _to_device(self, table: torch.Tensor, memory_config: Any = None) -> Any:
         ttnn = self.ttnn
-        return ttnn.from_torch(table, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=self.device, memory_config=memory_config)
+        return ttnn.from_torch(
+            table, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=self.device, memory_config=memory_config
+        )
 
     def _one_user_a_core(self, table: torch.Tensor) -> Any:
         users = table.shape[1] if table.shape[1] > 1 else max(1, table.shape[2] // TILE)
@@ -61,7 +66,7 @@ class RotaryEmbedding:
 
 
 def height_sharded(ttnn: Any, device: Any, shards: int, shard_shape: tuple[int, int]) -> Any:
-    """L1 memory in which each of `shards` cores holds one shard of `shard_shape`, as the decode ops want their heads."""
+    """L1 memory in which each of `shards` cores holds one shard of `shard_shape`, as decode ops want heads."""
     cores = ttnn.num_cores_to_corerangeset(shards, device.compute_with_storage_grid_size(), True)
     return ttnn.create_sharded_memory_config(
         shape=shard_shape,
@@ -87,15 +92,20 @@ def inverse_frequencies(spec: RopeSpec, head_dim: int) -> torch.Tensor:
     """
     import torch
 
-    frequencies = 1.0 / spec.theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
     if spec.rotary_dim not in (None, head_dim):
-        raise SpecError(f"RotaryEmbedding rotates whole heads, the spec asks for {spec.rotary_dim} of {head_dim} channels")
+        raise SpecError(
+            f"RotaryEmbedding rotates whole heads, the spec asks for {spec.rotary_dim} of {head_dim} channels"
+        )
+    frequencies: torch.Tensor = 1.0 / spec.theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
     if spec.scaling == "default":
         return frequencies
     if spec.scaling == "linear":
         return frequencies / spec.factor
-    if spec.scaling == "llama3":
+    if spec.scaling == "llama3" and spec.original_max_position is not None:
         turns = spec.original_max_position * frequencies / (2 * math.pi)
-        smooth = ((turns - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor)).clamp(0, 1)
-        return smooth * frequencies + (1 - smooth) * frequencies / spec.factor
-    raise SpecError(f"RotaryEmbedding knows the scalings default, linear and llama3, the spec asks for {spec.scaling!r}")
+        smooth = (turns - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor)
+        kept = smooth.clamp(0, 1)
+        return kept * frequencies + (1 - kept) * frequencies / spec.factor
+    raise SpecError(
+        f"RotaryEmbedding knows the scalings default, linear and llama3, the spec asks for {spec.scaling!r}"
+    )

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tttdebug.errors import LayoutError
-from tttdebug.tracking.moments import Moments
+from tttdebug.tracking.moments import Floats
 from tttdebug.tracking.onepass import PairSums, one_pass
 from tttdebug.tracking.profile import ErrorProfile, WorstElement, error_histogram
 from tttdebug.tracking.ulp import ulp_percentiles
@@ -21,6 +22,8 @@ CONSTANT_REFERENCE = "constant reference: no pcc, judge by rel_l2"
 CONSTANT_PORT = "constant port: no pcc"
 ZERO_REFERENCE = "zero reference: no slope, norm ratio or cosine"
 ONE_VALUE_PER_TOKEN = "one value per token: no token pcc"
+
+_NO_TOKENS = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Comparison:
         if self.note == EMPTY:
             missed.append(EMPTY)
         if not self.nonfinite_masks_agree:
-            missed.append(f"non-finite on one side only: {self._nonfinite_counts}")
+            missed.append(f"{_nonfinite(self.nonfinite_port, self.nonfinite_reference)}, not at the same elements")
         if pcc is not None and CONSTANT_REFERENCE in self.note:
             bound = math.sqrt(1 / pcc**2 - 1) if pcc > 0 else math.inf
             if not self.rel_l2 <= bound:
@@ -168,9 +171,9 @@ class Comparison:
             parts.append(self.note)
         return f"{list(self.shape)}: " + "; ".join(parts)
 
-    @property
-    def _nonfinite_counts(self) -> str:
-        return f"{self.nonfinite_port} in the port, {self.nonfinite_reference} in the reference"
+
+def _nonfinite(port: int, reference: int) -> str:
+    return f"non-finite: {port} in the port, {reference} in the reference"
 
 
 def _below(value: float, limit: float) -> str:
@@ -240,26 +243,34 @@ def _elements(indices: np.ndarray, reference: Tensor, port: Tensor) -> tuple[Wor
 def _comparison(
     sums: PairSums, worst: tuple[WorstElement, ...], shape: tuple[int, ...], has_tokens: bool
 ) -> Comparison:
-    tokens = sums.tokens
-    whole = tokens.pooled(np.zeros(1, dtype=np.int64))
-    count, norm_r, norm_t, inner = (
-        float(values[0]) for values in (whole.count, whole.norm_r, whole.norm_t, whole.inner)
+    rows = sums.tokens.with_whole()
+    pcc, rel_l2, constant_r, constant_t = rows.pcc, rows.rel_l2, rows.constant_r, rows.constant_t
+    token_pcc, token_rel_l2 = (pcc[:-1], rel_l2[:-1]) if has_tokens else (_NO_TOKENS, _NO_TOKENS)
+    count, norm_r, norm_t, inner, error_norm, error_sum = (
+        float(values[-1])
+        for values in (rows.count, rows.norm_r, rows.norm_t, rows.inner, rows.error_norm, rows.error_sum)
     )
-    token_pcc, token_rel_l2 = tokens.pcc, tokens.rel_l2
-    worst_token = _worst_token(tokens, token_pcc, token_rel_l2) if has_tokens else -1
+    worst_token = _worst_token(token_pcc, token_rel_l2, constant_r[:-1]) if has_tokens else -1
     ulp_p50, ulp_p99, ulp_max = ulp_percentiles(sums.ulp_counts, 50, 99, 100)
     edges, counts = error_histogram(sums.octave_counts)
+    reasons = (
+        (sums.nonfinite_port + sums.nonfinite_reference > 0, _nonfinite(sums.nonfinite_port, sums.nonfinite_reference)),
+        (constant_r[-1], CONSTANT_REFERENCE),
+        (constant_t[-1] and not constant_r[-1], CONSTANT_PORT),
+        (norm_r == 0, ZERO_REFERENCE),
+        (has_tokens and count == len(token_pcc), ONE_VALUE_PER_TOKEN),
+    )
     return Comparison(
         shape=shape,
-        pcc=float(whole.pcc[0]),
+        pcc=float(pcc[-1]),
         max_abs_diff=abs(worst[0].port - worst[0].reference),
         max_abs_index=worst[0].at,
-        rel_l2=float(whole.rel_l2[0]),
-        slope=_ratio(inner, norm_r**2),
-        norm_ratio=_ratio(norm_t, norm_r),
-        cosine=_ratio(inner, norm_r * norm_t),
-        mean_abs=float(whole.error_sum[0]) / count,
-        rmse=math.sqrt(float(whole.error_squares[0]) / count),
+        rel_l2=float(rel_l2[-1]),
+        slope=inner / norm_r**2 if norm_r else math.nan,
+        norm_ratio=norm_t / norm_r if norm_r else math.nan,
+        cosine=inner / (norm_r * norm_t) if norm_r and norm_t else math.nan,
+        mean_abs=error_sum / count,
+        rmse=error_norm / math.sqrt(count),
         ulp_p50=ulp_p50,
         ulp_p99=ulp_p99,
         ulp_max=ulp_max,
@@ -270,10 +281,10 @@ def _comparison(
         nonfinite_port=sums.nonfinite_port,
         nonfinite_masks_agree=sums.nonfinite_masks_agree,
         differing=int(sums.octave_counts[1:].sum()),
-        note=_note(sums, whole, has_tokens),
+        note="; ".join(reason for holds, reason in reasons if holds),
         profile=ErrorProfile(
-            token_rel_l2=tuple(token_rel_l2.tolist()) if has_tokens else (),
-            token_pcc=tuple(token_pcc.tolist()) if has_tokens else (),
+            token_rel_l2=tuple(token_rel_l2.tolist()),
+            token_pcc=tuple(token_pcc.tolist()),
             error_edges=edges,
             error_counts=counts,
             worst=tuple(element for element in worst if element.port != element.reference),
@@ -281,27 +292,8 @@ def _comparison(
     )
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else math.nan
-
-
-def _worst_token(tokens: Moments, pcc_T: np.ndarray, rel_l2_T: np.ndarray) -> int:
+def _worst_token(pcc_T: Floats, rel_l2_T: Floats, constant_r_T: NDArray[np.bool_]) -> int:
     """See `Comparison.worst_token`; of equals the one of greater rel_l2, then the first."""
     badness = np.where(np.isnan(pcc_T), np.inf, -pcc_T)
-    badness[tokens.constant_r] = -np.inf
+    badness[constant_r_T] = -np.inf
     return int(np.lexsort((-np.nan_to_num(rel_l2_T, nan=np.inf), -badness))[0])
-
-
-def _note(sums: PairSums, whole: Moments, has_tokens: bool) -> str:
-    reasons = []
-    if sums.nonfinite_reference or sums.nonfinite_port:
-        reasons.append(f"non-finite: {sums.nonfinite_port} in the port, {sums.nonfinite_reference} in the reference")
-    if whole.constant_r[0]:
-        reasons.append(CONSTANT_REFERENCE)
-    elif whole.constant_t[0]:
-        reasons.append(CONSTANT_PORT)
-    if whole.norm_r[0] == 0:
-        reasons.append(ZERO_REFERENCE)
-    if has_tokens and whole.count[0] == len(sums.tokens.count):
-        reasons.append(ONE_VALUE_PER_TOKEN)
-    return "; ".join(reasons)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -31,7 +30,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The head of a run. `status` is "unfinished" until the last record is written, then "finished", or "failed: <error>".
+    """The head of a run. `status` is "unfinished" while records come, then "finished" or "failed: <error>".
 
     `expected` counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record.
     `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
@@ -64,7 +63,7 @@ class Manifest:
         """Replace the file at `path` in one step, so that a reader or a crash never meets half of it."""
         fresh = path.with_suffix(".json.new")
         fresh.write_text(json.dumps(asdict(self), indent=1, allow_nan=True), encoding="utf-8")
-        os.replace(fresh, path)
+        fresh.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -72,13 +71,22 @@ class Manifest:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{path.parent} is not a run: it has no manifest.json; give the folder that a run printed as its own") from None
+            raise RunError(
+                f"{path.parent} is not a run: it has no manifest.json; give the folder that a run printed as its own"
+            ) from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise RunError(f"{path} is damaged ({error}); restore it from a copy, or run the comparison again") from None
+            raise RunError(
+                f"{path} is damaged ({error}); restore it from a copy, or run the comparison again"
+            ) from None
         if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-            raise RunError(f"{path} is not the manifest of a tttdebug run; give the folder that a run printed as its own")
+            raise RunError(
+                f"{path} is not the manifest of a tttdebug run; give the folder that a run printed as its own"
+            )
         if content["schema"] > SCHEMA:
-            raise RunError(f"{path} has schema {content['schema']}, this tttdebug reads up to {SCHEMA}; upgrade tttdebug to open this run")
+            raise RunError(
+                f"{path} has schema {content['schema']}, this tttdebug reads up to {SCHEMA}; upgrade tttdebug "
+                "to open this run"
+            )
         unknown = content.keys() - {f.name for f in fields(cls)}
         try:
             return cls(
@@ -91,7 +99,9 @@ class Manifest:
                 }
             )
         except TypeError as error:
-            raise RunError(f"{path} lacks a part of a manifest ({error}); restore it from a copy, or run again") from None
+            raise RunError(
+                f"{path} lacks a part of a manifest ({error}); restore it from a copy, or run again"
+            ) from None
 
 
 def installed_versions() -> dict[str, str]:

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First and second moments of pairs of rows: taken from a chunk, pooled over rows, turned into metrics."""
+"""First and second moments of pairs of rows, pooled over rows and turned into metrics."""
 
-# R rows (a token, or a part of one), V values of a row, G groups of rows
+# R rows, G groups of neighbouring rows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 Floats = NDArray[np.float64]
 
@@ -18,30 +16,17 @@ CONSTANT_WITHIN = 1e-14
 """A row is constant when its standard deviation is below this share of its mean, the rounding error of that mean."""
 
 
-def row_moments(wide_3RV: Tensor, mean_2R1: Tensor) -> Tensor:
-    """The moments of every row, float64 of shape (7, R), in the order of `Moments` without its count.
-
-    `wide` holds reference, port and port − reference in float64, `mean` the means of the first two. Both are centred in
-    place: deviations are taken from the row's own mean, so that a large offset costs no digits.
-    """
-    error_RV = wide_3RV[2]
-    wide_3RV[:2] -= mean_2R1
-    squares_3R = torch.linalg.vecdot(wide_3RV, wide_3RV)
-    product_R = torch.linalg.vecdot(wide_3RV[0], wide_3RV[1])
-    return torch.cat((mean_2R1[..., 0], squares_3R, product_R[None], error_RV.abs_().sum(-1)[None]))
-
-
 @dataclass(frozen=True)
 class Moments:
-    """Moments of rows of (reference r, port t), each an array of shape (R,)."""
+    """Moments of rows of (reference r, port t), each an array of shape (R,); ‖x‖ is the root of the sum of squares."""
 
     count: Floats
     mean_r: Floats
     mean_t: Floats
-    deviation_rr: Floats  # Σ(r − mean r)²
-    deviation_tt: Floats
-    error_squares: Floats  # Σ(t − r)²
-    deviation_rt: Floats  # Σ(r − mean r)(t − mean t)
+    spread_r: Floats  # ‖r − mean r‖
+    spread_t: Floats  # ‖t − mean t‖
+    product: Floats  # ⟨r − mean r, t − mean t⟩
+    error_norm: Floats  # ‖t − r‖
     error_sum: Floats  # Σ|t − r|
 
     def pooled(self, starts_G: NDArray[np.int64]) -> Moments:
@@ -58,53 +43,57 @@ class Moments:
         count_G = total(self.count)
         mean_r_G = total(self.count * self.mean_r) / count_G
         mean_t_G = total(self.count * self.mean_t) / count_G
-        rows_of_G = np.diff(np.append(starts_G, len(self.count)))
+        rows_of_G = np.diff(starts_G, append=len(self.count))
         shift_r = self.mean_r - np.repeat(mean_r_G, rows_of_G)
         shift_t = self.mean_t - np.repeat(mean_t_G, rows_of_G)
         return Moments(
             count=count_G,
             mean_r=mean_r_G,
             mean_t=mean_t_G,
-            deviation_rr=total(self.deviation_rr + self.count * shift_r**2),
-            deviation_tt=total(self.deviation_tt + self.count * shift_t**2),
-            error_squares=total(self.error_squares),
-            deviation_rt=total(self.deviation_rt + self.count * shift_r * shift_t),
+            spread_r=np.sqrt(total(self.spread_r**2 + self.count * shift_r**2)),
+            spread_t=np.sqrt(total(self.spread_t**2 + self.count * shift_t**2)),
+            product=total(self.product + self.count * shift_r * shift_t),
+            error_norm=np.sqrt(total(self.error_norm**2)),
             error_sum=total(self.error_sum),
         )
+
+    def with_whole(self) -> Moments:
+        """The same rows and, as the last one, all of them pooled."""
+        whole = self.pooled(np.zeros(1, dtype=np.int64))
+        return Moments(*(np.append(getattr(self, f.name), getattr(whole, f.name)) for f in fields(self)))
 
     @property
     def norm_r(self) -> Floats:
         """‖r‖."""
-        return np.sqrt(self.deviation_rr + self.count * self.mean_r**2)
+        return np.sqrt(self.spread_r**2 + self.count * self.mean_r**2)
 
     @property
     def norm_t(self) -> Floats:
         """‖t‖."""
-        return np.sqrt(self.deviation_tt + self.count * self.mean_t**2)
+        return np.sqrt(self.spread_t**2 + self.count * self.mean_t**2)
 
     @property
     def inner(self) -> Floats:
         """⟨r, t⟩."""
-        return self.deviation_rt + self.count * self.mean_r * self.mean_t
+        return self.product + self.count * self.mean_r * self.mean_t
 
     @property
     def constant_r(self) -> NDArray[np.bool_]:
         """Whether all reference values of a row are equal."""
-        return np.sqrt(self.deviation_rr / self.count) <= CONSTANT_WITHIN * np.abs(self.mean_r)
+        return self.spread_r <= CONSTANT_WITHIN * np.sqrt(self.count) * np.abs(self.mean_r)
 
     @property
     def constant_t(self) -> NDArray[np.bool_]:
         """Whether all port values of a row are equal."""
-        return np.sqrt(self.deviation_tt / self.count) <= CONSTANT_WITHIN * np.abs(self.mean_t)
+        return self.spread_t <= CONSTANT_WITHIN * np.sqrt(self.count) * np.abs(self.mean_t)
 
     @property
     def pcc(self) -> Floats:
         """Pearson's correlation, within [−1, 1]; nan where either side is constant."""
-        pcc_R = np.clip(self.deviation_rt / (np.sqrt(self.deviation_rr) * np.sqrt(self.deviation_tt)), -1.0, 1.0)
+        pcc_R = np.clip(self.product / (self.spread_r * self.spread_t), -1.0, 1.0)
         return np.where(self.constant_r | self.constant_t, np.nan, pcc_R)
 
     @property
     def rel_l2(self) -> Floats:
         """‖t − r‖ / ‖r‖; for a zero reference 0 where the port is zero too, else inf."""
-        error_R = np.sqrt(self.error_squares)
-        return np.where(error_R == 0, 0.0, error_R / self.norm_r)
+        return np.where(self.error_norm == 0, 0.0, self.error_norm / self.norm_r)

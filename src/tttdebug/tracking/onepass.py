@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tttdebug.tracking.moments import Moments, row_moments
+from tttdebug.tracking.moments import Moments
 from tttdebug.tracking.profile import Greatest, nothing_yet, with_greatest
-from tttdebug.tracking.ulp import INFINITELY_FAR, counted, ulp_distances
+from tttdebug.tracking.ulp import INFINITELY_FAR, counted, ulp_distances_
 
-CHUNK_ON_CPU = 1 << 16
+CHUNK_ON_CPU = 1 << 17
 CHUNK_ON_GPU = 1 << 22
 
 
@@ -52,7 +52,7 @@ class _Accumulator:
     def __init__(self, size: int, device: torch.device) -> None:
         self._wide = torch.empty((3, size), dtype=torch.float64, device=device)
         self._narrow = torch.empty((2, size), dtype=torch.bfloat16, device=device)
-        self._moments: list[Tensor] = []
+        self._rows: list[Tensor] = []
         self._row_lengths: list[tuple[int, int]] = []
         self._ulp_counts = torch.zeros(1, dtype=torch.int64, device=device)
         self._octave_counts = torch.zeros(1, dtype=torch.int64, device=device)
@@ -67,21 +67,25 @@ class _Accumulator:
         for side, values in enumerate((reference, port)):
             wide_3N[side].view(values.shape).copy_(values)
             narrow_2N[side].view(values.shape).copy_(values)
-        torch.sub(wide_3N[1], wide_3N[0], out=wide_3N[2])
-        wide_3RV = wide_3N.view(3, rows, n // rows)
-
-        mean_2R1 = wide_3RV[:2].mean(-1, keepdim=True)
-        distance_N = ulp_distances(narrow_2N)
+        pair_2RV = wide_3N[:2].view(2, rows, n // rows)
+        mean_2R1 = pair_2RV.mean(-1, keepdim=True)
+        distance_N = ulp_distances_(narrow_2N)
         if not mean_2R1.isfinite().all():  # a single inf or nan shows in its row's mean
             self._note_nonfinite(wide_3N[:2], distance_N)
         self._ulp_counts = counted(self._ulp_counts, distance_N)
 
-        self._moments.append(row_moments(wide_3RV, mean_2R1))
-        self._row_lengths.append((rows, n // rows))
-
-        error_bits_N = wide_3N[2].view(torch.int64)  # of |t − r|, left there by row_moments
+        error_N = torch.sub(wide_3N[1], wide_3N[0], out=wide_3N[2]).abs_()
+        error_RV = error_N.view(rows, n // rows)
+        error_norm_R, error_sum_R = torch.linalg.vector_norm(error_RV, dim=-1), error_RV.sum(-1)
+        error_bits_N = error_N.view(torch.int64)
         self._greatest = with_greatest(self._greatest, error_bits_N, offset=self._seen)
-        self._octave_counts = counted(self._octave_counts, error_bits_N >> 52)
+        self._octave_counts = counted(self._octave_counts, error_bits_N.bitwise_right_shift_(52))
+
+        pair_2RV -= mean_2R1  # about each row's own mean, so that a large offset costs no digits
+        spread_2R = torch.linalg.vector_norm(pair_2RV, dim=-1)
+        product_R = torch.mul(pair_2RV[0], pair_2RV[1], out=error_RV).sum(-1)
+        self._rows.append(torch.stack((*mean_2R1[..., 0], *spread_2R, product_R, error_norm_R, error_sum_R)))
+        self._row_lengths.append((rows, n // rows))
         self._seen += n
 
     def _note_nonfinite(self, pair_2N: Tensor, distance_N: Tensor) -> None:
@@ -93,7 +97,7 @@ class _Accumulator:
 
     def result(self, tokens: int) -> PairSums:
         lengths = np.repeat(*np.array(self._row_lengths, dtype=np.int64).T[::-1]).astype(np.float64)
-        rows = Moments(lengths, *torch.cat(self._moments, dim=-1).cpu().numpy())
+        rows = Moments(lengths, *torch.cat(self._rows, dim=-1).cpu().numpy())
         parts_of_a_token = len(lengths) // tokens
         nonfinite_reference, nonfinite_port = self._nonfinite.tolist()
         return PairSums(

@@ -29,7 +29,11 @@ class Pair:
             yield self
             return
         for i in range(count):
-            yield Pair(self.boundary.replace("{i}", f"{i:02d}"), self.port.replace("{i}", str(i)), self.reference.replace("{i}", str(i)))
+            yield Pair(
+                self.boundary.replace("{i}", f"{i:02d}"),
+                self.port.replace("{i}", str(i)),
+                self.reference.replace("{i}", str(i)),
+            )
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,19 @@ def pairs_from_mapping(mapping: Mapping[str, tuple[str, str]]) -> tuple[Pair, ..
 
 
 def pair_modules(port: Any, reference: nn.Module, pairs: Iterable[Pair]) -> list[PairedModules]:
-    """The modules of each pair. Raises PairingError, with the nearest names, when a path leads nowhere, or for no pairs."""
+    """The modules of each pair.
+
+    Raises PairingError, with the nearest names, when a path leads nowhere, or for no pairs.
+    """
     named = dict(reference.named_modules())
     found = []
     for pair in pairs:
         if pair.reference not in named:
             nearest = difflib.get_close_matches(pair.reference, named, n=3, cutoff=0.5)
-            raise PairingError(f"{pair.boundary}: the reference has no module {pair.reference!r}; nearest: {', '.join(nearest) or 'none'}")
+            raise PairingError(
+                f"{pair.boundary}: the reference has no module {pair.reference!r}; nearest: "
+                f"{', '.join(nearest) or 'none'}"
+            )
         found.append(PairedModules(pair, module_at(port, pair.port, pair.boundary), named[pair.reference]))
     if not found:
         raise PairingError("there is nothing to compare: no pair was given and the port declares none")
@@ -69,7 +79,8 @@ def module_at(root: Any, path: str, boundary: str = "") -> Any:
         except (AttributeError, LookupError):
             nearest = difflib.get_close_matches(part, _names_in(here), n=3, cutoff=0.4)
             raise PairingError(
-                f"{boundary or path}: {walked} ({type(here).__name__}) has no {part!r} of the path {path!r}; nearest: {', '.join(nearest) or 'none'}"
+                f"{boundary or path}: {walked} ({type(here).__name__}) has no {part!r} of the path {path!r}; "
+                f"nearest: {', '.join(nearest) or 'none'}"
             ) from None
         walked += f".{part}"
     return here

@@ -92,9 +92,10 @@ _READERS = {
     for f in fields(Record)
 }
 _METRICS = (
-    "pcc max_abs_diff shape rel_l2 slope norm_ratio cosine mean_abs rmse ulp_p50 ulp_p99 ulp_max "
-    "worst_token worst_token_pcc last_token_pcc nonfinite_reference nonfinite_port"
-).split()
+    *("pcc", "max_abs_diff", "shape", "rel_l2", "slope", "norm_ratio", "cosine", "mean_abs", "rmse"),
+    *("ulp_p50", "ulp_p99", "ulp_max", "worst_token", "worst_token_pcc", "last_token_pcc"),
+    *("nonfinite_reference", "nonfinite_port"),
+)
 
 
 def metrics_of(comparison: Comparison) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def metrics_of(comparison: Comparison) -> dict[str, Any]:
 
 def without_metrics(shape: tuple[int, ...]) -> dict[str, Any]:
     """The same part where nothing could be compared: every number is nan, every place −1."""
-    absent = dict.fromkeys(_METRICS, math.nan)
+    absent: dict[str, Any] = dict.fromkeys(_METRICS, math.nan)
     return absent | {"shape": shape, "worst_token": -1, "nonfinite_reference": 0, "nonfinite_port": 0}
 
 

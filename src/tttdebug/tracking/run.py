@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     import pandas
     import torch
 
-MANIFEST, RECORDS, PROFILES, TOKENS, TENSORS = "manifest.json", "records.jsonl", "profiles.jsonl", "tokens.jsonl", "tensors"
+MANIFEST, RECORDS, PROFILES, TOKENS, TENSORS = (
+    "manifest.json",
+    "records.jsonl",
+    "profiles.jsonl",
+    "tokens.jsonl",
+    "tensors",
+)
 PARQUET = "records.parquet"
 
 
@@ -46,9 +52,13 @@ class Run:
         try:
             shutil.copytree(self.path, path)
         except FileExistsError:
-            raise RunError(f"{path} exists already; give a folder that does not, so that no run overwrites another") from None
+            raise RunError(
+                f"{path} exists already; give a folder that does not, so that no run overwrites another"
+            ) from None
         except OSError as error:
-            raise RunError(f"cannot write the run to {path}: {error.strerror}; choose a folder you may write to") from None
+            raise RunError(
+                f"cannot write the run to {path}: {error.strerror}; choose a folder you may write to"
+            ) from None
         return path
 
     @cached_property
@@ -77,7 +87,10 @@ class Run:
     @cached_property
     def profiles(self) -> dict[Key, dict[str, Any]]:
         """What `ErrorProfile` kept of each compared pair: error per token, histogram, worst elements."""
-        return {Key(**line["key"]): line["profile"] for line in _read_lines(self.path / PROFILES, not self.manifest.finished)}
+        return {
+            Key(**line["key"]): line["profile"]
+            for line in _read_lines(self.path / PROFILES, not self.manifest.finished)
+        }
 
     @cached_property
     def tokens(self) -> list[dict[str, Any]]:
@@ -107,7 +120,9 @@ def _read_records(path: Path, torn_end_allowed: bool) -> Iterator[Record]:
         try:
             yield Record.from_json(line)
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{path}, line {number}, is not a record ({error!r}); restore the file or run again") from None
+            raise RunError(
+                f"{path}, line {number}, is not a record ({error!r}); restore the file or run again"
+            ) from None
 
 
 def _read_lines(path: Path, torn_end_allowed: bool) -> Iterator[dict[str, Any]]:
@@ -122,7 +137,9 @@ def _read_lines(path: Path, torn_end_allowed: bool) -> Iterator[dict[str, Any]]:
         raise RunError(f"{path} is damaged ({error}); restore it from a copy, or run again") from None
     torn = lines.pop()
     if torn and not torn_end_allowed:
-        raise RunError(f"{path} ends in the middle of a line though its run finished; restore it from a copy, or run again")
+        raise RunError(
+            f"{path} ends in the middle of a line though its run finished; restore it from a copy, or run again"
+        )
     for number, line in enumerate(lines, start=1):
         try:
             content = json.loads(line)

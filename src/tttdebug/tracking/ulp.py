@@ -13,17 +13,17 @@ INFINITELY_FAR = 0xFFFF
 """Stands for an infinite distance; finite and infinite bfloat16 values are at most 65,280 steps apart."""
 
 
-def ulp_distances(pair_2N: Tensor) -> Tensor:
+def ulp_distances_(pair_2N: Tensor) -> Tensor:
     """How many bfloat16 values lie between `pair[0]` and `pair[1]`: int32, shape (N,).
 
     `pair` is bfloat16. Its bits, as a signed magnitude, count the values of bfloat16 in order, so a distance is the
     difference of two such counts: neighbours are 1 apart, −0 and +0 are 0 apart, a sign flip goes through zero.
-    A distance to NaN means nothing; the caller marks it with `INFINITELY_FAR`.
+    A distance to NaN means nothing; the caller marks it with `INFINITELY_FAR`. Overwrites `pair`.
     """
     bits = pair_2N.view(torch.int16)
     sign = bits >> 15
-    ordered = (bits & 0x7FFF).bitwise_xor_(sign).sub_(sign)
-    return ordered[0].to(torch.int32).sub_(ordered[1]).abs_()
+    ordered_2N = bits.bitwise_and_(0x7FFF).bitwise_xor_(sign).sub_(sign)
+    return ordered_2N[0].to(torch.int32).sub_(ordered_2N[1]).abs_()
 
 
 def counted(counts: Tensor, values_N: Tensor) -> Tensor:

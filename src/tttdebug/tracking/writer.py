@@ -52,14 +52,18 @@ class RunWriter:
                 raise RunError(f"{self.path} is not empty; give a new folder, so that no run overwrites another")
             (self.path / TENSORS).mkdir()
             manifest.write(self.path / MANIFEST)
-            self._files: dict[str, IO[str]] = {name: (self.path / name).open("a", encoding="utf-8") for name in (RECORDS, PROFILES, TOKENS)}
+            self._files: dict[str, IO[str]] = {
+                name: (self.path / name).open("a", encoding="utf-8") for name in (RECORDS, PROFILES, TOKENS)
+            }
         except OSError as error:
-            raise RunError(f"cannot write a run to {self.path}: {error.strerror}; choose another folder with --out") from None
+            raise RunError(
+                f"cannot write a run to {self.path}: {error.strerror}; choose another folder with --out"
+            ) from None
 
     def append(self, record: Record, profile: ErrorProfile | None = None) -> None:
         """Write one record, and what its error looks like."""
         if profile is not None:
-            self._write(PROFILES, {"key": asdict(record.key), "profile": profile.to_json()})
+            self._write(PROFILES, {"key": asdict(record.key), "profile": asdict(profile)})
         self._write(RECORDS, record.to_json())
         self.records.append(record)
 
@@ -112,14 +116,18 @@ class RunWriter:
             self._files[name].write(json.dumps(content) + "\n")
             self._files[name].flush()
         except OSError as error:
-            raise RunError(f"cannot write {self.path / name}: {error.strerror}; what was compared so far is kept") from None
+            raise RunError(
+                f"cannot write {self.path / name}: {error.strerror}; what was compared so far is kept"
+            ) from None
 
     def _store(self, key: Key, reference: torch.Tensor, port: torch.Tensor) -> None:
         from safetensors.torch import save_file
 
         size = reference.nbytes + port.nbytes
         if size > self._budget_left:
-            self.note(f"tensor budget used up at {key}: later tensors were not saved; raise --tensor-budget to keep more")
+            self.note(
+                f"tensor budget used up at {key}: later tensors were not saved; raise --tensor-budget to keep more"
+            )
             self._budget_left = 0
             return
         path = self.path / TENSORS / f"{key}.safetensors"

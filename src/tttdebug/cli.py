@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `tttdebug` command: parse, call one function, print.
+
+Exit codes: 0 all gates hold, 1 a gate fails, 2 no result.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tttdebug.errors import TttdebugError
+
+app = typer.Typer(
+    name="tttdebug",
+    help="Says which module of a TTNN port diverged from its torch reference, and by how much.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+DEBUG = "--debug"
+
+
+class Precision(str, Enum):
+    accuracy = "accuracy"
+    performance = "performance"
+    bf16 = "bf16"
+
+
+class Engine(str, Enum):
+    fast = "fast"
+    ideal = "ideal"
+
+
+class SaveTensors(str, Enum):
+    all = "all"
+    failed = "failed"
+    none = "none"
+
+
+@app.command()
+def run(
+    model: Annotated[
+        str, typer.Option(help="'llama' (SmolLM2-135M-Instruct, fetched once), a Hugging Face id, or a local folder.")
+    ] = "llama",
+    weights: Annotated[
+        Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
+    ] = None,
+    port_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Other weights for the port: safetensors under the reference's names, e.g. of a suspect conversion."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    engine: Annotated[
+        Engine, typer.Option(help="Of the emulated device: the chip's formats at torch speed, or plain fp32.")
+    ] = Engine.fast,
+    precision: Annotated[
+        Precision, typer.Option(help="bfloat8_b weights; bfloat4_b and LoFi in FF1/FF3; or bfloat16.")
+    ] = Precision.accuracy,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Text, or @FILE. May be given several times: a user each.")
+    ] = None,
+    decode_steps: Annotated[
+        int, typer.Option(help="Tokens to decode after the prompt, driven by the reference's choice.")
+    ] = 8,
+    layers: Annotated[int | None, typer.Option(help="Only the first N layers.")] = None,
+    save_tensors: Annotated[
+        SaveTensors, typer.Option(help="Of which boundaries both tensors are kept.")
+    ] = SaveTensors.failed,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of torch's random numbers.")] = 0,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the verdict and where the run is, nothing else.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+    ] = False,
+) -> None:
+    """Run a model's TTNN port beside its torch reference and compare every module."""
+    from tttdebug.job import Job, do
+    from tttdebug.reporting import console, json_summary
+
+    job = Job(
+        model=model,
+        weights=weights,
+        port_weights=port_weights,
+        device=device,
+        engine=engine.value,
+        precision=precision.value,
+        prompts=tuple(prompt or ()),
+        decode_steps=decode_steps,
+        layers=layers,
+        save_tensors=save_tensors.value,
+        out=out,
+        seed=seed,
+        command=shlex.join(["tttdebug", *sys.argv[1:]]),
+    )
+    with console.progress(hidden=quiet or as_json) as progress:
+        finished = do(job, progress)
+    if as_json:
+        typer.echo(json_summary.dumps(finished))
+    elif quiet:
+        console.print_verdict(finished)
+    else:
+        console.print_run(finished)
+    raise typer.Exit(0 if finished.passed else 1)
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    worst: Annotated[
+        int, typer.Option(help="How many boundaries to list, those farthest above their floor first.")
+    ] = 20,
+    in_order: Annotated[bool, typer.Option("--in-order", help="List in the order of execution instead.")] = False,
+) -> None:
+    """Print a saved run: finished, unfinished or failed."""
+    from tttdebug.reporting import console
+    from tttdebug.tracking import Run
+
+    console.print_run(Run.load(run), rows=worst, in_order=in_order)
+
+
+@app.command()
+def dashboard(
+    run: Annotated[Path | None, typer.Argument(help="A run's folder, or a folder of runs; default reports/.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port on this machine; default a free one.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say the address.")] = False,
+) -> None:
+    """Open the dashboard on a run."""
+    from tttdebug.reporting.dashboard import serve
+
+    raise typer.Exit(serve(run or Path("reports"), port=port, open_browser=not no_browser))
+
+
+@app.command()
+def doctor() -> None:
+    """Say which versions, devices and weights are here, what is missing and how to get it."""
+    from tttdebug.reporting import console, health
+
+    console.print_health(health.examine())
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")] = False) -> None:
+    """Read by `main` before typer sees it; declared here so that --help lists it."""
+
+
+def main() -> None:
+    """Entry point: an error is one line on standard error and exit code 2; `--debug`, anywhere, shows its traceback."""
+    debug = DEBUG in sys.argv
+    if debug:
+        sys.argv.remove(DEBUG)
+    from tttdebug.emulator.errors import EmulatorError
+
+    try:
+        app()
+    except (TttdebugError, EmulatorError) as error:
+        if debug:
+            raise
+        print(f"tttdebug: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed
+        if debug:
+            raise
+        print(
+            f"tttdebug: unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: a named model, its port on a device, both tracked side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tttdebug.errors import PromptError, RunError, SpecError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.tracking import Run
+    from tttdebug.tracking.writer import SaveTensors
+
+Progress = Callable[[str, "float | None"], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `tttdebug run` was asked for."""
+
+    model: str = "llama"
+    weights: Path | None = None
+    port_weights: Path | None = None
+    device: str = "emulated"
+    engine: str = "fast"
+    precision: str = "accuracy"
+    prompts: tuple[str, ...] = ()
+    decode_steps: int = 8
+    layers: int | None = None
+    save_tensors: SaveTensors = "failed"
+    out: Path | None = None
+    seed: int = 0
+    command: str = field(default="", compare=False)
+
+
+def do(job: Job, progress: Progress) -> Run:
+    """Load the reference, check it, build its port and compare them.
+
+    Raises a TttdebugError for whatever stands in the way.
+    """
+    import torch
+
+    from tttdebug.backends import opened_device
+    from tttdebug.modules.build import build_model
+    from tttdebug.modules.hardware import HardwareConfig
+    from tttdebug.references import check_reference, load_reference
+    from tttdebug.tracking import track
+    from tttdebug.tracking.prompts import default_prompt, read_prompt
+
+    if job.decode_steps < 0:
+        raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
+    HardwareConfig.preset(job.precision)
+    prompts = [_text(prompt) for prompt in job.prompts] or [default_prompt()]
+    torch.manual_seed(job.seed)
+    out = job.out or _new_folder(job.model)
+    _refuse_unwritable(out)
+    with opened_device(job.device, **({"engine": job.engine} if job.device == "emulated" else {})) as device:
+        reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
+        first = read_prompt(reference, prompts[0], job.decode_steps)
+        progress("check the reference", None)
+        check_reference(reference, first.token_ids)
+        progress("build the port", None)
+        port = build_model(reference, device, job.precision, weights=_state_dict(job.port_weights))
+        return track(
+            port,
+            reference,
+            prompts,
+            job.decode_steps,
+            out=out,
+            save_tensors=job.save_tensors,
+            command=job.command,
+            seed=job.seed,
+            progress=progress,
+        )
+
+
+def _text(prompt: str) -> str:
+    """The prompt itself, or with @FILE the text of that file."""
+    if not prompt.startswith("@"):
+        return prompt
+    try:
+        return Path(prompt[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"--prompt {prompt}: cannot read that file as text ({error})") from None
+
+
+def _new_folder(model: str) -> Path:
+    """`reports/<model>_<monDD>_<HHMMSS>`, the field's way of naming a report."""
+    name = Path(model).name or "model"
+    return Path("reports") / f"{name}_{datetime.now():%b%d_%H%M%S}".lower()
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Find out before minutes of work whether a run can be written there, leaving nothing behind."""
+    import os
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(
+            f"--out {out} exists and is not an empty folder; give a new one, so that no run overwrites another"
+        )
+    parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"--out {out}: cannot write into {parent}; choose a folder you may write to")
+
+
+def _state_dict(path: Path | None) -> dict[str, torch.Tensor] | None:
+    """The weights of a safetensors file, or of all such files in a folder, under the reference's names."""
+    if path is None:
+        return None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise WeightsError(f"--port-weights {path} holds no .safetensors file")
+    state: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            state |= load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"--port-weights {file} cannot be read as safetensors ({error})") from None
+    return state

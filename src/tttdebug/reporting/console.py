@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run on the console: the verdict first, then where it comes from."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from tttdebug.reporting.palette import style_of
+from tttdebug.tracking.gates import LOGITS_WARN_PCC, kind_of
+
+if TYPE_CHECKING:
+    from tttdebug.reporting.health import Finding
+    from tttdebug.tracking.record import Record
+    from tttdebug.tracking.run import Run
+
+OUT = Console(highlight=False)
+ERR = Console(highlight=False, stderr=True)
+_LAYER_KINDS = ("input_norm", "self_attn", "post_attn_norm", "mlp", "layer_out")
+
+
+@contextmanager
+def progress(*, hidden: bool) -> Iterator[Callable[[str, float | None], None]]:
+    """A bar on standard error; the callable takes what is being done and how far it is, from 0 to 1 or None."""
+    if hidden:
+        yield lambda message, fraction: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, transient=True) as bar:
+        task = bar.add_task("start", total=1.0)
+
+        def report(message: str, fraction: float | None) -> None:
+            bar.update(
+                task, description=escape(message), total=None if fraction is None else 1.0, completed=fraction or 0.0
+            )
+
+        yield report
+
+
+def print_run(run: Run, *, rows: int = 12, in_order: bool = False) -> None:
+    """What ran, the depth grid, the worst boundaries, the tokens; and last, where the eye is, the verdict."""
+    OUT.print(_heading(run))
+    OUT.print(depth_grid(run))
+    OUT.print(boundary_table(run, rows=rows, in_order=in_order))
+    OUT.print(_tokens(run))
+    divergence = run.first_divergence()
+    if divergence is not None:
+        OUT.print(
+            Panel(divergence_text(run, divergence), title="first divergence", border_style="red", title_align="left")
+        )
+    print_verdict(run)
+
+
+def print_verdict(run: Run) -> None:
+    """One paragraph: whether every gate holds, what was compared, and where the run is."""
+    OUT.print(verdict_text(run))
+    OUT.print(Text(f"run: {run.path}\nlook: tttdebug dashboard {run.path}"), soft_wrap=True)
+
+
+def verdict_text(run: Run) -> Text:
+    """PASS, FAIL or INCOMPLETE, and why."""
+    manifest = run.manifest
+    counts = Counter(record.verdict for record in run.records)
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    ledger = f"{manifest.compared or len(run.records)} of {manifest.expected} comparisons made ({counted or 'none'})"
+    divergence = run.first_divergence()
+    if divergence is not None:
+        text = Text("FAIL  ", style="bold red")
+        text.append(f"{len(run.failed)} gates fail, first {divergence.boundary} in {_call_of(divergence)}. ")
+    elif not run.passed:
+        text = Text("INCOMPLETE  ", style="bold red").append(f"the run is {manifest.status}. ")
+    else:
+        text = Text("PASS  ", style="bold green").append("every gate holds. ")
+        if counts["floor"]:
+            text.append(
+                f"{counts['floor']} boundaries are below their gate, but their number formats alone explain "
+                "that (floor). "
+            )
+    text.append(ledger + ".")
+    if manifest.skipped:
+        first = manifest.skipped[0]
+        text.append(
+            f" Not compared: {len(manifest.skipped)}, first {first.boundary} in {first.phase}: {first.reason}.",
+            style="bold red",
+        )
+    for note in manifest.notes:
+        text.append(f"\nnote: {note}", style="yellow")
+    return text
+
+
+def depth_grid(run: Run) -> Group:
+    """PCC of every boundary of the prefill, a row a layer; where several prompts ran, the worst of them."""
+    worst: dict[str, Record] = {}
+    for record in run.records:
+        if record.phase == "prefill" and (
+            record.boundary not in worst or _badness(record) > _badness(worst[record.boundary])
+        ):
+            worst[record.boundary] = record
+    table = Table(
+        title="PCC against the reference, prefill", title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
+    table.add_column("")
+    kinds = [kind for kind in _LAYER_KINDS if any(kind_of(boundary) == kind for boundary in worst)]
+    for kind in kinds:
+        table.add_column(kind, justify="right")
+    layers = sorted({boundary.partition(".")[0] for boundary in worst if kind_of(boundary) != boundary})
+    for layer in layers:
+        table.add_row(layer, *(_cell(worst.get(f"{layer}.{kind}")) for kind in kinds))
+    ends = [record for boundary, record in worst.items() if kind_of(boundary) == boundary]
+    line = Text()
+    for record in ends:
+        line.append(f"{record.boundary} ").append_text(_cell(record)).append("   ")
+    legend = Text()
+    for verdict in sorted({record.verdict for record in worst.values()} - {"ok"}):
+        style = style_of(verdict)
+        legend.append(f"{style.symbol} {verdict}", style=style.colour).append(f": {style.meaning}   ", style="dim")
+    return Group(table, line, legend)
+
+
+def boundary_table(run: Run, *, rows: int, in_order: bool = False) -> Table:
+    """Records with their numbers: the farthest above their floor first, or in the order of execution."""
+    records = run.records if in_order else sorted(run.records, key=_badness, reverse=True)
+    shown = records[:rows]
+    title = f"\n{'First' if in_order else 'Worst'} {len(shown)} of {len(records)} comparisons"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("boundary", "call", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for name in ("pcc", "rel_l2", "floor", "x floor", "slope", "max |t-r|", "worst token"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for record in shown:
+        table.add_row(
+            record.boundary,
+            _call_of(record),
+            Text(record.verdict, style=style_of(record.verdict).colour),
+            f"{record.pcc:.5f}",
+            f"{record.rel_l2:.2e}",
+            f"{record.floor_rel_l2:.2e}",
+            f"{_times_floor(record):.1f}",
+            f"{record.slope:.4f}",
+            f"{record.max_abs_diff:.3g}",
+            f"{record.worst_token} ({record.worst_token_pcc:.4f})" if record.worst_token >= 0 else "-",
+        )
+    return table
+
+
+def divergence_text(run: Run, record: Record) -> Text:
+    """What differs, how much, where, and how to see it again."""
+    text = Text(f"{record.boundary} differs from {record.reference_path} in {_call_of(record)}\n", style="bold")
+    text.append(f"{record.note}\n")
+    if record.verdict != "shape_mismatch":
+        text.append(
+            f"rel_l2 {record.rel_l2:.3g} is {_times_floor(record):.1f} times its floor of {record.floor_rel_l2:.3g}\n"
+        )
+        text.append(_where(run, record))
+    before = run.records.index(record)
+    if before:
+        last = run.records[before - 1]
+        text.append(
+            f"all {before} comparisons before it hold; the last of them, {last.boundary}, has rel_l2 "
+            f"{last.rel_l2:.3g}\n"
+        )
+    text.append(f"port module {record.module}, output {record.dtype}", style="dim")
+    if run.manifest.command:
+        text.append(f"\nreproduce: {run.manifest.command}", style="dim")
+    return text
+
+
+def _where(run: Run, record: Record) -> str:
+    """The worst token, the greatest error with its place, and the non-finite values."""
+    parts = []
+    if record.worst_token >= 0 and record.shape[0] > 1:
+        parts.append(f"worst token {record.worst_token} of {record.shape[0]} (pcc {record.worst_token_pcc:.4f})")
+    profile = run.profiles.get(record.key)
+    if profile and profile["worst"]:
+        at, reference, port = profile["worst"][0]
+        parts.append(f"greatest error {record.max_abs_diff:.4g} at {at}: reference {reference:.5g}, port {port:.5g}")
+    count = math.prod(record.shape)
+    parts.append(
+        f"non-finite of {count:,} values: {record.nonfinite_port} in the port, {record.nonfinite_reference} "
+        "in the reference"
+    )
+    return "; ".join(parts) + "\n"
+
+
+def print_health(findings: Sequence[Finding]) -> None:
+    """What `doctor` found, a line each."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    marks = {
+        "ok": Text("ok", style="green"),
+        "missing": Text("missing", style="yellow"),
+        "broken": Text("broken", style="bold red"),
+    }
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.subject, Text(finding.detail))
+    OUT.print(table)
+
+
+def _heading(run: Run) -> Text:
+    model, device = run.manifest.model, run.manifest.device
+    prompts = ", ".join(f"{prompt['tokens']} tokens" for prompt in run.manifest.prompts)
+    text = Text()
+    text.append(f"{model['name']}", style="bold").append(
+        f"  {model['layers']} layers, {run.manifest.precision} precision"
+    )
+    text.append(
+        f" on {device['kind']} {device['architecture']} {'x'.join(map(str, device['grid']))}, engine "
+        f"{device['engine']}\n"
+    )
+    text.append(
+        f"prompt: {prompts}; then {run.manifest.decode_steps} decode steps driven by the reference's tokens\n",
+        style="dim",
+    )
+    text.append(f"reference: {model['source']}\n", style="dim")
+    return text
+
+
+def _tokens(run: Run) -> Text:
+    text = Text("\n")
+    for phase, agreed in run.manifest.agreement.items():
+        text.append(f"{phase:8}", style="bold")
+        text.append(
+            f"top-1 agreement {agreed['top1']:.1%}, top-5 {agreed['top5']:.1%}, KL {agreed['kl_mean']:.2e} "
+            f"over {agreed['tokens']} tokens"
+        )
+        text.append(
+            f"; last token: top-1 {'equal' if agreed['last_top1'] else 'differs'}, top-5 "
+            f"{agreed['last_top5']:.0%}, KL {agreed['kl_last']:.2e}\n"
+        )
+    for continued in run.manifest.continuations:
+        same = continued["reference"] == continued["port"]
+        text.append("reference writes ", style="bold").append(repr(continued["reference"]))
+        text.append("\nport writes      ", style="bold").append("the same" if same else repr(continued["port"])).append(
+            "\n"
+        )
+    logits = [record.pcc for record in run.records if record.boundary == "logits" and not record.failed]
+    if logits and min(logits) < LOGITS_WARN_PCC:
+        text.append(f"warning: logits PCC {min(logits):.4f} is below {LOGITS_WARN_PCC:g}\n", style="yellow")
+    return text
+
+
+def _cell(record: Record | None) -> Text:
+    if record is None:
+        return Text("-", style="dim")
+    style = style_of(record.verdict)
+    return Text(f"{record.pcc:.5f}{' ' if record.verdict == 'ok' else style.symbol}", style=style.colour)
+
+
+def _call_of(record: Record) -> str:
+    call = "prefill" if record.phase == "prefill" else f"decode {record.step}"
+    return f"{call}, user {record.user}" if record.user else call
+
+
+def _times_floor(record: Record) -> float:
+    return record.rel_l2 / record.floor_rel_l2 if record.floor_rel_l2 else math.inf if record.rel_l2 else 0.0
+
+
+def _badness(record: Record) -> tuple[bool, float]:
+    """Failed ones first, then by how far above its floor."""
+    times = _times_floor(record)
+    return record.failed, math.inf if math.isnan(times) else times

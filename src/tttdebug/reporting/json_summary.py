@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as one JSON object, for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tttdebug.tracking.run import Run
+
+
+def dumps(run: Run) -> str:
+    """Verdict, counts, first divergence, token agreement, and where the run is. Non-finite numbers are strings."""
+    divergence = run.first_divergence()
+    manifest = run.manifest
+    summary = {
+        "passed": run.passed,
+        "status": manifest.status,
+        "run": str(run.path),
+        "model": manifest.model["name"],
+        "precision": manifest.precision,
+        "device": manifest.device,
+        "expected": manifest.expected,
+        "compared": manifest.compared,
+        "skipped": [asdict(entry) for entry in manifest.skipped],
+        "verdicts": Counter(record.verdict for record in run.records),
+        "first_divergence": divergence.to_json() if divergence else None,
+        "agreement": manifest.agreement,
+        "continuations": manifest.continuations,
+        "notes": manifest.notes,
+    }
+    return json.dumps(summary, indent=1)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening to both sides, pairing and aligning them, comparing them, and writing the run."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tttdebug.tracking.comparison import Comparison, compare
+    from tttdebug.tracking.manifest import Manifest, Skipped
+    from tttdebug.tracking.module_spec import ModuleSpecWithReference
+    from tttdebug.tracking.pairing import Pair
+    from tttdebug.tracking.record import Key, Record
+    from tttdebug.tracking.run import Run
+    from tttdebug.tracking.side_by_side import track
+
+_HOME_OF = {
+    "Comparison": "comparison",
+    "compare": "comparison",
+    "Key": "record",
+    "Manifest": "manifest",
+    "ModuleSpecWithReference": "module_spec",
+    "Pair": "pairing",
+    "Record": "record",
+    "Run": "run",
+    "Skipped": "manifest",
+    "track": "side_by_side",
+}
+
+__all__ = [
+    "Comparison",
+    "Key",
+    "Manifest",
+    "ModuleSpecWithReference",
+    "Pair",
+    "Record",
+    "Run",
+    "Skipped",
+    "compare",
+    "track",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Names are imported when first used, so that reading a run does not wait for torch."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tttdebug.tracking' has no attribute {name!r}")
+    return getattr(import_module(f"tttdebug.tracking.{_HOME_OF[name]}"), name)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gates: what a boundary must reach, and the verdict on one that was compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tttdebug.tracking.comparison import Comparison
+
+FLOOR_FACTOR = 3.0
+LOGITS_WARN_PCC = 0.96
+_LAYER = re.compile(r"^L\d+\.")
+
+#                    prefill  decode   gates of the field; decode is the prefill-to-decode transition
+_PCC_GATES = {
+    "norm": (0.999, 0.999),
+    "embed": (0.999, 0.999),
+    "branch": (0.99, 0.98),
+    "layer_out": (0.99, 0.98),
+    "logits": (0.90, 0.90),
+}
+_BRANCH_WITH_BFLOAT4 = 0.98
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Limits of one boundary: a lowest PCC, and how far the slope ⟨r,t⟩/⟨r,r⟩ may be from 1."""
+
+    pcc: float
+    slope_tolerance: float = 0.02
+
+    def misses(self, comparison: Comparison) -> tuple[str, ...]:
+        """A sentence for each limit that the comparison misses."""
+        return comparison.failures(pcc=self.pcc, slope=self.slope_tolerance)
+
+
+def kind_of(boundary: str) -> str:
+    """What stands behind a layer's number: `L07.mlp` is an `mlp`."""
+    return _LAYER.sub("", boundary)
+
+
+def default_gate(boundary: str, phase: str = "prefill", weight_dtypes: Iterable[str] = ()) -> Gate:
+    """The field's usual gate for a boundary.
+
+    PCC 0.999 for norms, 0.99 for branches and layers (0.98 in decode or with a bfloat4_b weight), 0.90 for logits.
+    """
+    kind = kind_of(boundary)
+    group = "norm" if kind.endswith("norm") else kind if kind in _PCC_GATES else "branch"
+    pcc = _PCC_GATES[group][phase == "decode"]
+    if group == "branch" and "bfloat4_b" in weight_dtypes:
+        pcc = min(pcc, _BRANCH_WITH_BFLOAT4)
+    return Gate(pcc)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, and the limits that were missed, a sentence each."""
+
+    verdict: str
+    missed: tuple[str, ...]
+
+
+def judge(comparison: Comparison, gate: Gate, floor_rel_l2: float) -> Judgement:
+    """The verdict on one comparison.
+
+    `nonfinite` where the same elements are not non-finite on both sides; `ok` where the gate holds; `floor` where it
+    does not but rel_l2 is within 3 times what the number formats must cause; else `diverged`.
+    """
+    missed = gate.misses(comparison)
+    if not comparison.nonfinite_masks_agree:
+        return Judgement("nonfinite", missed)
+    if not missed:
+        return Judgement("ok", ())
+    return Judgement("floor" if comparison.rel_l2 <= FLOOR_FACTOR * floor_rel_l2 else "diverged", missed)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracking a port beside its reference: prefill of every prompt, then teacher-forced decode, every boundary compared.
+
+The reference goes first in each call and its own choice of tokens drives both sides, so that an error of the port is
+seen where it arises and not as a different text. In between runs the floor: the reference in the port's formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.backends import describe_device, to_torch
+from tttdebug.errors import PairingError
+from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
+from tttdebug.tracking.comparer import Comparer, Expected
+from tttdebug.tracking.floor import floor_model, relative_error
+from tttdebug.tracking.hooks import PortTap
+from tttdebug.tracking.layout import align
+from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.pairing import Pair, PairedModules, pair_modules, pairs_from_mapping
+from tttdebug.tracking.prompts import Prompt, read_prompt
+from tttdebug.tracking.run import Run
+from tttdebug.tracking.sides import Forward, TorchSide
+from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.references import Reference
+
+Progress = Callable[[str, "float | None"], None]
+
+
+def track(
+    port: Any,
+    reference: Reference,
+    prompts: Sequence[str | Sequence[int]],
+    decode_steps: int = 0,
+    *,
+    pairs: Sequence[Pair] | Mapping[str, tuple[str, str]] | None = None,
+    out: str | Path | None = None,
+    save_tensors: SaveTensors = "failed",
+    tensor_budget: int = DEFAULT_TENSOR_BUDGET,
+    command: str = "",
+    seed: int | None = None,
+    progress: Progress = lambda message, fraction: None,
+) -> Run:
+    """Compare every paired module of `port` with its counterpart in `reference`, and give the run.
+
+    `port` offers `allocate_cache(users, length)`, `prefill(token_ids, user)` and `decode(token_ids, positions)` as
+    CausalLM does, and `pairs` unless they are given here. With `out` the run is written to that folder as it happens,
+    else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
+
+    Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
+    unchanged, after the run up to there has been closed so that it loads.
+    """
+    chosen = pairs_from_mapping(pairs) if isinstance(pairs, Mapping) else pairs or getattr(port, "pairs", None)
+    if not chosen:
+        raise PairingError(
+            f"{type(port).__name__} declares no pairs; give pairs={{boundary: (port path, reference path)}}"
+        )
+    read = [read_prompt(reference, prompt, decode_steps) for prompt in prompts]
+    paired = pair_modules(port, reference.model, chosen)
+    writer = RunWriter(
+        None if out is None else Path(out),
+        _manifest(port, reference, read, decode_steps, len(paired), command, seed),
+        save_tensors=save_tensors,
+        tensor_budget=tensor_budget,
+    )
+    tracking = _Tracking(port, reference, paired, writer, progress)
+    try:
+        with PortTap({modules.pair.boundary: modules.port for modules in paired}, tracking.comparer.on_output):
+            tracking.prefill(read)
+            for step in range(decode_steps):
+                tracking.decode(step)
+        tracking.conclude()
+    except BaseException as error:
+        writer.fail(error)
+        raise
+    return writer.finish()
+
+
+class _Tracking:
+    """The state of one comparison: both sides' caches, and the tokens so far."""
+
+    def __init__(
+        self, port: Any, reference: Reference, paired: list[PairedModules], writer: RunWriter, progress: Progress
+    ) -> None:
+        modules = {modules.pair.boundary: modules.reference for modules in paired}
+        self.port = port
+        self.reference = reference
+        self.writer = writer
+        self.progress = progress
+        self.truth = TorchSide(reference.model, modules)
+        self.floor = _floor_side(port, reference, paired)
+        self.comparer = Comparer(paired, writer, describe_device(port.device).engine)
+        self.agreements: list[TokenAgreement] = []
+        self.prompts: list[Prompt] = []
+        self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
+        self.port_tokens: list[list[int]] = []
+
+    def prefill(self, prompts: list[Prompt]) -> None:
+        self.prompts = prompts
+        decode_steps = self.writer.manifest.decode_steps
+        self.port.allocate_cache(len(prompts), max(len(prompt.token_ids) for prompt in prompts) + decode_steps)
+        for user, prompt in enumerate(prompts):
+            self._report("prefill", user / len(prompts) / (1 + decode_steps))
+            self._call(
+                "prefill",
+                0,
+                {user: self.truth.prefill(prompt.token_ids, user)},
+                {user: self.floor.prefill(prompt.token_ids, user)} if self.floor else {},
+                partial(self.port.prefill, _tensor(prompt.token_ids), user),
+                {user: (prompt.token_ids, 0)},
+            )
+
+    def decode(self, step: int) -> None:
+        """One decode step of all users at once, driven by the reference's tokens."""
+        decode_steps = self.writer.manifest.decode_steps
+        self._report(f"decode step {step + 1} of {decode_steps}", (1 + step) / (1 + decode_steps))
+        tokens = [tokens[-1] for tokens in self.reference_tokens]
+        positions = [len(prompt.token_ids) + step for prompt in self.prompts]
+        self._call(
+            "decode",
+            step,
+            {user: self.truth.decode(token, user) for user, token in enumerate(tokens)},
+            {user: self.floor.decode(token, user) for user, token in enumerate(tokens)} if self.floor else {},
+            partial(self.port.decode, _tensor(tokens), _tensor(positions)),
+            {user: ((token,), position) for user, (token, position) in enumerate(zip(tokens, positions, strict=True))},
+        )
+
+    def conclude(self) -> None:
+        """Write what the whole run says: token agreement by phase, and the text each side writes on its own."""
+        agreement = {}
+        for phase in ("prefill", "decode"):
+            tokens = [token for token in self.agreements if token.phase == phase]
+            if tokens:
+                agreement[phase] = summarise(tokens)
+        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=self._continuations())
+        self._report("done", 1.0)
+
+    def _call(
+        self,
+        phase: str,
+        step: int,
+        truths: dict[int, Forward],
+        floors: dict[int, Forward],
+        run_port: Callable[[], Any],
+        read: dict[int, tuple[Sequence[int], int]],
+    ) -> None:
+        """Run the port once and compare.
+
+        `read` holds, by user, the tokens that this call reads and the first one's position.
+        """
+        activations = {user: truth.activations for user, truth in truths.items()}
+        self.comparer.expect(
+            Expected(phase, step, activations, {user: _floors(floors[user], truths[user]) for user in floors})
+        )
+        floors.clear()
+        logits = to_torch(run_port())
+        self.comparer.settle()
+        for user, (token_ids, start) in read.items():
+            aligned = align(truths[user].logits_TV, logits, phase=phase, user=user)
+            rows = aligned.port_TC.shape[0]
+            agreements = token_agreement(
+                aligned.reference_TC,
+                aligned.port_TC,
+                token_ids[-rows:],
+                phase=phase,
+                step=step,
+                user=user,
+                start=start + len(token_ids) - rows,
+            )
+            self.writer.append_tokens([agreement.to_json(self._text_of) for agreement in agreements])
+            self.agreements += agreements
+            if phase == "prefill":
+                self.reference_tokens.append([])
+                self.port_tokens.append([])
+            self.reference_tokens[user].append(agreements[-1].reference_top[0][0])
+            self.port_tokens[user].append(agreements[-1].port_top[0][0])
+
+    def _continuations(self) -> tuple[dict[str, str], ...]:
+        """The greedy text of either side. Where the port chose another token it goes on from its own choice."""
+        parted = [
+            step
+            for reference, port in zip(self.reference_tokens, self.port_tokens, strict=True)
+            for step in range(len(port))
+            if reference[step] != port[step]
+        ]
+        for step in range(min(parted), self.writer.manifest.decode_steps) if parted else ():
+            self._report("free decode of the port", 1.0)
+            positions = [len(prompt.token_ids) + step for prompt in self.prompts]
+            logits = to_torch(
+                self.port.decode(_tensor([tokens[step] for tokens in self.port_tokens]), _tensor(positions))
+            )
+            rows = logits.reshape(-1, logits.shape[-1])
+            for user, tokens in enumerate(self.port_tokens):
+                tokens[step + 1] = int(rows[user].argmax())
+        return tuple(
+            {"prompt": prompt.text, "reference": self._text(reference), "port": self._text(port)}
+            for prompt, reference, port in zip(self.prompts, self.reference_tokens, self.port_tokens, strict=True)
+        )
+
+    def _text(self, token_ids: Sequence[int]) -> str:
+        tokenizer = self.reference.tokenizer
+        return " ".join(map(str, token_ids)) if tokenizer is None else str(tokenizer.decode(list(token_ids)))
+
+    def _text_of(self, token_id: int) -> str:
+        return self._text([token_id])
+
+    def _report(self, message: str, fraction: float) -> None:
+        self.progress(message, fraction)
+
+
+def _floor_side(port: Any, reference: Reference, paired: list[PairedModules]) -> TorchSide:
+    """The reference in bfloat16, with the weights as the port's formats leave them where the port says which."""
+    quantise = getattr(port, "quantised_weights", None)
+    quantised = quantise(reference.model.state_dict()) if quantise else {}
+    model = floor_model(reference.model, quantised)
+    named = dict(model.named_modules())
+    return TorchSide(model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired})
+
+
+def _floors(floor: Forward, truth: Forward) -> dict[str, float]:
+    return {
+        boundary: relative_error(truth.activations[boundary], output) for boundary, output in floor.activations.items()
+    }
+
+
+def _tensor(token_ids: Sequence[int]) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(list(token_ids))
+
+
+def _manifest(
+    port: Any,
+    reference: Reference,
+    prompts: list[Prompt],
+    decode_steps: int,
+    pairs: int,
+    command: str,
+    seed: int | None,
+) -> Manifest:
+    hardware = getattr(port, "hw_config", None)
+    return Manifest(
+        created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
+        model={
+            "name": reference.name,
+            "source": reference.source,
+            "weights_digest": reference.weights_digest,
+            "layers": reference.model.config.num_hidden_layers,
+            "architecture": type(reference.model).__name__,
+        },
+        device=asdict(describe_device(port.device)),
+        precision=getattr(hardware, "name", ""),
+        prompts=tuple({"text": prompt.text, "tokens": len(prompt.token_ids)} for prompt in prompts),
+        decode_steps=decode_steps,
+        command=command,
+        seed=seed,
+        hardware=hardware.to_dict() if hardware is not None else {},
+        expected=pairs * len(prompts) * (1 + decode_steps),
+    )

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torch side of a comparison: run prompt by prompt and token by token, each call with its activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.tracking.hooks import ReferenceTap
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One call of a torch model: logits [T, V], and the output of each paired module by boundary."""
+
+    logits_TV: torch.Tensor
+    activations: dict[str, torch.Tensor]
+
+
+class TorchSide:
+    """A causal language model with a key/value cache for each user."""
+
+    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+        self.model = model
+        self._modules = modules
+        self._caches: dict[int, Any] = {}
+
+    def prefill(self, token_ids: Sequence[int], user: int) -> Forward:
+        """Run a whole prompt and keep its cache."""
+        self._caches[user] = None
+        return self._forward(token_ids, user)
+
+    def decode(self, token_id: int, user: int) -> Forward:
+        """Run one more token of a prompt that was prefilled."""
+        return self._forward([token_id], user)
+
+    def _forward(self, token_ids: Sequence[int], user: int) -> Forward:
+        import torch
+
+        with torch.no_grad(), ReferenceTap(self._modules) as tap:
+            output = self.model(
+                input_ids=torch.tensor([list(token_ids)]), past_key_values=self._caches[user], use_cache=True
+            )
+            self._caches[user] = output.past_key_values
+            return Forward(output.logits[0], tap.outputs())
