@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from tttdebug.references.load import load_reference
+from tttdebug.references.checks import ReferenceChecks, check_reference
+from tttdebug.references.load import NAMES, load_reference
 from tttdebug.references.reference import Progress, Reference
 
-__all__ = ["load_reference", "Reference", "Progress"]
+__all__ = ["load_reference", "Reference", "NAMES", "check_reference", "ReferenceChecks", "Progress"]

@@ -13,7 +13,7 @@ from tttdebug.references.reference import Progress, say_nothing
 if TYPE_CHECKING:
     from torch import nn
 
-CHUNK = 1 << 22  # bytes read at a time
+CHUNK = 1 << 24  # bytes read at a time
 
 
 def digest_of_file(path: Path, progress: Progress = say_nothing) -> str:
@@ -28,7 +28,7 @@ def digest_of_file(path: Path, progress: Progress = say_nothing) -> str:
 
 
 def digest_of_files(paths: Sequence[Path], progress: Progress = say_nothing) -> str:
-    """SHA-256 of weights files: one file's own, or for several that of `sha256sum FILES | sha256sum`, sorted by name."""
+    """SHA-256 of weights files of one folder: the file's own, or for several what `sha256sum * | sha256sum` prints."""
     if len(paths) == 1:
         return digest_of_file(paths[0], progress)
     lines = [f"{digest_of_file(path, progress)}  {path.name}\n" for path in sorted(paths)]
@@ -42,5 +42,5 @@ def digest_of_module(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

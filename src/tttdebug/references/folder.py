@@ -1,65 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading a Hugging Face folder: every weight of the model found in it, or an error."""
+"""Reading a Hugging Face folder: which files hold its weights, and its config, model and tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tttdebug.errors import SpecError, WeightsError
+from tttdebug.errors import WeightsError
+from tttdebug.references.pretrained import first_line, keep_layers, load_pretrained
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""What `save_pretrained` calls weights, in the order of preference; in pieces, an index stands beside them."""
+
+TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""A folder with none of these has no tokenizer."""
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights. Raises WeightsError where the folder or its weights are not whole."""
+    if not (folder / "config.json").is_file():
+        inside = sorted(folder.glob("*.gguf"))
+        hint = f"give {inside[0]}" if inside else "give a folder that save_pretrained wrote, or a GGUF file"
+        raise WeightsError(f"{folder} has no config.json, so it is not a Hugging Face folder: {hint}")
+    for name in WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            files = [folder / piece for piece in sorted(set(_pieces(index)))]
+        elif (folder / name).is_file():
+            files = [folder / name]
+        else:
+            continue
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise WeightsError(f"{folder} lacks {', '.join(missing)}, which {index.name} lists: fetch the model again")
+        return files
+    raise WeightsError(f"{folder} has a config.json but no weights ({' or '.join(WEIGHTS)}): fetch the model again")
 
 
 def load_folder(
     folder: Path, layers: int | None, dtype: torch.dtype
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The causal language model and the tokenizer of a Hugging Face folder."""
-    import transformers
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """The model of a Hugging Face folder, and its tokenizer where it has one. Raises WeightsError, SpecError."""
+    from transformers import AutoConfig, AutoTokenizer
 
-    if not (folder / "config.json").is_file():
-        raise WeightsError(f"{folder} has no config.json: give the folder that save_pretrained wrote, or a GGUF file")
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    keep_layers(config, layers)
-    with _no_progress_bars():
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            output_loading_info=True,
-            attn_implementation="sdpa",
-            dtype=dtype,
-        )
-    if missing := sorted(found["missing_keys"]):
-        raise WeightsError(f"{folder} lacks {len(missing)} weights of the model, {missing[0]} first")
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    return model.eval().requires_grad_(False), tokenizer
-
-
-def keep_layers(config: PretrainedConfig, layers: int | None) -> None:
-    """Cut a config to its first `layers` decoder layers."""
-    if layers is None:
-        return
-    if not 1 <= layers <= config.num_hidden_layers:
-        raise SpecError(
-            f"layers={layers}: the model has {config.num_hidden_layers}; give 1 to {config.num_hidden_layers}"
-        )
-    config.num_hidden_layers = layers
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers' own progress bars off the console."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    weights_files(folder)
     try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = None
+        if any((folder / name).is_file() for name in TOKENIZER):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"config.json or tokenizer of {folder} cannot be read ({first_line(error)})") from error
+    keep_layers(config, layers)
+    return load_pretrained(config, folder, origin=folder, dtype=dtype), tokenizer
+
+
+def _pieces(index: Path) -> list[str]:
+    try:
+        pieces: list[str] = list(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{index} cannot be read ({first_line(error)}): fetch the model again") from error
+    return pieces

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reference is: a trained causal language model in fp32, its tokenizer, and where both came from."""
+"""What a reference is: a trained causal language model, its tokenizer, and where both came from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-Progress = Callable[[str, "float | None"], None]
-"""Told what is being done and how far it is, from 0 to 1; None where the length is not known."""
+Progress = Callable[[str, float | None], None]
+"""Told what is being done and how far it is, from 0 to 1, or None where the length is not known."""
 
 
 def say_nothing(message: str, fraction: float | None) -> None:
@@ -22,10 +22,10 @@ def say_nothing(message: str, fraction: float | None) -> None:
 class Reference:
     """What the port should compute.
 
-    `model` is in evaluation mode and its parameters want no gradient. `tokenizer` is None where the reference was made
-    from a torch module. `weights_digest` is the SHA-256 of the weights file; of several files, that of the lines
-    `sha256sum` prints for them; of a torch module, that of its parameters. `source` says in one sentence where the
-    weights came from.
+    `model` is in evaluation mode and its parameters want no gradient. `tokenizer` is None where there is none: for a
+    torch module, and for a folder or a GGUF file without one. `weights_digest` is the SHA-256 of the weights file; of
+    several files, what `sha256sum FILES | sha256sum` prints; of a torch module, that of its parameters. `source` says
+    in one sentence where the weights came from.
     """
 
     name: str

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Hugging Face model from its config and its weights: every weight in its place, or an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from tttdebug.errors import SpecError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+ATTENTION = "sdpa"
+"""torch's fused attention: as accurate in fp32 as the eager form (benchmarks/load_reference.py), and it never holds the
+whole matrix of scores, which at 8,192 tokens is 2.4 GB a layer."""
+
+
+def load_pretrained(
+    config: PretrainedConfig,
+    weights: Path | Mapping[str, torch.Tensor],
+    *,
+    origin: Path,
+    dtype: torch.dtype,
+) -> PreTrainedModel:
+    """The model that a config describes with the weights of a Hugging Face folder, or those given by name.
+
+    It is in evaluation mode, its parameters want no gradient. Raises WeightsError, naming `origin`, where a weight is
+    missing or misshapen, or the files are damaged.
+    """
+    from safetensors import SafetensorError
+
+    place: dict[str, Any] = (
+        {"pretrained_model_name_or_path": weights, "local_files_only": True}
+        if isinstance(weights, Path)
+        else {"pretrained_model_name_or_path": None, "state_dict": dict(weights)}
+    )
+    try:
+        with _nothing_on_the_console():
+            model, found = _model_class(config, origin).from_pretrained(
+                config=config,
+                attn_implementation=ATTENTION,
+                output_loading_info=True,
+                **{_dtype_keyword(): dtype},
+                **place,
+            )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise WeightsError(
+            f"the weights in {origin} cannot be loaded ({first_line(error)}): fetch them again"
+        ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise WeightsError(
+            f"{origin} lacks {len(missing)} of the model's weights, {missing[0]} for one: it belongs to another model, "
+            "or was not saved whole"
+        )
+    beyond = config.num_hidden_layers  # layers that keep_layers dropped
+    if unused := sorted(name for name in found["unexpected_keys"] if not _of_a_layer_from(beyond, name)):
+        logger.warning("{} holds {} weights that the model does not have, {} for one", origin, len(unused), unused[0])
+    return model.eval().requires_grad_(False)
+
+
+def keep_layers(config: PretrainedConfig, layers: int | None) -> None:
+    """Cut a config to its first `layers` decoder layers. Raises SpecError where it has fewer."""
+    if layers is None:
+        return
+    if not 1 <= layers <= config.num_hidden_layers:
+        raise SpecError(
+            f"layers is {layers}, but the model has {config.num_hidden_layers}: "
+            f"give a number from 1 to {config.num_hidden_layers}"
+        )
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = config.layer_types[:layers]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _model_class(config: PretrainedConfig, origin: Path) -> Any:
+    """The class that the config names, so that a model with another head is not taken for a language model."""
+    import transformers
+
+    names = config.architectures or ["(none)"]
+    if not hasattr(transformers, names[0]):
+        raise WeightsError(
+            f"{origin} names the architecture {names[0]}, which transformers {transformers.__version__} does not have: "
+            "set `architectures` in its config.json, or use a version of transformers that has it"
+        )
+    return getattr(transformers, names[0])
+
+
+def _dtype_keyword() -> str:
+    """`dtype`, which transformers called `torch_dtype` before 4.56."""
+    import transformers
+
+    major, minor = transformers.__version__.split(".")[:2]
+    return "dtype" if (int(major), int(minor)) >= (4, 56) else "torch_dtype"
+
+
+def _of_a_layer_from(first: int, name: str) -> bool:
+    numbers = re.findall(r"\.(\d+)\.", name)
+    return bool(numbers) and int(numbers[0]) >= first
+
+
+@contextmanager
+def _nothing_on_the_console() -> Iterator[None]:
+    """Silence transformers' own progress bars and reports: what matters in them is said here."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
