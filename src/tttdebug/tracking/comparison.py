@@ -21,6 +21,7 @@ EMPTY = "empty: nothing was compared"
 CONSTANT_REFERENCE = "constant reference: no pcc, judge by rel_l2"
 CONSTANT_PORT = "constant port: no pcc"
 ZERO_REFERENCE = "zero reference: no slope, norm ratio or cosine"
+OVERFLOW = "overflow: squares beyond the range of float64"
 ONE_VALUE_PER_TOKEN = "one value per token: no token pcc"
 
 _NO_TOKENS = np.empty(0)
@@ -255,6 +256,7 @@ def _comparison(
     edges, counts = error_histogram(sums.octave_counts)
     reasons = (
         (sums.nonfinite_port + sums.nonfinite_reference > 0, _nonfinite(sums.nonfinite_port, sums.nonfinite_reference)),
+        (not math.isfinite(norm_r + norm_t) and not sums.nonfinite_port + sums.nonfinite_reference, OVERFLOW),
         (constant_r[-1], CONSTANT_REFERENCE),
         (constant_t[-1] and not constant_r[-1], CONSTANT_PORT),
         (norm_r == 0, ZERO_REFERENCE),
