@@ -33,8 +33,9 @@ def align(reference: torch.Tensor, port: torch.Tensor, *, phase: str = "prefill"
     Raises LayoutError with both shapes when no known step leads from one to the other.
     """
     reference_TC = reference.reshape(-1, reference.shape[-1])
-    port_RC, adapters = _as_rows(port, reference)
-    port_RC, more = _without_channel_padding(port_RC, reference_TC, adapters)
+    port_RC, squeezed = _as_rows(port, reference)
+    port_RC, unpadded = _without_channel_padding(port_RC, reference, port)
+    more = (*squeezed, *unpadded)
     rows, tokens = port_RC.shape[0], reference_TC.shape[0]
     if phase == "decode":
         if tokens != 1 or user >= rows:
@@ -80,14 +81,14 @@ def _as_rows(port: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def _without_channel_padding(
-    port_RC: torch.Tensor, reference_TC: torch.Tensor, adapters: tuple[str, ...]
+    port_RC: torch.Tensor, reference: torch.Tensor, port: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[str, ...]]:
-    given, wanted = port_RC.shape[-1], reference_TC.shape[-1]
+    given, wanted = port_RC.shape[-1], reference.shape[-1]
     if given == wanted:
-        return port_RC, adapters
+        return port_RC, ()
     if given == -(-wanted // TILE) * TILE:
-        return port_RC[:, :wanted], (*adapters, f"unpad_channels {given}→{wanted}")
-    raise _mismatch(reference_TC, port_RC, f"{given} channels are neither {wanted} nor these padded to {TILE}")
+        return port_RC[:, :wanted], (f"unpad_channels {given}→{wanted}",)
+    raise _mismatch(reference, port, f"{given} channels are neither {wanted} nor these padded to {TILE}")
 
 
 def _mismatch(reference: torch.Tensor, port: torch.Tensor, reason: str) -> LayoutError:

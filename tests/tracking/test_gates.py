@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gates: the field's thresholds, and verdicts that PCC alone would miss."""
+
+import pytest
+import torch
+from tttdebug.tracking.comparison import compare
+from tttdebug.tracking.gates import default_gate, judge
+
+REFERENCE = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
+NOISE = torch.randn(64, 96, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("boundary", "phase", "dtypes", "pcc"),
+    [
+        ("embed", "prefill", (), 0.999),
+        ("L07.input_norm", "prefill", ("bfloat16",), 0.999),
+        ("L07.post_attn_norm", "decode", (), 0.999),
+        ("L07.self_attn", "prefill", ("bfloat8_b",), 0.99),
+        ("L07.self_attn", "decode", ("bfloat8_b",), 0.98),
+        ("L07.mlp", "prefill", ("bfloat4_b", "bfloat8_b"), 0.98),
+        ("L07.layer_out", "prefill", (), 0.99),
+        ("final_norm", "prefill", (), 0.999),
+        ("logits", "decode", ("bfloat8_b",), 0.90),
+    ],
+)
+def test_default_gates_are_those_of_the_field(boundary, phase, dtypes, pcc):
+    assert default_gate(boundary, phase, dtypes).pcc == pcc
+
+
+@pytest.mark.parametrize(
+    ("port", "floor", "verdict"),
+    [
+        (REFERENCE, 0.0, "ok"),
+        (REFERENCE + 0.01 * NOISE, 0.001, "ok"),
+        (REFERENCE + 0.3 * NOISE, 0.2, "floor"),
+        (REFERENCE + 0.3 * NOISE, 0.05, "diverged"),
+        (2 * REFERENCE, 0.01, "diverged"),
+        (REFERENCE + 0.3 * NOISE, float("nan"), "diverged"),
+        (torch.where(NOISE > 3, float("nan"), REFERENCE), 10.0, "nonfinite"),
+    ],
+)
+def test_verdicts(port, floor, verdict):
+    assert judge(compare(REFERENCE, port), default_gate("L00.mlp"), floor).verdict == verdict
+
+
+def test_a_doubled_output_has_a_perfect_pcc_and_fails_on_its_slope():
+    comparison = compare(REFERENCE, 2 * REFERENCE)
+    assert comparison.pcc == pytest.approx(1.0)
+    assert "slope" in judge(comparison, default_gate("L00.mlp"), 0.01).missed[0]
