@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from tttdebug.specs.cost import Cost, Workload, linear
 from tttdebug.specs.module_spec import ModuleSpec
 from tttdebug.specs.norm import NormSpec
 from tttdebug.specs.validation import EVEN, Count, Dim, Positive, Rule, at_least, derived
@@ -198,3 +199,22 @@ class AttentionSpec(ModuleSpec):
     def rotary_dim(self) -> int:
         """How many of a head's elements the rotary embedding turns; 0 without one."""
         return 0 if self.rope is None else self.rope.rotary_dim or self.head_dim
+
+    def _cost(self, workload: Workload) -> Cost:
+        tokens, batch = workload.tokens, workload.batch
+        kept = min(workload.seq_len, self.sliding_window or workload.seq_len)
+        keys = kept if workload.phase == "decode" else workload.seq_len
+        scores = tokens * self.num_heads * keys
+        fresh_kv = 2 * batch * keys * self.kv_dim if workload.phase == "prefill" else 0
+        norms = 2 * self.qk_norm.hidden_dim * (2 if self.qk_norm.bias else 1) if self.qk_norm else 0
+        attend = Cost(
+            flops=2 * 2 * scores * self.head_dim,
+            weight_count=norms,
+            weights_read=norms,
+            activation_count=2 * tokens * self.q_dim
+            + fresh_kv
+            + (2 * scores if self.attention_type == "standard" else 0),
+            kv_cache_count=2 * batch * kept * self.kv_dim if self.causal else 0,
+        )
+        project = linear(tokens, self.hidden_dim, self.q_dim + 2 * self.kv_dim, self.qkv_bias)
+        return project + attend + linear(tokens, self.q_dim, self.hidden_dim, self.output_bias)

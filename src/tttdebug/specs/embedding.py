@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tttdebug.specs.cost import Cost, Workload, linear
 from tttdebug.specs.module_spec import ModuleSpec
 from tttdebug.specs.norm import NormSpec
-from tttdebug.specs.validation import Count, Dim, Positive, Rule
+from tttdebug.specs.validation import Count, Dim, InvalidSpecError, Positive, Rule, Violation
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +34,16 @@ class EmbeddingSpec(ModuleSpec):
             suggestion="give it hidden_dim={spec.hidden_dim}",
         ),
     )
+
+    def _cost(self, workload: Workload) -> Cost:
+        tables = (self.vocab_size, self.learned_positions, self.token_types)
+        looked_up = sum(rows is not None for rows in tables) * workload.tokens * self.hidden_dim
+        lookup = Cost(
+            weight_count=sum(rows or 0 for rows in tables) * self.hidden_dim,
+            weights_read=looked_up,
+            activation_count=workload.tokens * self.hidden_dim,
+        )
+        return lookup if self.norm is None else lookup + self.norm._cost(workload)
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,3 +84,12 @@ class PatchEmbeddingSpec(ModuleSpec):
     def learned_positions(self) -> int:
         """How many vectors come out for one image, each with a learned position."""
         return self.num_patches + self.class_token
+
+    def _cost(self, workload: Workload) -> Cost:
+        if workload.queries != self.learned_positions:
+            rule = f"must be the {self.learned_positions} positions of an image, all of them at once"
+            suggestion = f"give seq_len={self.learned_positions} and phase='prefill'"
+            raise InvalidSpecError("cost", [Violation("seq_len", workload.seq_len, rule, suggestion)])
+        project = linear(workload.batch * self.num_patches, self.patch_dim, self.hidden_dim, self.bias)
+        added = self.hidden_dim * (self.learned_positions + self.class_token)
+        return project + Cost(weight_count=added, weights_read=added)

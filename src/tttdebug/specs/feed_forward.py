@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from tttdebug.specs.cost import Cost, Workload, linear
 from tttdebug.specs.module_spec import ModuleSpec
 from tttdebug.specs.validation import Count, Dim, Positive, Rule
 
@@ -56,6 +57,14 @@ class FeedForwardSpec(ModuleSpec):
         """The function f, by its own name: silu for swiglu, and so on."""
         return GATE_NONLINEARITY.get(self.activation, self.activation)  # type: ignore[arg-type]
 
+    def _cost(self, workload: Workload) -> Cost:
+        return self._cost_of_tokens(workload.tokens)
+
+    def _cost_of_tokens(self, tokens: int) -> Cost:
+        inward = linear(tokens, self.hidden_dim, self.intermediate_dim, self.bias)
+        outward = linear(tokens, self.intermediate_dim, self.hidden_dim, self.bias)
+        return inward + inward + outward if self.is_gated else inward + outward
+
 
 @dataclass(frozen=True, repr=False)
 class MixtureOfExpertsSpec(ModuleSpec):
@@ -104,3 +113,18 @@ class MixtureOfExpertsSpec(ModuleSpec):
     def hidden_dim(self) -> int:
         """Width of input and output."""
         return self.expert.hidden_dim
+
+    def _cost(self, workload: Workload) -> Cost:
+        tokens = workload.tokens
+        routed = self.expert._cost_of_tokens(tokens * self.experts_per_token)
+        experts_read = min(self.num_experts, tokens * self.experts_per_token)
+        total = linear(tokens, self.hidden_dim, self.num_experts, self.router_bias) + replace(
+            routed,
+            weight_count=routed.weight_count * self.num_experts,
+            weights_read=routed.weight_count * experts_read,
+        )
+        if self.shared_expert is not None:
+            total += self.shared_expert._cost(workload)
+        if self.shared_expert_gate:
+            total += linear(tokens, self.hidden_dim, 1)
+        return total

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tttdebug.specs.cost import Cost, Workload, linear
 from tttdebug.specs.module_spec import ModuleSpec
 from tttdebug.specs.validation import Count, Dim, Positive, Rule, derived
 
@@ -35,6 +36,9 @@ class LMHeadSpec(ModuleSpec):
         ),
     )
 
+    def _cost(self, workload: Workload) -> Cost:
+        return linear(workload.tokens, self.hidden_dim, self.padded_vocab_size, self.bias)
+
 
 @dataclass(frozen=True, repr=False)
 class PoolerSpec(ModuleSpec):
@@ -45,6 +49,9 @@ class PoolerSpec(ModuleSpec):
     activation: Literal["tanh", "gelu", "relu", "silu"] = "tanh"
     bias: bool = True
 
+    def _cost(self, workload: Workload) -> Cost:
+        return linear(workload.batch, self.hidden_dim, self.output_dim, self.bias)
+
 
 @dataclass(frozen=True, repr=False)
 class ClassifierSpec(ModuleSpec):
@@ -53,3 +60,6 @@ class ClassifierSpec(ModuleSpec):
     hidden_dim: Dim
     num_classes: Count
     bias: bool = True
+
+    def _cost(self, workload: Workload) -> Cost:
+        return linear(workload.batch, self.hidden_dim, self.num_classes, self.bias)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
+from tttdebug.specs.cost import Cost, Workload
 from tttdebug.specs.embedding import EmbeddingSpec, PatchEmbeddingSpec
 from tttdebug.specs.heads import ClassifierSpec, LMHeadSpec, PoolerSpec
 from tttdebug.specs.layers import DecoderLayerSpec, EncoderLayerSpec, same_width
@@ -68,6 +69,11 @@ class CausalLMSpec(ModuleSpec):
     def vocab_size(self) -> int:
         """How many tokens there are; padding rows of the LM head not counted."""
         return self.lm_head.vocab_size
+
+    def _cost(self, workload: Workload) -> Cost:
+        total = super()._cost(workload)
+        shared = self.embedding.vocab_size * self.hidden_dim if self.lm_head.tied else 0
+        return replace(total, weight_count=total.weight_count - shared)
 
 
 @dataclass(frozen=True, repr=False)

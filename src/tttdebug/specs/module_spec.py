@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from tttdebug.specs.builders import BuilderAttribute
+from tttdebug.specs.cost import Cost, Phase, Workload
 from tttdebug.specs.validation import (
     TILE,
     InvalidSpecError,
@@ -44,6 +46,8 @@ class ModuleSpec:
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
     KINDS: ClassVar[dict[str, type[ModuleSpec]]] = {}  # every spec class by its name, which is its `kind` in JSON
+
+    builder = BuilderAttribute()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -86,19 +90,32 @@ class ModuleSpec:
             if field.is_tiled and value is not None and value % TILE:
                 padded = -(-value // TILE) * TILE
                 notes.append(Note(field.name, value, f"not a multiple of {TILE}, TTNN pads it to {padded}"))
-        for path, part in self._parts():
-            notes += [dataclasses.replace(note, field=f"{path}.{note.field}") for note in part.notes()]
+        for path, parts in self._parts():
+            notes += [dataclasses.replace(note, field=f"{path}.{note.field}") for note in parts[0].notes()]
         return tuple(notes)
 
-    def _parts(self) -> Iterator[tuple[str, ModuleSpec]]:
-        """The specs inside this one with their paths; equal neighbours in a tuple once, as `layers[0..31]`."""
+    def _parts(self) -> Iterator[tuple[str, tuple[ModuleSpec, ...]]]:
+        """The specs inside this one with their paths; equal neighbours in a tuple together, as `layers[0..31]`."""
         for name in spec_fields(type(self)):
             value = getattr(self, name)
             if isinstance(value, ModuleSpec):
-                yield name, value
+                yield name, (value,)
             elif isinstance(value, tuple):
-                for first, last, item in _runs(value):
-                    yield f"{name}[{first}]" if first == last else f"{name}[{first}..{last}]", item
+                for first, last, _ in _runs(value):
+                    indices = f"{first}" if first == last else f"{first}..{last}"
+                    yield f"{name}[{indices}]", value[first : last + 1]
+
+    def cost(self, batch: int = 1, seq_len: int = 1, phase: Phase = "prefill") -> Cost:
+        """Flops, weights, activations and KV cache of one call (see cost.py for what is counted).
+
+        In `prefill` all `seq_len` positions of each of `batch` sequences go through the module; in `decode` one does,
+        with `seq_len` positions in the KV cache, its own included.
+        """
+        return self._cost(Workload(batch, seq_len, phase))
+
+    def _cost(self, workload: Workload) -> Cost:
+        """What this spec costs: the sum of the specs inside it, unless a class knows better."""
+        return sum((part._cost(workload) for _, parts in self._parts() for part in parts), Cost())
 
     def to_dict(self) -> dict[str, Any]:
         """This spec as JSON-able values: its kind, a schema version, every field (computed ones too), nested specs."""

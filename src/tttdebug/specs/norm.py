@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tttdebug.specs.cost import Cost, Workload
 from tttdebug.specs.module_spec import ModuleSpec
 from tttdebug.specs.validation import Dim, Positive
 
@@ -26,3 +27,7 @@ class NormSpec(ModuleSpec):
     norm_type: NormType = "rmsnorm"
     unit_offset: bool = False
     bias: bool = False
+
+    def _cost(self, workload: Workload) -> Cost:
+        weights = self.hidden_dim * (2 if self.bias else 1)
+        return Cost(weight_count=weights, weights_read=weights, activation_count=2 * workload.tokens * self.hidden_dim)

@@ -155,7 +155,7 @@ def fit(value: Any, hint: Any) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
-            raise Unfit(f"must be {type_name(hint)}", f"not {_kind(value)}")
+            raise Unfit(f"must be {type_name(hint)}", f"this is {_kind(value)}")
         return tuple(fit(item, arguments[0]) for item in value)
     return _fit_plain(value, hint)
 
@@ -168,7 +168,7 @@ def _fit_union(value: Any, members: Sequence[Any]) -> Any:
         return fit(value, others[0])
     if isinstance(value, tuple(others)):
         return value
-    raise Unfit(f"must be {' or '.join(type_name(member) for member in others)}", f"not {_kind(value)}")
+    raise Unfit(f"must be {' or '.join(type_name(member) for member in others)}", f"this is {_kind(value)}")
 
 
 def _fit_plain(value: Any, expected: type) -> Any:
@@ -179,7 +179,16 @@ def _fit_plain(value: Any, expected: type) -> Any:
         return float(value)
     if expected not in (int, float) and isinstance(value, expected):
         return value
-    raise Unfit(f"must be {type_name(expected)}", f"not {_kind(value)}")
+    raise Unfit(f"must be {type_name(expected)}", _instead(value, expected))
+
+
+def _instead(value: Any, expected: type) -> str:
+    """What to write for a value of the wrong type, where its meaning is plain."""
+    if isinstance(value, str) and expected in (int, float) and value.strip().replace(".", "", 1).isdigit():
+        return f"write {value.strip()} without the quotes"
+    if isinstance(value, float) and expected is int and math.isfinite(value):
+        return f"write {round(value)}"
+    return f"this is {_kind(value)}"
 
 
 def _metadata(hint: Any) -> Iterator[Any]:
@@ -209,7 +218,7 @@ def type_name(hint: Any) -> str:
 def _kind(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return "nothing (None)" if value is None else f"{type(value).__name__}"
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def _short(value: object) -> str:
