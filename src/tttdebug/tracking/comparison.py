@@ -72,6 +72,10 @@ class Comparison:
     """Pearson's correlation over the elements of that token."""
     last_token_pcc: float = math.nan
     """Pearson's correlation over the elements of the last token, the one that prefill predicts from."""
+    reference_norm: float = math.nan
+    """‖r‖."""
+    constant_reference: bool = False
+    """Whether all elements of the reference are equal, to within the 1e-14 that their mean is rounded to."""
     nonfinite_reference: int = 0
     """How many elements of the reference are inf or NaN."""
     nonfinite_port: int = 0
@@ -85,27 +89,9 @@ class Comparison:
     profile: ErrorProfile = field(default_factory=ErrorProfile, repr=False)
     """Where the error sits: for plots."""
 
-    def passed(
-        self,
-        *,
-        pcc: float | None = None,
-        rel_l2: float | None = None,
-        slope: float | None = None,
-        max_abs_diff: float | None = None,
-        worst_token_pcc: float | None = None,
-        last_token_pcc: float | None = None,
-        ulp_p99: float | None = None,
-    ) -> bool:
-        """Whether no limit is missed; `failures` says what each limit means."""
-        return not self.failures(
-            pcc=pcc,
-            rel_l2=rel_l2,
-            slope=slope,
-            max_abs_diff=max_abs_diff,
-            worst_token_pcc=worst_token_pcc,
-            last_token_pcc=last_token_pcc,
-            ulp_p99=ulp_p99,
-        )
+    def passed(self, **limits: float | None) -> bool:
+        """Whether `failures` with these limits finds none, as in `passed(pcc=0.99, slope=0.02)`."""
+        return not self.failures(**limits)
 
     def failures(
         self,
@@ -126,38 +112,34 @@ class Comparison:
 
         A constant reference has no pcc: its pcc limit p is applied as rel_l2 ≤ √(1/p² − 1), the error at which
         independent noise takes a varying reference to that pcc. A zero reference has no slope either: its slope limit
-        asks for rel_l2 = 0.
+        is applied as rel_l2 ≤ 0.
         """
         missed = []
-        if self.note == EMPTY:
+        if 0 in self.shape:
             missed.append(EMPTY)
         if not self.nonfinite_masks_agree:
             missed.append(f"{_nonfinite(self.nonfinite_port, self.nonfinite_reference)}, not at the same elements")
-        if pcc is not None and CONSTANT_REFERENCE in self.note:
-            bound = math.sqrt(1 / pcc**2 - 1) if pcc > 0 else math.inf
-            if not self.rel_l2 <= bound:
+        if self.constant_reference and pcc is not None:
+            bound = math.sqrt(1 / pcc**2 - 1) if 0 < pcc <= 1 else math.inf
+            rel_l2, pcc = min(bound, math.inf if rel_l2 is None else rel_l2), None
+        if self.reference_norm == 0 and slope is not None:
+            rel_l2, slope = 0.0, None
+        at_least = {"pcc": pcc, "worst_token_pcc": worst_token_pcc, "last_token_pcc": last_token_pcc}
+        at_most = {"rel_l2": rel_l2, "max_abs_diff": max_abs_diff, "ulp_p99": ulp_p99}
+        for name, limit in at_least.items():
+            value = getattr(self, name)
+            if limit is not None and not value >= limit:
                 missed.append(
-                    f"rel_l2 {self.rel_l2:.4g} > {bound:.4g} (constant reference, so in place of pcc {pcc:g})"
+                    f"{name} {value:.6g} < {limit:g}" if value < limit else f"{name} {value}, not ≥ {limit:g}"
                 )
-        elif pcc is not None and not self.pcc >= pcc:
-            missed.append(f"pcc {_below(self.pcc, pcc)}")
-        if rel_l2 is not None and not self.rel_l2 <= rel_l2:
-            missed.append(f"rel_l2 {_above(self.rel_l2, rel_l2)}")
-        if slope is not None and ZERO_REFERENCE in self.note:
-            if self.rel_l2 != 0:
-                missed.append(f"rel_l2 {self.rel_l2:.4g} > 0 (zero reference, so in place of the slope)")
-        elif slope is not None and not abs(self.slope - 1) <= slope:
+        for name, limit in at_most.items():
+            value = getattr(self, name)
+            if limit is not None and not value <= limit:
+                missed.append(
+                    f"{name} {value:.4g} > {limit:g}" if value > limit else f"{name} {value}, not ≤ {limit:g}"
+                )
+        if slope is not None and not abs(self.slope - 1) <= slope:
             missed.append(f"slope {self.slope:.4g} is not within 1 ± {slope:g}")
-        if max_abs_diff is not None and not self.max_abs_diff <= max_abs_diff:
-            missed.append(f"max_abs_diff {_above(self.max_abs_diff, max_abs_diff)} at {list(self.max_abs_index)}")
-        if worst_token_pcc is not None and not self.worst_token_pcc >= worst_token_pcc:
-            missed.append(
-                f"worst_token_pcc {_below(self.worst_token_pcc, worst_token_pcc)} at token {self.worst_token}"
-            )
-        if last_token_pcc is not None and not self.last_token_pcc >= last_token_pcc:
-            missed.append(f"last_token_pcc {_below(self.last_token_pcc, last_token_pcc)}")
-        if ulp_p99 is not None and not self.ulp_p99 <= ulp_p99:
-            missed.append(f"ulp_p99 {_above(self.ulp_p99, ulp_p99)}")
         return tuple(missed)
 
     def __str__(self) -> str:
@@ -177,21 +159,14 @@ def _nonfinite(port: int, reference: int) -> str:
     return f"non-finite: {port} in the port, {reference} in the reference"
 
 
-def _below(value: float, limit: float) -> str:
-    return f"{value:.6g} < {limit:g}" if value < limit else f"{value:.6g}, wanted ≥ {limit:g}"
-
-
-def _above(value: float, limit: float) -> str:
-    return f"{value:.4g} > {limit:g}" if value > limit else f"{value:.4g}, wanted ≤ {limit:g}"
-
-
 @torch.no_grad()
 def compare(reference: Tensor, port: Tensor, *, token_dim: int | None = -2) -> Comparison:
     """Every metric of `port` against `reference`, from one pass over both.
 
     The tensors have one shape, and any real dtypes, strides and devices. `token_dim` is the dim that counts tokens, all
     other dims together are a token's values; with None, or fewer than two dims, there are no tokens. Sums are taken in
-    float64 about the mean of each token, so neither an offset nor outliers cost digits.
+    float64 about the mean of each token, so neither an offset nor outliers cost digits; float64 values must stay between
+    1e-150 and 1e150, so that their squares exist.
 
     Raises LayoutError where the shapes differ, a tensor is complex, or `token_dim` is not a dim of them.
     """
@@ -279,6 +254,8 @@ def _comparison(
         worst_token=worst_token,
         worst_token_pcc=float(token_pcc[worst_token]) if has_tokens else math.nan,
         last_token_pcc=float(token_pcc[-1]) if has_tokens else math.nan,
+        reference_norm=norm_r,
+        constant_reference=bool(constant_r[-1]),
         nonfinite_reference=sums.nonfinite_reference,
         nonfinite_port=sums.nonfinite_port,
         nonfinite_masks_agree=sums.nonfinite_masks_agree,

@@ -44,7 +44,13 @@ class Run:
         """The run in folder `path`, finished or not. Raises RunError naming the file that is missing or damaged."""
         path = Path(path)
         manifest = Manifest.read(path / MANIFEST)
-        return cls(path, manifest, list(_read_records(path / RECORDS, torn_end_allowed=not manifest.finished)))
+        records = list(_read_records(path / RECORDS, torn_end_allowed=not manifest.finished))
+        if manifest.finished and len(records) != manifest.compared:
+            raise RunError(
+                f"{path / RECORDS} holds {len(records)} records but the run made {manifest.compared}; "
+                "restore it from a copy, or run again"
+            )
+        return cls(path, manifest, records)
 
     def save(self, path: str | Path) -> Path:
         """Copy this run's files to a new folder `path`. Raises RunError when it exists or cannot be written."""
