@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An emulated device: an architecture, a compute grid, an engine and the torch device that does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from tttdebug.emulator.engines import Engine, make_engine
+from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.kernel import Arch
+from tttdebug.emulator.placement import CoreCoord, CoreGrid
+
+
+@dataclass(frozen=True)
+class OpRecord:
+    """One executed op, as a device's observers see it: `plan` is what ttnn's host code decided (kernel, blocking)."""
+
+    name: str
+    engine: str
+    inputs: tuple[object, ...]
+    output: object
+    plan: object | None
+
+
+@dataclass
+class Device:
+    """A Wormhole or Blackhole chip that exists in torch only. `observers` are called with an OpRecord after each op."""
+
+    architecture: Arch
+    grid: CoreCoord
+    engine: Engine
+    torch_device: torch.device
+    device_id: int = 0
+    observers: list[Callable[[OpRecord], None]] = field(default_factory=list)
+    is_open: bool = True
+
+    def arch(self) -> Arch:
+        return self.architecture
+
+    def compute_with_storage_grid_size(self) -> CoreCoord:
+        return self.grid
+
+    @property
+    def core_grid(self) -> CoreGrid:
+        return CoreGrid(self.grid.x, self.grid.y)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The mesh that this device is: one by one."""
+        return (1, 1)
+
+    def id(self) -> int:
+        return self.device_id
+
+    def get_num_devices(self) -> int:
+        return 1
+
+    def enable_program_cache(self) -> None:
+        """Accepted; there are no programs to cache."""
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def check_open(self, op: str) -> None:
+        if not self.is_open:
+            raise EmulatorError(f"{op}: device {self.device_id} was closed")
+
+    def __repr__(self) -> str:
+        return (
+            f"Device({self.architecture.value}, {self.grid.x}x{self.grid.y} cores, "
+            f"engine={self.engine.name}, torch={self.torch_device})"
+        )
+
+
+def open_device(
+    engine: str = "fast",
+    architecture: str | Arch = "wormhole_b0",
+    grid: tuple[int, int] = (8, 8),
+    torch_device: str | torch.device = "cpu",
+    device_id: int = 0,
+) -> Device:
+    """A new emulated device.
+
+    `engine` is "ideal" (plain arithmetic, no formats) or "fast" (TTNN's formats and rounding); `grid` counts compute
+    cores (x, y), 8×8 as on an n150. Raises EmulatorError on an unknown engine, architecture or grid.
+    """
+    try:
+        arch = Arch(architecture)
+    except ValueError:
+        known = ", ".join(a.value for a in Arch)
+        raise EmulatorError(f"open_device: architecture={architecture!r}; known are {known}") from None
+    x, y = grid
+    if x < 1 or y < 1:
+        raise EmulatorError(f"open_device: grid={grid!r} has no cores")
+    place = torch.device(torch_device)
+    return Device(arch, CoreCoord(x, y), make_engine(engine, arch), place, device_id)
+
+
+def close_device(device: Device) -> None:
+    """Marks the device closed; its tensors stay readable, ops on it raise."""
+    device.close()

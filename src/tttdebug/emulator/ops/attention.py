@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scaled dot-product attention: prefill, decode and decode from a paged cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.kernel import SCALED_DOT_PRODUCT_ATTENTION, WormholeComputeKernelConfig, resolve_kernel
+from tttdebug.emulator.operation import device_of, operation, require_float, require_tile, result
+from tttdebug.emulator.plans import AttentionPlan
+from tttdebug.emulator.programs import SDPAProgramConfig
+from tttdebug.emulator.tensor import Tensor
+
+# B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim
+
+_NO_SINK: dict[str, object] = {"attention_sink": None, "sliding_window_size": None}
+
+
+@operation(
+    "ttnn.transformer.scaled_dot_product_attention",
+    only={
+        **_NO_SINK,
+        "cu_window_seqlens": None,
+        "windowed_q_token_offset": 0,
+        "windowed_q_token_offset_tensor": None,
+        "output_concat_heads": False,
+        "attn_mask_block_map": None,
+    },
+)
+def scaled_dot_product_attention(
+    input_tensor_q: Tensor,
+    input_tensor_k: Tensor,
+    input_tensor_v: Tensor,
+    *,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = True,
+    scale: float | None = None,
+    program_config: SDPAProgramConfig | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """softmax(q·kᵀ·scale + mask)·v for q [B, H, S, E] and k, v [B, K, T, E]; query heads share key/value heads."""
+    op = "ttnn.transformer.scaled_dot_product_attention"
+    q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
+    _check_heads(op, q, k, v, query_heads=q.shape[1])
+    if is_causal and attn_mask is not None:
+        raise EmulatorError(f"{op}: is_causal and attn_mask exclude each other; pass is_causal=False with a mask")
+    if is_causal and q.shape[2] != k.shape[2]:
+        raise EmulatorError(f"{op}: is_causal needs as many queries as keys, got {q.shape[2]} and {k.shape[2]}")
+    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32)
+    mask = None if attn_mask is None else attn_mask.values
+    values = device_of(q).engine.attention(q.values, k.values, v.values, mask, plan)
+    return result(values, q, plan=plan)
+
+
+@operation(
+    "ttnn.transformer.scaled_dot_product_attention_decode", only={**_NO_SINK, "attn_mask": None, "share_cache": False}
+)
+def scaled_dot_product_attention_decode(
+    input_tensor_q: Tensor,
+    input_tensor_k: Tensor,
+    input_tensor_v: Tensor,
+    *,
+    is_causal: bool = True,
+    cur_pos: Sequence[int] = (),
+    cur_pos_tensor: Tensor | None = None,
+    scale: float | None = None,
+    program_config: SDPAProgramConfig | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """One query per user, [1, B, H, E], against caches [B, K, T, E], keys up to each user's position."""
+    op = "ttnn.transformer.scaled_dot_product_attention_decode"
+    q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
+    _check_heads(op, q, k, v, query_heads=q.shape[2])
+    users, length = q.shape[1], k.shape[2]
+    positions = _positions(op, users, length, is_causal, cur_pos, cur_pos_tensor)
+    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=_largest_chunk(length))
+    return _decode(q, k.values, v.values, positions, plan)
+
+
+@operation(
+    "ttnn.transformer.paged_scaled_dot_product_attention_decode",
+    only={
+        **_NO_SINK,
+        "attn_mask": None,
+        "paged_cache_geometry": None,
+        "cache_position_modulo": None,
+        "spec_multi_pos_tiles": 1,
+    },
+)
+def paged_scaled_dot_product_attention_decode(
+    input_tensor_q: Tensor,
+    input_tensor_k: Tensor,
+    input_tensor_v: Tensor,
+    page_table_tensor: Tensor,
+    *,
+    is_causal: bool = True,
+    cur_pos_tensor: Tensor | None = None,
+    scale: float | None = None,
+    program_config: SDPAProgramConfig | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """Decode attention whose caches [pages, K, page length, E] are found through a page table [B, pages per user]."""
+    op = "ttnn.transformer.paged_scaled_dot_product_attention_decode"
+    q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
+    _check_heads(op, q, k, v, query_heads=q.shape[2])
+    users, pages = q.shape[1], page_table_tensor.values[: q.shape[1]].long()
+    length = pages.shape[1] * k.shape[2]
+    positions = _positions(op, users, length, is_causal, (), cur_pos_tensor)
+    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32)
+    return _decode(q, _gather_pages(k.values, pages), _gather_pages(v.values, pages), positions, plan)
+
+
+def _decode(
+    q: Tensor, k_BKTE: torch.Tensor, v_BKTE: torch.Tensor, positions: list[int], plan: AttentionPlan
+) -> Tensor:
+    out_BHE = device_of(q).engine.attention_decode(q.values[0], k_BKTE, v_BKTE, positions, plan)
+    return result(out_BHE[None], q, plan=plan)
+
+
+def _gather_pages(cache: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
+    """Caches [pages, K, page length, E] in the order of a page table [B, P], as [B, K, P · page length, E]."""
+    return cache[pages.clamp(min=0)].transpose(1, 2).flatten(2, 3)
+
+
+def _plan(
+    op: str,
+    q: Tensor,
+    scale: float | None,
+    is_causal: bool,
+    program: SDPAProgramConfig | None,
+    config: WormholeComputeKernelConfig | None,
+    k_chunk: int,
+) -> AttentionPlan:
+    if program is not None and not isinstance(program, SDPAProgramConfig):
+        raise EmulatorError(f"{op}: program_config={program!r} is not an SDPAProgramConfig")
+    kernel = resolve_kernel(op, config, SCALED_DOT_PRODUCT_ATTENTION)
+    return AttentionPlan(
+        kernel,
+        q.shape[-1] ** -0.5 if scale is None else scale,
+        is_causal,
+        program.q_chunk_size if program else 32,
+        program.k_chunk_size or k_chunk if program else k_chunk,
+        program is None or program.exp_approx_mode is not False,
+        q.dtype.format,
+    )
+
+
+def _positions(
+    op: str, users: int, length: int, is_causal: bool, cur_pos: Sequence[int], cur_pos_tensor: Tensor | None
+) -> list[int]:
+    if not is_causal:
+        return [length - 1] * users
+    if cur_pos_tensor is not None:
+        positions = [int(p) for p in cur_pos_tensor.values.reshape(-1)]
+    else:
+        positions = [int(p) for p in cur_pos]
+    if len(positions) < users:
+        raise EmulatorError(f"{op}: {len(positions)} positions for {users} users; give cur_pos or cur_pos_tensor")
+    for user, position in enumerate(positions[:users]):
+        if not -1 <= position < length:
+            raise EmulatorError(f"{op}: user {user} is at position {position}, the cache holds {length}")
+    return positions[:users]
+
+
+def _check_heads(op: str, q: Tensor, k: Tensor, v: Tensor, *, query_heads: int) -> None:
+    require_tile(op, input_tensor_k=k, input_tensor_v=v)
+    require_float(op, input_tensor_q=q, input_tensor_k=k, input_tensor_v=v)
+    for argument, tensor in (("input_tensor_q", q), ("input_tensor_k", k), ("input_tensor_v", v)):
+        if len(tensor.shape) != 4:
+            raise EmulatorError(f"{op}: {argument} has {tensor.shape}; four dimensions are needed")
+    if k.shape != v.shape or q.shape[-1] != k.shape[-1] or query_heads % k.shape[1]:
+        raise EmulatorError(
+            f"{op}: q {q.shape}, k {k.shape}, v {v.shape}: k and v must agree, head sizes be equal and the {query_heads} "
+            f"query heads divide by the {k.shape[1]} key/value heads"
+        )
+
+
+def _largest_chunk(length: int) -> int:
+    """The largest power of two up to 512 that divides the cache's length."""
+    return min(length & -length, 512)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reshaping, slicing and rearranging; values are copied, blocks of block formats are packed anew where they move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import EllipsisType
+
+import torch
+
+from tttdebug.emulator.dtypes import DataType
+from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.operation import device_of, operation, result
+from tttdebug.emulator.placement import MemoryConfig, ShardOrientation, ShardSpec, TensorMemoryLayout, check_shards
+from tttdebug.emulator.tensor import Tensor
+
+
+def _rearranged(values: torch.Tensor, source: Tensor) -> Tensor:
+    """The output of an op that moved elements; groups of a block format that were torn apart are packed again."""
+    values = values.contiguous()
+    if source.data.untyped_storage().data_ptr() == values.untyped_storage().data_ptr():
+        values = values.clone()
+    device = source.device()
+    if source.dtype.is_block and device is not None:
+        values = device.engine.repack(values, source.dtype.format)
+    return result(values, source)
+
+
+@operation("ttnn.reshape", accepts=("reshape_tile_mode", "skip_padding_fill", "pad_value"), on_host=True)
+def reshape(input_tensor: Tensor, shape: Sequence[int], padded_shape: Sequence[int] | None = None) -> Tensor:
+    """The same elements in another shape; one size may be −1. The padded shape follows from the layout."""
+    sizes = [int(size) for size in shape]
+    volume = input_tensor.logical_volume()
+    if sizes.count(-1) == 1:
+        known = -math.prod(sizes)
+        sizes[sizes.index(-1)] = volume // known if known else 0
+    if math.prod(sizes) != volume:
+        raise EmulatorError(f"ttnn.reshape: {input_tensor.shape} has {volume} elements, {list(shape)} does not")
+    return result(input_tensor.data.reshape(sizes), input_tensor)
+
+
+@operation("ttnn.unsqueeze_to_4D", on_host=True)
+def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
+    """The tensor with leading ones up to four dimensions."""
+    if len(tensor.shape) > 4:
+        raise EmulatorError(f"ttnn.unsqueeze_to_4D: {tensor.shape} has more than four dimensions")
+    return result(tensor.data.reshape(tensor.shape.to_rank(4)), tensor)
+
+
+@operation("ttnn.unsqueeze", on_host=True)
+def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
+    """The tensor with a size 1 put in before `dim`."""
+    return result(input_tensor.data.unsqueeze(dim), input_tensor)
+
+
+@operation("ttnn.squeeze", on_host=True)
+def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """The tensor without its sizes of 1, or without those of `dim`."""
+    data = input_tensor.data
+    return result(data.squeeze() if dim is None else data.squeeze(dim), input_tensor)
+
+
+@operation("ttnn.slice", only={"pad_value": None, "slice_dim": None, "num_devices": None}, on_host=True)
+def slice_(
+    input_tensor: Tensor, slice_start: Sequence[int], slice_end: Sequence[int], slice_step: Sequence[int] | None = None
+) -> Tensor:
+    """Elements from `slice_start` up to but without `slice_end`, per dimension; negative numbers count from the end."""
+    rank = len(input_tensor.shape)
+    steps = [1] * rank if slice_step is None else list(slice_step)
+    if not len(slice_start) == len(slice_end) == len(steps) == rank:
+        raise EmulatorError(f"ttnn.slice: {input_tensor.shape} needs {rank} starts and ends, got {slice_start}, {slice_end}")
+    for dim, (start, end) in enumerate(zip(slice_start, slice_end, strict=True)):
+        size = input_tensor.shape[dim]
+        if not -size <= start <= size or end > size:
+            raise EmulatorError(f"ttnn.slice: {start}:{end} leaves dimension {dim} of {input_tensor.shape}")
+    spans = tuple(slice(s, e, t) for s, e, t in zip(slice_start, slice_end, steps, strict=True))
+    return _rearranged(input_tensor.data[spans], input_tensor)
+
+
+def index(tensor: Tensor, slices: object) -> Tensor:
+    """tensor[...]: integers, slices and one ellipsis, as in torch."""
+    given = slices if isinstance(slices, tuple) else (slices,)
+    for item in given:
+        if not isinstance(item, (int, slice, EllipsisType)):
+            raise EmulatorError(f"Tensor[...]: {item!r} is not an integer, a slice or an ellipsis")
+    try:
+        values = tensor.data[given]
+    except IndexError as error:
+        raise EmulatorError(f"Tensor[...]: {slices!r} of {tensor.shape}: {error}") from None
+    return _rearranged(values, tensor)
+
+
+@operation("ttnn.concat", only={"groups": 1}, on_host=True)
+def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one data type and layout joined along `dim`."""
+    if not tensors:
+        raise EmulatorError("ttnn.concat: no tensors")
+    first = tensors[0]
+    for tensor in tensors[1:]:
+        if tensor.dtype is not first.dtype or tensor.layout is not first.layout or tensor.device() is not first.device():
+            raise EmulatorError(f"ttnn.concat: {tensor} and {first} differ in data type, layout or device")
+        if len(tensor.shape) != len(first.shape) or any(
+            a != b for d, (a, b) in enumerate(zip(tensor.shape, first.shape, strict=True)) if d != dim % len(first.shape)
+        ):
+            raise EmulatorError(f"ttnn.concat: {tensor.shape} and {first.shape} differ outside dimension {dim}")
+    return _rearranged(torch.cat([t.data for t in tensors], dim), first)
+
+
+@operation("ttnn.pad", on_host=True)
+def pad(input_tensor: Tensor, padding: Sequence[Sequence[int]], value: float = 0.0) -> Tensor:
+    """The tensor with (before, after) elements of `value` added to each of its last dimensions."""
+    if len(padding) > len(input_tensor.shape) or any(len(p) != 2 or min(p) < 0 for p in padding):
+        raise EmulatorError(f"ttnn.pad: padding={padding!r} is not (before, after) for dimensions of {input_tensor.shape}")
+    flat = [size for before_after in reversed(padding) for size in before_after]
+    return _rearranged(torch.nn.functional.pad(input_tensor.data, flat, value=value), input_tensor)
+
+
+@operation("ttnn.permute", accepts=("pad_value",), on_host=True)
+def permute(input_tensor: Tensor, dims: Sequence[int]) -> Tensor:
+    """The dimensions in another order."""
+    if sorted(d % len(input_tensor.shape) for d in dims) != list(range(len(input_tensor.shape))):
+        raise EmulatorError(f"ttnn.permute: dims={list(dims)} is no order of the dimensions of {input_tensor.shape}")
+    return _rearranged(input_tensor.data.permute(*dims), input_tensor)
+
+
+@operation("ttnn.transpose", accepts=("pad_value",), on_host=True)
+def transpose(input_tensor: Tensor, dim1: int, dim2: int) -> Tensor:
+    """Two dimensions exchanged."""
+    return _rearranged(input_tensor.data.transpose(dim1, dim2), input_tensor)
+
+
+@operation("ttnn.interleaved_to_sharded", accepts=("keep_l1_aligned",))
+def interleaved_to_sharded(
+    input_tensor: Tensor,
+    sharded_memory_config: MemoryConfig | object,
+    shard_shape: Sequence[int] | None = None,
+    shard_scheme: TensorMemoryLayout | None = None,
+    shard_orientation: ShardOrientation | None = None,
+    output_dtype: DataType | None = None,
+) -> Tensor:
+    """The tensor in shards, given as a memory config or as grid, shard shape, scheme and orientation."""
+    op = "ttnn.interleaved_to_sharded"
+    config = sharded_memory_config
+    if not isinstance(config, MemoryConfig):
+        from tttdebug.emulator.placement import BufferType, CoreRangeSet
+
+        if not isinstance(config, CoreRangeSet) or shard_shape is None or shard_scheme is None:
+            raise EmulatorError(f"{op}: {config!r}; give a MemoryConfig, or a CoreRangeSet with shard shape and scheme")
+        spec = ShardSpec(config, shard_shape, shard_orientation or ShardOrientation.ROW_MAJOR)
+        config = MemoryConfig(shard_scheme, BufferType.L1, spec)
+    if not config.is_sharded():
+        raise EmulatorError(f"{op}: {config} is not sharded")
+    check_shards(op, config, input_tensor.shape)
+    return _placed(input_tensor, config, output_dtype)
+
+
+@operation("ttnn.sharded_to_interleaved")
+def sharded_to_interleaved(
+    input_tensor: Tensor, memory_config: MemoryConfig | None = None, output_dtype: DataType | None = None
+) -> Tensor:
+    """The tensor out of its shards, in DRAM unless told otherwise."""
+    config = memory_config or MemoryConfig()
+    if config.is_sharded():
+        raise EmulatorError(f"ttnn.sharded_to_interleaved: {config} is sharded")
+    return _placed(input_tensor, config, output_dtype)
+
+
+def _placed(tensor: Tensor, config: MemoryConfig, dtype: DataType | None) -> Tensor:
+    values = tensor.values
+    if dtype is not None and dtype is not tensor.dtype:
+        values = device_of(tensor).engine.repack(values, dtype.format)
+    return Tensor(values, dtype or tensor.dtype, tensor.layout, tensor.device(), config)

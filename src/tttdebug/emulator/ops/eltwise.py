@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Elementwise ops of one and two operands, and the choice of the unit that computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from tttdebug.emulator.dtypes import DataType
+from tttdebug.emulator.engines.functions import UNARY
+from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.kernel import ELTWISE, ELTWISE_FP32
+from tttdebug.emulator.operation import device_of, operation, require_float, result
+from tttdebug.emulator.plans import Activation, BinaryPlan, UnaryPlan
+from tttdebug.emulator.tensor import Tensor
+
+
+class UnaryOpType(Enum):
+    """The functions that can be fused into other ops; the value is the emulator's name."""
+
+    EXP = "exp"
+    EXP2 = "exp2"
+    EXPM1 = "expm1"
+    LOG = "log"
+    LOG1P = "log1p"
+    RECIP = "reciprocal"
+    SQRT = "sqrt"
+    RSQRT = "rsqrt"
+    SQUARE = "square"
+    SIGMOID = "sigmoid"
+    SILU = "silu"
+    GELU = "gelu"
+    TANH = "tanh"
+    RELU = "relu"
+    RELU6 = "relu6"
+    SOFTPLUS = "softplus"
+    NEG = "neg"
+    ABS = "abs"
+    ERF = "erf"
+    SIN = "sin"
+    COS = "cos"
+    IDENTITY = "identity"
+
+
+@dataclass(frozen=True)
+class UnaryWithParam:
+    """A fusable function with its parameters."""
+
+    op_type: UnaryOpType
+    parameters: tuple[float, ...] = ()
+
+    def __init__(self, op_type: UnaryOpType, *parameters: float) -> None:
+        object.__setattr__(self, "op_type", op_type)
+        object.__setattr__(self, "parameters", tuple(float(p) for p in parameters))
+
+
+FusedFunction = str | UnaryOpType | UnaryWithParam
+
+
+def as_activation(op: str, function: FusedFunction) -> Activation:
+    """A function as users name it (a string, a UnaryOpType, a UnaryWithParam), resolved."""
+    if isinstance(function, UnaryWithParam):
+        return Activation(function.op_type.value, function.parameters)
+    if isinstance(function, UnaryOpType):
+        return Activation(function.value)
+    if isinstance(function, str) and function in UNARY:
+        return Activation(function)
+    raise EmulatorError(f"{op}: activation {function!r} is not emulated; known are {', '.join(UNARY)}")
+
+
+def _unary(name: str, function: str) -> Callable[..., Tensor]:
+    op = f"ttnn.{name}"
+
+    @operation(op)
+    def unary(input_tensor: Tensor) -> Tensor:
+        require_float(op, input_tensor=input_tensor)
+        plan = UnaryPlan(Activation(function), input_tensor.dtype.format)
+        values = device_of(input_tensor).engine.unary(input_tensor.values, plan)
+        return result(values, input_tensor, plan=plan)
+
+    unary.__name__ = unary.__qualname__ = name
+    unary.__doc__ = f"{name} of every element."
+    return unary
+
+
+silu = _unary("silu", "silu")
+relu = _unary("relu", "relu")
+reciprocal = _unary("reciprocal", "reciprocal")
+square = _unary("square", "square")
+neg = _unary("neg", "neg")
+abs_ = _unary("abs", "abs")
+
+
+def _approximable(name: str, function: str) -> Callable[..., Tensor]:
+    op = f"ttnn.{name}"
+
+    @operation(op)
+    def unary(input_tensor: Tensor, *, fast_and_approximate_mode: bool = False) -> Tensor:
+        require_float(op, input_tensor=input_tensor)
+        plan = UnaryPlan(Activation(function), input_tensor.dtype.format, approx=fast_and_approximate_mode)
+        values = device_of(input_tensor).engine.unary(input_tensor.values, plan)
+        return result(values, input_tensor, plan=plan)
+
+    unary.__name__ = unary.__qualname__ = name
+    unary.__doc__ = f"{name} of every element, optionally by the chip's quicker approximation."
+    return unary
+
+
+exp = _approximable("exp", "exp")
+sqrt = _approximable("sqrt", "sqrt")
+rsqrt = _approximable("rsqrt", "rsqrt")
+log = _approximable("log", "log")
+tanh = _approximable("tanh", "tanh")
+gelu = _approximable("gelu", "gelu")
+sigmoid = _approximable("sigmoid", "sigmoid")
+
+
+def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
+    op = f"ttnn.{name}"
+
+    @operation(op)
+    def binary(
+        input_tensor_a: Tensor,
+        input_tensor_b: Tensor | float,
+        *,
+        dtype: DataType | None = None,
+        activations: Sequence[FusedFunction] = (),
+        input_tensor_a_activations: Sequence[FusedFunction] = (),
+        input_tensor_b_activations: Sequence[FusedFunction] = (),
+        fast_and_approximate_mode: bool = fpu,
+    ) -> Tensor:
+        a, b = input_tensor_a, input_tensor_b
+        if not isinstance(a, Tensor):
+            raise EmulatorError(f"{op}: input_tensor_a is {a!r}; the first operand must be a tensor")
+        b_dtype = b.dtype if isinstance(b, Tensor) else a.dtype
+        if isinstance(b, Tensor):
+            _check_broadcast(op, a, b)
+        output = dtype or a.dtype
+        fp32 = DataType.FLOAT32 in (a.dtype, b_dtype, output)
+        plan = BinaryPlan(
+            function,
+            _unit(function, a.dtype, b_dtype, fast_and_approximate_mode),
+            ELTWISE_FP32 if fp32 else ELTWISE,
+            a.dtype.format,
+            b_dtype.format,
+            output.format,
+            tuple(as_activation(op, f) for f in input_tensor_a_activations),
+            tuple(as_activation(op, f) for f in input_tensor_b_activations),
+            tuple(as_activation(op, f) for f in activations),
+        )
+        values = device_of(a).engine.binary(a.values, b.values if isinstance(b, Tensor) else b, plan)
+        return result(values, a, output, plan)
+
+    binary.__name__ = binary.__qualname__ = name
+    binary.__doc__ = f"{name}, elementwise with broadcasting; the output has the first operand's data type."
+    return binary
+
+
+add = _binary("add", "add", fpu=True)
+subtract = _binary("subtract", "subtract", fpu=True)
+rsub = _binary("rsub", "rsub", fpu=True)
+multiply = _binary("multiply", "multiply", fpu=False)
+divide = _binary("divide", "divide", fpu=False)
+
+
+def _unit(function: str, a: DataType, b: DataType, fast: bool) -> str:
+    """Which unit ttnn gives a binary op to."""
+    if a is b is DataType.FLOAT32 or function == "divide" or not (a.is_float and b.is_float):
+        return "sfpu"
+    if function == "multiply":
+        return "fpu" if fast or a.is_block or b.is_block else "sfpu"
+    return "fpu" if fast else "sfpu"
+
+
+def _check_broadcast(op: str, a: Tensor, b: Tensor) -> None:
+    for left, right in zip(reversed(a.shape), reversed(b.shape), strict=False):
+        if left != right and 1 not in (left, right):
+            raise EmulatorError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast")

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Splitting a fused projection into heads and joining heads again; copies only."""
+
+from __future__ import annotations
+
+import torch
+
+from tttdebug.emulator.dtypes import TILE
+from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.operation import operation, require_tile, result
+from tttdebug.emulator.tensor import Tensor
+
+# B batch, H query heads, K key/value heads, S positions, E head dim; F = (H + 2K)·E, the fused width
+
+
+@operation("ttnn.experimental.nlp_create_qkv_heads", only={"output_tensors": None, "kv_tied": False})
+def nlp_create_qkv_heads(
+    input: Tensor,
+    input_kv: Tensor | None = None,
+    *,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    transpose_k_heads: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, 1, S, F] as q [B, H, S, E] and k, v [B, K, S, E]; k comes as [B, K, E, S] unless told not to transpose it."""
+    op = "ttnn.experimental.nlp_create_qkv_heads"
+    require_tile(op, input=input, input_kv=input_kv)
+    kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    if input_kv is None:
+        q, k, v = _split(op, input, num_heads, kv_heads)
+    else:
+        q = input.values
+        k, v = input_kv.values.chunk(2, -1)
+    q_BHSE, k_BKSE, v_BKSE = (_to_heads(x, n) for x, n in ((q, num_heads), (k, kv_heads), (v, kv_heads)))
+    if transpose_k_heads:
+        k_BKSE = k_BKSE.mT.contiguous()
+    return result(q_BHSE, input), result(k_BKSE, input), result(v_BKSE, input)
+
+
+@operation(
+    "ttnn.experimental.nlp_create_qkv_heads_decode",
+    accepts=("overlap_qk_coregrid",),
+    only={"output_tensors": None, "batch_offset": None, "slice_size": None},
+)
+def nlp_create_qkv_heads_decode(
+    input_tensor: Tensor, *, num_heads: int, num_kv_heads: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """[1, 1, B, F], a user a row, as q [1, B, H, E] and k, v [1, B, K, E]."""
+    op = "ttnn.experimental.nlp_create_qkv_heads_decode"
+    require_tile(op, input_tensor=input_tensor)
+    if len(input_tensor.shape) != 4 or input_tensor.shape[0] != 1 or input_tensor.shape[1] != 1:
+        raise EmulatorError(f"{op}: input_tensor has {input_tensor.shape}; it must be [1, 1, users, width]")
+    if input_tensor.shape[2] > TILE:
+        raise EmulatorError(f"{op}: {input_tensor.shape[2]} users; at most {TILE} are supported")
+    kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    q, k, v = _split(op, input_tensor, num_heads, kv_heads)
+    heads = ((q, num_heads), (k, kv_heads), (v, kv_heads))
+    q_1BHE, k_1BKE, v_1BKE = (result(x[0].unflatten(-1, (n, -1)), input_tensor) for x, n in heads)
+    return q_1BHE, k_1BKE, v_1BKE
+
+
+@operation("ttnn.experimental.nlp_concat_heads")
+def nlp_concat_heads(input_tensor: Tensor) -> Tensor:
+    """[B, H, S, E] as [B, 1, S, H·E]."""
+    require_tile("ttnn.experimental.nlp_concat_heads", input_tensor=input_tensor)
+    joined = input_tensor.values.transpose(1, 2).flatten(2).unsqueeze(1)
+    return result(joined, input_tensor)
+
+
+@operation("ttnn.experimental.nlp_concat_heads_decode")
+def nlp_concat_heads_decode(input_tensor: Tensor, *, num_heads: int) -> Tensor:
+    """[1, B, H or more, E] as [1, 1, B padded to 32 with zeros, H·E], the first `num_heads` heads."""
+    op = "ttnn.experimental.nlp_concat_heads_decode"
+    require_tile(op, input_tensor=input_tensor)
+    if len(input_tensor.shape) != 4 or input_tensor.shape[0] != 1 or input_tensor.shape[2] < num_heads:
+        raise EmulatorError(f"{op}: input_tensor has {input_tensor.shape}; it must be [1, users, {num_heads}, head size]")
+    joined_BF = input_tensor.values[0, :, :num_heads].flatten(1)
+    padded = torch.nn.functional.pad(joined_BF, (0, 0, 0, max(0, TILE - joined_BF.shape[0])))
+    return result(padded[None, None], input_tensor)
+
+
+def _split(op: str, fused: Tensor, heads: int, kv_heads: int) -> tuple[torch.Tensor, ...]:
+    width, parts = fused.shape[-1], heads + 2 * kv_heads
+    if width % parts:
+        raise EmulatorError(
+            f"{op}: width {width} does not divide into {heads} query heads and twice {kv_heads} key/value heads"
+        )
+    size = width // parts
+    return fused.values.split([heads * size, kv_heads * size, kv_heads * size], -1)
+
+
+def _to_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """[B, 1, S, H·E] as [B, H, S, E]."""
+    return x.squeeze(1).unflatten(-1, (heads, -1)).transpose(1, 2).contiguous()

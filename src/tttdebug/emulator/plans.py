@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ttnn's host code decides before the chip computes. An op makes a plan, an engine carries it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tttdebug.emulator.formats import BFLOAT16, FLOAT32, Format
+from tttdebug.emulator.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of the vector unit with its parameters, e.g. `Activation("silu")`."""
+
+    name: str
+    parameters: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnaryPlan:
+    """One function of the vector unit over a tensor."""
+
+    activation: Activation
+    output: Format
+    approx: bool = False
+
+    @property
+    def fp32_dest(self) -> bool:
+        return self.output is FLOAT32
+
+
+@dataclass(frozen=True)
+class BinaryPlan:
+    """An elementwise op of two operands, on the matrix unit ("fpu") or the vector unit ("sfpu")."""
+
+    function: str
+    unit: str
+    kernel: Kernel
+    a: Format
+    b: Format
+    output: Format
+    on_a: tuple[Activation, ...] = ()
+    on_b: tuple[Activation, ...] = ()
+    after: tuple[Activation, ...] = ()
+
+
+@dataclass(frozen=True)
+class MatmulPlan:
+    """A matrix product: how K is cut into blocks, where partial sums rest, and what is fused behind it.
+
+    `in0_block_w` counts tiles of 32 along K that stay in Dest; `blocks` is how often that fits K.
+    """
+
+    kernel: Kernel
+    program: str
+    in0_block_w: int
+    blocks: int
+    l1_acc: bool
+    in0: Format
+    in1: Format
+    output: Format
+    activation: Activation | None = None
+
+    @property
+    def partials(self) -> Format:
+        """The format in which partial sums leave Dest between blocks."""
+        if self.kernel.fp32_dest:
+            return FLOAT32
+        return BFLOAT16 if self.l1_acc else self.output
+
+
+@dataclass(frozen=True)
+class NormPlan:
+    """An RMS or layer norm over the last dimension."""
+
+    kernel: Kernel
+    epsilon: float
+    output: Format
+    centred: bool = False
+
+
+@dataclass(frozen=True)
+class ReducePlan:
+    """A sum, mean or maximum over dimensions of a tensor; `scale` multiplies the result."""
+
+    function: str
+    dims: tuple[int, ...]
+    kernel: Kernel
+    output: Format
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class SoftmaxPlan:
+    """Softmax over the last dimension; `intermediate` is the format of exponentials and maxima between kernel steps."""
+
+    kernel: Kernel
+    intermediate: Format
+    output: Format
+    stable: bool = True
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Scaled dot-product attention, prefill or decode.
+
+    `approximate_exponential` is Schraudolph's; `streaming` tells the kernel that fp32 Dest rules out.
+    """
+
+    kernel: Kernel
+    scale: float
+    causal: bool
+    q_chunk: int
+    k_chunk: int
+    approximate_exponential: bool
+    output: Format
+
+    @property
+    def streaming(self) -> bool:
+        return not self.kernel.fp32_dest

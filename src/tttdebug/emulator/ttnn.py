@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulated `ttnn`: the real package's names and signatures, computed in torch.
+
+    from tttdebug.emulator import ttnn
+
+    device = ttnn.open_device(device_id=0)
+    x = ttnn.from_torch(torch.randn(32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
+
+A name that is not emulated raises UnknownNameError when it is asked for.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NoReturn
+
+from tttdebug.emulator.device import Device, close_device
+from tttdebug.emulator.device import open_device as _open
+from tttdebug.emulator.dtypes import TILE as TILE_SIZE
+from tttdebug.emulator.dtypes import DataType, Layout, StorageType
+from tttdebug.emulator.errors import EmulatorError, unknown_name
+from tttdebug.emulator.kernel import (
+    Arch,
+    MathFidelity,
+    ThrottleLevel,
+    WormholeComputeKernelConfig,
+    init_device_compute_kernel_config,
+)
+from tttdebug.emulator.ops.attention import (
+    paged_scaled_dot_product_attention_decode,
+    scaled_dot_product_attention,
+    scaled_dot_product_attention_decode,
+)
+from tttdebug.emulator.ops.cache import (
+    fill_cache,
+    fill_cache_for_user_,
+    paged_fill_cache,
+    paged_update_cache,
+    update_cache,
+    update_cache_for_token_,
+)
+from tttdebug.emulator.ops.creation import (
+    arange,
+    as_tensor,
+    clone,
+    deallocate,
+    from_device,
+    from_torch,
+    full,
+    ones,
+    reallocate,
+    to_device,
+    to_dtype,
+    to_layout,
+    to_memory_config,
+    to_torch,
+    typecast,
+    zeros,
+)
+from tttdebug.emulator.ops.data_movement import (
+    concat,
+    interleaved_to_sharded,
+    pad,
+    permute,
+    reshape,
+    sharded_to_interleaved,
+    squeeze,
+    transpose,
+    unsqueeze,
+    unsqueeze_to_4D,
+)
+from tttdebug.emulator.ops.data_movement import slice_ as slice
+from tttdebug.emulator.ops.eltwise import (
+    UnaryOpType,
+    UnaryWithParam,
+    add,
+    divide,
+    exp,
+    gelu,
+    log,
+    multiply,
+    neg,
+    reciprocal,
+    relu,
+    rsqrt,
+    rsub,
+    sigmoid,
+    silu,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+)
+from tttdebug.emulator.ops.eltwise import abs_ as abs
+from tttdebug.emulator.ops.embedding import embedding
+from tttdebug.emulator.ops.heads import (
+    nlp_concat_heads,
+    nlp_concat_heads_decode,
+    nlp_create_qkv_heads,
+    nlp_create_qkv_heads_decode,
+)
+from tttdebug.emulator.ops.matmul import linear, matmul
+from tttdebug.emulator.ops.normalization import layer_norm, rms_norm, softmax
+from tttdebug.emulator.ops.reduction import argmax, mean
+from tttdebug.emulator.ops.reduction import max_ as max
+from tttdebug.emulator.ops.reduction import min_ as min
+from tttdebug.emulator.ops.reduction import sum_ as sum
+from tttdebug.emulator.ops.rotary import rotary_embedding, rotary_embedding_llama
+from tttdebug.emulator.placement import (
+    DRAM_MEMORY_CONFIG,
+    L1_BLOCK_SHARDED_MEMORY_CONFIG,
+    L1_HEIGHT_SHARDED_MEMORY_CONFIG,
+    L1_MEMORY_CONFIG,
+    L1_WIDTH_SHARDED_MEMORY_CONFIG,
+    BufferType,
+    CoreCoord,
+    CoreGrid,
+    CoreRange,
+    CoreRangeSet,
+    MemoryConfig,
+    ShardOrientation,
+    ShardSpec,
+    ShardStrategy,
+    TensorMemoryLayout,
+    create_sharded_memory_config,
+)
+from tttdebug.emulator.programs import (
+    LayerNormDefaultProgramConfig,
+    LayerNormShardedMultiCoreProgramConfig,
+    MatmulMultiCoreReuseMultiCast1DProgramConfig,
+    MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig,
+    MatmulMultiCoreReuseMultiCastProgramConfig,
+    MatmulMultiCoreReuseProgramConfig,
+    SDPAProgramConfig,
+)
+from tttdebug.emulator.tensor import Shape, Tensor
+
+bfloat16 = DataType.BFLOAT16
+float32 = DataType.FLOAT32
+bfloat8_b = DataType.BFLOAT8_B
+bfloat4_b = DataType.BFLOAT4_B
+uint32 = DataType.UINT32
+int32 = DataType.INT32
+uint16 = DataType.UINT16
+uint8 = DataType.UINT8
+
+TILE_LAYOUT = Layout.TILE
+ROW_MAJOR_LAYOUT = Layout.ROW_MAJOR
+
+MeshDevice = Device
+DeviceComputeKernelConfig = WormholeComputeKernelConfig
+BlackholeComputeKernelConfig = WormholeComputeKernelConfig
+
+div = divide
+mul = multiply
+sub = subtract
+
+
+def open_device(
+    *,
+    device_id: int,
+    l1_small_size: int = 0,
+    trace_region_size: int = 0,
+    num_command_queues: int = 1,
+    dispatch_core_config: object | None = None,
+    worker_l1_size: int = 0,
+) -> Device:
+    """An emulated Wormhole with 8×8 cores and the `fast` engine; `tttdebug.emulator.open_device` chooses others."""
+    return _open(device_id=device_id)
+
+
+def synchronize_device(device: Device, cq_id: int | None = None, sub_device_ids: object = ()) -> None:
+    """Waits for the device; an emulated op is done when it returns."""
+    device.check_open("ttnn.synchronize_device")
+
+
+def is_tensor_storage_on_device(tensor: Tensor) -> bool:
+    """Whether the tensor is on a device."""
+    return tensor.device() is not None
+
+
+class Namespace(ModuleType):
+    """A part of ttnn, such as ttnn.transformer, whose missing names say so."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise unknown_name(self.__name__, name, vars(self))
+
+
+def _namespace(name: str, *functions: object) -> Namespace:
+    part = Namespace(name)
+    vars(part).update({getattr(function, "__name__"): function for function in functions})
+    return part
+
+
+transformer = _namespace(
+    "ttnn.transformer",
+    scaled_dot_product_attention,
+    scaled_dot_product_attention_decode,
+    paged_scaled_dot_product_attention_decode,
+)
+experimental = _namespace(
+    "ttnn.experimental",
+    nlp_create_qkv_heads,
+    nlp_create_qkv_heads_decode,
+    nlp_concat_heads,
+    nlp_concat_heads_decode,
+    rotary_embedding,
+    rotary_embedding_llama,
+    paged_update_cache,
+    paged_fill_cache,
+)
+kv_cache = _namespace("ttnn.kv_cache", fill_cache_for_user_, update_cache_for_token_)
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise unknown_name("ttnn", name, globals())
