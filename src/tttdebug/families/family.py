@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import FamilyError
-from tttdebug.tracking.pairing import Pair
+from tttdebug.tracking.pairing import CachePair, Pair
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ class Family:
     spec: Callable[[Any], CausalLMSpec]
     pairs: tuple[Pair, ...]
     weights: Mapping[str, str]
+    caches: tuple[CachePair, ...] = ()
 
     def pairs_for(self, layers: int) -> tuple[Pair, ...]:
         """The pairs of a model with that many layers, in the order of execution."""
@@ -38,6 +39,10 @@ class Family:
         layered = [tuple(pair.for_layers(layers)) for pair in self.pairs if "{i}" in pair.port]
         after = [pair for pair in self.pairs[self._first_layered :] if "{i}" not in pair.port]
         return (*before, *(pair for layer in zip(*layered, strict=True) for pair in layer), *after)
+
+    def caches_for(self, layers: int) -> tuple[CachePair, ...]:
+        """The pairs of key/value caches of a model with that many layers."""
+        return tuple(pair for cache in self.caches for pair in cache.for_layers(layers))
 
     def weight_names(self, layers: int) -> dict[str, str]:
         """The port's weight names of such a model, each with the reference's name."""

@@ -3,7 +3,7 @@
 
 from tttdebug.families.family import Family
 from tttdebug.specs import ModuleSpecFactory
-from tttdebug.tracking.pairing import Pair
+from tttdebug.tracking.pairing import CachePair, Pair
 
 FAMILY = Family(
     name="llama",
@@ -19,6 +19,10 @@ FAMILY = Family(
         Pair("L{i}.layer_out", "layers.{i}", "model.layers.{i}"),
         Pair("final_norm", "norm", "model.norm"),
         Pair("logits", "lm_head", "lm_head"),
+    ),
+    caches=(
+        CachePair("L{i}.k_cache", "layers.{i}.attention.cache.keys", "keys", after="L{i}.self_attn", interleaved=True),
+        CachePair("L{i}.v_cache", "layers.{i}.attention.cache.values", "values", after="L{i}.self_attn"),
     ),
     weights={
         "embedding.weight": "model.embed_tokens.weight",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tttdebug.families import Family
     from tttdebug.references import Reference
-    from tttdebug.tracking.pairing import Pair
+    from tttdebug.tracking.pairing import CachePair, Pair
 
 
 class FamilyPort(CausalLM):
@@ -32,6 +32,11 @@ class FamilyPort(CausalLM):
     def pairs(self) -> tuple[Pair, ...]:
         """The boundaries at which the two sides can be compared, in the order of execution."""
         return self.family.pairs_for(self.spec.num_layers)
+
+    @property
+    def caches(self) -> tuple[CachePair, ...]:
+        """The key/value caches that can be compared."""
+        return self.family.caches_for(self.spec.num_layers)
 
     def quantised_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The reference's weights, under its own names, with the values that this port's number formats leave them."""

@@ -120,7 +120,7 @@ class Comparison:
         if not self.nonfinite_masks_agree:
             missed.append(f"{_nonfinite(self.nonfinite_port, self.nonfinite_reference)}, not at the same elements")
         if self.constant_reference and pcc is not None:
-            bound = math.sqrt(1 / pcc**2 - 1) if 0 < pcc <= 1 else math.inf
+            bound = math.sqrt(max(0.0, 1 / pcc**2 - 1)) if pcc > 0 else math.inf
             rel_l2, pcc = min(bound, math.inf if rel_l2 is None else rel_l2), None
         if self.reference_norm == 0 and slope is not None:
             rel_l2, slope = 0.0, None
@@ -129,15 +129,11 @@ class Comparison:
         for name, limit in at_least.items():
             value = getattr(self, name)
             if limit is not None and not value >= limit:
-                missed.append(
-                    f"{name} {value:.6g} < {limit:g}" if value < limit else f"{name} {value}, not ≥ {limit:g}"
-                )
+                missed.append(f"{name} {value:.6g} {'<' if value < limit else 'is not ≥'} {limit:g}")
         for name, limit in at_most.items():
             value = getattr(self, name)
             if limit is not None and not value <= limit:
-                missed.append(
-                    f"{name} {value:.4g} > {limit:g}" if value > limit else f"{name} {value}, not ≤ {limit:g}"
-                )
+                missed.append(f"{name} {value:.4g} {'>' if value > limit else 'is not ≤'} {limit:g}")
         if slope is not None and not abs(self.slope - 1) <= slope:
             missed.append(f"slope {self.slope:.4g} is not within 1 ± {slope:g}")
         return tuple(missed)
@@ -165,8 +161,8 @@ def compare(reference: Tensor, port: Tensor, *, token_dim: int | None = -2) -> C
 
     The tensors have one shape, and any real dtypes, strides and devices. `token_dim` is the dim that counts tokens, all
     other dims together are a token's values; with None, or fewer than two dims, there are no tokens. Sums are taken in
-    float64 about the mean of each token, so neither an offset nor outliers cost digits; float64 values must stay between
-    1e-150 and 1e150, so that their squares exist.
+    float64 about the mean of each token, so that outliers cost no digits and an offset of 1e7 standard deviations leaves ten
+    of the pcc. Values of float64 must stay between 1e-150 and 1e150 for their squares to exist.
 
     Raises LayoutError where the shapes differ, a tensor is complex, or `token_dim` is not a dim of them.
     """

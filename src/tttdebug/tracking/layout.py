@@ -66,6 +66,26 @@ def align(reference: torch.Tensor, port: torch.Tensor, *, phase: str = "prefill"
     )
 
 
+def align_cache(
+    reference: torch.Tensor, cache_BKLE: torch.Tensor, *, user: int, start: int, interleaved: bool
+) -> Aligned:
+    """What one call wrote into a user's cache from position `start` on, beside the reference's [1, T, K·E].
+
+    Raises LayoutError with both shapes when the cache has not that user, those positions or those heads.
+    """
+    reference_TC = reference[0]
+    tokens, channels = reference_TC.shape
+    users, heads, length, head_dim = cache_BKLE.shape
+    if user >= users or start + tokens > length or heads * head_dim != channels:
+        raise _mismatch(reference, cache_BKLE, f"it has no {tokens} positions from {start} on for user {user}")
+    written_TKE = cache_BKLE[user, :, start : start + tokens].transpose(0, 1)
+    adapters = [f"user {user} of {users}", f"positions {start}:{start + tokens} of {length}"]
+    if interleaved:
+        written_TKE = unrotate_heads(written_TKE)
+        adapters.append("unrotate_heads")
+    return Aligned(reference_TC, written_TKE.flatten(1), tuple(adapters))
+
+
 def unrotate_heads(keys_TKE: torch.Tensor) -> torch.Tensor:
     """The head permutation: keys from interleaved rotary order (Meta's) to half-split order (Hugging Face's)."""
     return keys_TKE.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from tttdebug.errors import PairingError
 
@@ -34,6 +34,28 @@ class Pair:
                 self.port.replace("{i}", str(i)),
                 self.reference.replace("{i}", str(i)),
             )
+
+
+@dataclass(frozen=True)
+class CachePair:
+    """A layer's keys or values: what each call wrote into the cache.
+
+    They are compared when the module at boundary `after` returns. `port` is the path of a device tensor [users, heads, length, head_dim]; `interleaved` says that its heads are in
+    interleaved rotary order while the reference's are split in halves. `{i}` stands for the layer number.
+    """
+
+    boundary: str
+    port: str
+    part: Literal["keys", "values"]
+    after: str
+    interleaved: bool = False
+    layer: int = 0
+
+    def for_layers(self, count: int) -> Iterator[CachePair]:
+        """This pair once per layer."""
+        for i in range(count):
+            boundary, after = (name.replace("{i}", f"{i:02d}") for name in (self.boundary, self.after))
+            yield replace(self, boundary=boundary, after=after, port=self.port.replace("{i}", str(i)), layer=i)
 
 
 @dataclass(frozen=True)

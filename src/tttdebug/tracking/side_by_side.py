@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.backends import describe_device, to_torch
 from tttdebug.errors import PairingError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
-from tttdebug.tracking.comparer import Comparer, Expected
+from tttdebug.tracking.comparer import Call, Comparer, UserCall
 from tttdebug.tracking.floor import floor_model, relative_error
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.manifest import Manifest
-from tttdebug.tracking.pairing import Pair, PairedModules, pair_modules, pairs_from_mapping
+from tttdebug.tracking.pairing import CachePair, Pair, PairedModules, pair_modules, pairs_from_mapping
 from tttdebug.tracking.prompts import Prompt, read_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.sides import Forward, TorchSide
@@ -66,13 +66,15 @@ def track(
         )
     read = [read_prompt(reference, prompt, decode_steps) for prompt in prompts]
     paired = pair_modules(port, reference.model, chosen)
+    caches = tuple(getattr(port, "caches", ()))
+    comparisons = (len(paired) + len(caches)) * len(read) * (1 + decode_steps)
     writer = RunWriter(
         None if out is None else Path(out),
-        _manifest(port, reference, read, decode_steps, len(paired), command, seed),
+        _manifest(port, reference, read, decode_steps, comparisons, command, seed),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
-    tracking = _Tracking(port, reference, paired, writer, progress)
+    tracking = _Tracking(port, reference, paired, caches, writer, progress)
     try:
         with PortTap({modules.pair.boundary: modules.port for modules in paired}, tracking.comparer.on_output):
             tracking.prefill(read)
@@ -89,50 +91,53 @@ class _Tracking:
     """The state of one comparison: both sides' caches, and the tokens so far."""
 
     def __init__(
-        self, port: Any, reference: Reference, paired: list[PairedModules], writer: RunWriter, progress: Progress
+        self,
+        port: Any,
+        reference: Reference,
+        paired: Sequence[PairedModules],
+        caches: Sequence[CachePair],
+        writer: RunWriter,
+        progress: Progress,
     ) -> None:
-        modules = {modules.pair.boundary: modules.reference for modules in paired}
         self.port = port
         self.reference = reference
         self.writer = writer
         self.progress = progress
-        self.truth = TorchSide(reference.model, modules)
-        self.floor = _floor_side(port, reference, paired)
-        self.comparer = Comparer(paired, writer, describe_device(port.device).engine)
+        self.truth = TorchSide(reference.model, {pair.pair.boundary: pair.reference for pair in paired}, caches)
+        self.floor = _floor_side(port, reference, paired, caches)
+        self.comparer = Comparer(port, paired, caches, writer, describe_device(port.device).engine)
         self.agreements: list[TokenAgreement] = []
-        self.prompts: list[Prompt] = []
+        self.prompts: Sequence[Prompt] = ()
         self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
         self.port_tokens: list[list[int]] = []
 
-    def prefill(self, prompts: list[Prompt]) -> None:
+    def prefill(self, prompts: Sequence[Prompt]) -> None:
+        """Every prompt, one after the other, each as a user of its own."""
         self.prompts = prompts
         decode_steps = self.writer.manifest.decode_steps
         self.port.allocate_cache(len(prompts), max(len(prompt.token_ids) for prompt in prompts) + decode_steps)
+        self.reference_tokens, self.port_tokens = [[] for _ in prompts], [[] for _ in prompts]
         for user, prompt in enumerate(prompts):
-            self._report("prefill", user / len(prompts) / (1 + decode_steps))
-            self._call(
-                "prefill",
-                0,
-                {user: self.truth.prefill(prompt.token_ids, user)},
-                {user: self.floor.prefill(prompt.token_ids, user)} if self.floor else {},
-                partial(self.port.prefill, _tensor(prompt.token_ids), user),
-                {user: (prompt.token_ids, 0)},
-            )
+            self.progress(f"prefill, {len(prompt.token_ids)} tokens", user / len(prompts) / (1 + decode_steps))
+            truth = self.truth.prefill(prompt.token_ids, user)
+            floors = _floors(self.floor.prefill(prompt.token_ids, user), truth)
+            call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, floors)})
+            self._compare(call, {user: truth.logits_TV}, partial(self.port.prefill, _tensor(prompt.token_ids), user))
 
     def decode(self, step: int) -> None:
         """One decode step of all users at once, driven by the reference's tokens."""
         decode_steps = self.writer.manifest.decode_steps
-        self._report(f"decode step {step + 1} of {decode_steps}", (1 + step) / (1 + decode_steps))
-        tokens = [tokens[-1] for tokens in self.reference_tokens]
-        positions = [len(prompt.token_ids) + step for prompt in self.prompts]
-        self._call(
-            "decode",
-            step,
-            {user: self.truth.decode(token, user) for user, token in enumerate(tokens)},
-            {user: self.floor.decode(token, user) for user, token in enumerate(tokens)} if self.floor else {},
-            partial(self.port.decode, _tensor(tokens), _tensor(positions)),
-            {user: ((token,), position) for user, (token, position) in enumerate(zip(tokens, positions, strict=True))},
-        )
+        self.progress(f"decode step {step + 1} of {decode_steps}", (1 + step) / (1 + decode_steps))
+        users, logits = {}, {}
+        for user, prompt in enumerate(self.prompts):
+            token = self.reference_tokens[user][-1]
+            truth = self.truth.decode(token, user)
+            floors = _floors(self.floor.decode(token, user), truth)
+            users[user] = UserCall((token,), len(prompt.token_ids) + step, truth.activations, floors)
+            logits[user] = truth.logits_TV
+        tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
+        run_port = partial(self.port.decode, _tensor(tokens), _tensor(positions))
+        self._compare(Call("decode", step, users), logits, run_port)
 
     def conclude(self) -> None:
         """Write what the whole run says: token agreement by phase, and the text each side writes on its own."""
@@ -142,45 +147,26 @@ class _Tracking:
             if tokens:
                 agreement[phase] = summarise(tokens)
         self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=self._continuations())
-        self._report("done", 1.0)
 
-    def _call(
-        self,
-        phase: str,
-        step: int,
-        truths: dict[int, Forward],
-        floors: dict[int, Forward],
-        run_port: Callable[[], Any],
-        read: dict[int, tuple[Sequence[int], int]],
-    ) -> None:
-        """Run the port once and compare.
-
-        `read` holds, by user, the tokens that this call reads and the first one's position.
-        """
-        activations = {user: truth.activations for user, truth in truths.items()}
-        self.comparer.expect(
-            Expected(phase, step, activations, {user: _floors(floors[user], truths[user]) for user in floors})
-        )
-        floors.clear()
-        logits = to_torch(run_port())
+    def _compare(self, call: Call, reference_logits: Mapping[int, torch.Tensor], run_port: Callable[[], Any]) -> None:
+        """Run the port once under observation, and write down what both sides predict."""
+        self.comparer.expect(call)
+        port_logits = to_torch(run_port())
         self.comparer.settle()
-        for user, (token_ids, start) in read.items():
-            aligned = align(truths[user].logits_TV, logits, phase=phase, user=user)
-            rows = aligned.port_TC.shape[0]
+        for user, part in call.users.items():
+            aligned = align(reference_logits[user], port_logits, phase=call.phase, user=user)
+            skipped = len(part.token_ids) - aligned.port_TC.shape[0]  # of a prompt whose last logits alone were given
             agreements = token_agreement(
                 aligned.reference_TC,
                 aligned.port_TC,
-                token_ids[-rows:],
-                phase=phase,
-                step=step,
+                part.token_ids[skipped:],
+                phase=call.phase,
+                step=call.step,
                 user=user,
-                start=start + len(token_ids) - rows,
+                start=part.start + skipped,
             )
             self.writer.append_tokens([agreement.to_json(self._text_of) for agreement in agreements])
             self.agreements += agreements
-            if phase == "prefill":
-                self.reference_tokens.append([])
-                self.port_tokens.append([])
             self.reference_tokens[user].append(agreements[-1].reference_top[0][0])
             self.port_tokens[user].append(agreements[-1].port_top[0][0])
 
@@ -193,7 +179,7 @@ class _Tracking:
             if reference[step] != port[step]
         ]
         for step in range(min(parted), self.writer.manifest.decode_steps) if parted else ():
-            self._report("free decode of the port", 1.0)
+            self.progress("the port decodes on its own", 1.0)
             positions = [len(prompt.token_ids) + step for prompt in self.prompts]
             logits = to_torch(
                 self.port.decode(_tensor([tokens[step] for tokens in self.port_tokens]), _tensor(positions))
@@ -213,17 +199,16 @@ class _Tracking:
     def _text_of(self, token_id: int) -> str:
         return self._text([token_id])
 
-    def _report(self, message: str, fraction: float) -> None:
-        self.progress(message, fraction)
 
-
-def _floor_side(port: Any, reference: Reference, paired: list[PairedModules]) -> TorchSide:
+def _floor_side(
+    port: Any, reference: Reference, paired: Sequence[PairedModules], caches: Sequence[CachePair]
+) -> TorchSide:
     """The reference in bfloat16, with the weights as the port's formats leave them where the port says which."""
     quantise = getattr(port, "quantised_weights", None)
     quantised = quantise(reference.model.state_dict()) if quantise else {}
     model = floor_model(reference.model, quantised)
     named = dict(model.named_modules())
-    return TorchSide(model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired})
+    return TorchSide(model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}, caches)
 
 
 def _floors(floor: Forward, truth: Forward) -> dict[str, float]:
@@ -241,9 +226,9 @@ def _tensor(token_ids: Sequence[int]) -> torch.Tensor:
 def _manifest(
     port: Any,
     reference: Reference,
-    prompts: list[Prompt],
+    prompts: Sequence[Prompt],
     decode_steps: int,
-    pairs: int,
+    expected: int,
     command: str,
     seed: int | None,
 ) -> Manifest:
@@ -264,5 +249,5 @@ def _manifest(
         command=command,
         seed=seed,
         hardware=hardware.to_dict() if hardware is not None else {},
-        expected=pairs * len(prompts) * (1 + decode_steps),
+        expected=expected,
     )

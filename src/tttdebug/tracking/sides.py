@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.hooks import ReferenceTap
+from tttdebug.tracking.pairing import CachePair
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +26,10 @@ class Forward:
 class TorchSide:
     """A causal language model with a key/value cache for each user."""
 
-    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module], caches: Sequence[CachePair] = ()) -> None:
         self.model = model
         self._modules = modules
+        self._cache_pairs = caches
         self._caches: dict[int, Any] = {}
 
     def prefill(self, token_ids: Sequence[int], user: int) -> Forward:
@@ -47,4 +49,16 @@ class TorchSide:
                 input_ids=torch.tensor([list(token_ids)]), past_key_values=self._caches[user], use_cache=True
             )
             self._caches[user] = output.past_key_values
-            return Forward(output.logits[0], tap.outputs())
+            activations = tap.outputs()
+        for pair in self._cache_pairs:
+            activations[pair.boundary] = _newest(output.past_key_values, pair, len(token_ids))
+        return Forward(output.logits[0], activations)
+
+
+def _newest(cache: Any, pair: CachePair, tokens: int) -> torch.Tensor:
+    """The last `tokens` keys or values of one layer of a transformers cache, all heads side by side: [1, T, K·E]."""
+    if hasattr(cache, "layers"):
+        whole_1KTE = getattr(cache.layers[pair.layer], pair.part)
+    else:  # transformers 4
+        whole_1KTE = (cache.key_cache if pair.part == "keys" else cache.value_cache)[pair.layer]
+    return whole_1KTE[:, :, -tokens:].transpose(1, 2).flatten(2)
