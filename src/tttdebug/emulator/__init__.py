@@ -7,6 +7,7 @@ compute grid of your choice.
 
 from __future__ import annotations
 
+from tttdebug.emulator import ttnn
 from tttdebug.emulator.device import Device, OpRecord, close_device, open_device
 from tttdebug.emulator.engines import ENGINES, Engine
 from tttdebug.emulator.errors import EmulatorError, UnknownNameError
@@ -23,4 +24,5 @@ __all__ = [
     "UnknownNameError",
     "close_device",
     "open_device",
+    "ttnn",
 ]

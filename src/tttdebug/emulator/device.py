@@ -29,8 +29,8 @@ class OpRecord:
 class Device:
     """A Wormhole or Blackhole chip that exists in torch only. `observers` are called with an OpRecord after each op."""
 
-    architecture: Arch
-    grid: CoreCoord
+    architecture: str
+    grid: tuple[int, int]
     engine: Engine
     torch_device: torch.device
     device_id: int = 0
@@ -38,14 +38,14 @@ class Device:
     is_open: bool = True
 
     def arch(self) -> Arch:
-        return self.architecture
+        return Arch(self.architecture)
 
     def compute_with_storage_grid_size(self) -> CoreCoord:
-        return self.grid
+        return CoreCoord(*self.grid)
 
     @property
     def core_grid(self) -> CoreGrid:
-        return CoreGrid(self.grid.x, self.grid.y)
+        return CoreGrid(*self.grid)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,14 +70,14 @@ class Device:
 
     def __repr__(self) -> str:
         return (
-            f"Device({self.architecture.value}, {self.grid.x}x{self.grid.y} cores, "
+            f"Device({self.architecture}, {self.grid[0]}x{self.grid[1]} cores, "
             f"engine={self.engine.name}, torch={self.torch_device})"
         )
 
 
 def open_device(
     engine: str = "fast",
-    architecture: str | Arch = "wormhole_b0",
+    architecture: str = "wormhole_b0",
     grid: tuple[int, int] = (8, 8),
     torch_device: str | torch.device = "cpu",
     device_id: int = 0,
@@ -96,7 +96,7 @@ def open_device(
     if x < 1 or y < 1:
         raise EmulatorError(f"open_device: grid={grid!r} has no cores")
     place = torch.device(torch_device)
-    return Device(arch, CoreCoord(x, y), make_engine(engine, arch), place, device_id)
+    return Device(arch.value, (x, y), make_engine(engine, arch), place, device_id)
 
 
 def close_device(device: Device) -> None:

@@ -151,7 +151,7 @@ def choose_blocking(
     op: str,
     product: Product,
     kernel: Kernel,
-    grid: CoreCoord,
+    grid: tuple[int, int],
     program: MatmulProgram | None,
     core_grid: CoreGrid | None,
     in0_memory: MemoryConfig,
@@ -170,7 +170,7 @@ def choose_blocking(
 
 
 def _automatic(
-    product: Product, k_tiles: int, grid: CoreCoord, core_grid: CoreGrid | None, in0_memory: MemoryConfig
+    product: Product, k_tiles: int, grid: tuple[int, int], core_grid: CoreGrid | None, in0_memory: MemoryConfig
 ) -> tuple[str, int]:
     if product.batched:
         return "batched", 1
@@ -185,7 +185,7 @@ def _automatic(
         return "sharded", math.gcd(max(1, spec.shape[1] // TILE), k_tiles)
     if narrow or m_tiles == 1 or n_tiles == 1:
         return "1d", 2 if k_tiles % 2 == 0 else 1
-    return "2d", k_tiles // grid.x if k_tiles % grid.x == 0 else 1
+    return "2d", k_tiles // grid[0] if k_tiles % grid[0] == 0 else 1
 
 
 def _divisor_up_to(number: int, limit: int) -> int:

@@ -93,7 +93,9 @@ class IdealEngine:
         users = []
         for b, position in enumerate(positions):
             seen = slice(0, position + 1)
-            users.append(self.attention(q_BHE[b, None, :, None], k_BKTE[b, None, :, seen], v_BKTE[b, None, :, seen], None, plan))
+            users.append(
+                self.attention(q_BHE[b, None, :, None], k_BKTE[b, None, :, seen], v_BKTE[b, None, :, seen], None, plan)
+            )
         return torch.cat(users).squeeze(2)
 
     def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: MatmulPlan) -> Tensor:

@@ -138,4 +138,3 @@ def sum_rows(x: Tensor, kernel: Kernel) -> Tensor:
     if kernel.phases <= 2:
         x = truncate_fraction(x, SRC_B_HIGH)
     return round_dest(x.sum(-1, keepdim=True), kernel)
-

@@ -113,9 +113,7 @@ def paged_scaled_dot_product_attention_decode(
     return _decode(q, _gather_pages(k.values, pages), _gather_pages(v.values, pages), positions, plan)
 
 
-def _decode(
-    q: Tensor, k_BKTE: torch.Tensor, v_BKTE: torch.Tensor, positions: list[int], plan: AttentionPlan
-) -> Tensor:
+def _decode(q: Tensor, k_BKTE: torch.Tensor, v_BKTE: torch.Tensor, positions: list[int], plan: AttentionPlan) -> Tensor:
     out_BHE = device_of(q).engine.attention_decode(q.values[0], k_BKTE, v_BKTE, positions, plan)
     return result(out_BHE[None], q, plan=plan)
 

@@ -215,9 +215,7 @@ def full(
 ) -> Tensor:
     """A tensor of one value, bfloat16 unless told otherwise."""
     source = torch.full(tuple(shape), fill_value, dtype=torch.float64)
-    return from_torch(
-        source, dtype or DataType.BFLOAT16, layout=layout, device=device, memory_config=memory_config
-    )
+    return from_torch(source, dtype or DataType.BFLOAT16, layout=layout, device=device, memory_config=memory_config)
 
 
 def zeros(

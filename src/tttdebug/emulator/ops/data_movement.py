@@ -69,7 +69,9 @@ def slice_(
     rank = len(input_tensor.shape)
     steps = [1] * rank if slice_step is None else list(slice_step)
     if not len(slice_start) == len(slice_end) == len(steps) == rank:
-        raise EmulatorError(f"ttnn.slice: {input_tensor.shape} needs {rank} starts and ends, got {slice_start}, {slice_end}")
+        raise EmulatorError(
+            f"ttnn.slice: {input_tensor.shape} needs {rank} starts and ends, got {slice_start}, {slice_end}"
+        )
     for dim, (start, end) in enumerate(zip(slice_start, slice_end, strict=True)):
         size = input_tensor.shape[dim]
         if not -size <= start <= size or end > size:
@@ -98,10 +100,16 @@ def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise EmulatorError("ttnn.concat: no tensors")
     first = tensors[0]
     for tensor in tensors[1:]:
-        if tensor.dtype is not first.dtype or tensor.layout is not first.layout or tensor.device() is not first.device():
+        if (
+            tensor.dtype is not first.dtype
+            or tensor.layout is not first.layout
+            or tensor.device() is not first.device()
+        ):
             raise EmulatorError(f"ttnn.concat: {tensor} and {first} differ in data type, layout or device")
         if len(tensor.shape) != len(first.shape) or any(
-            a != b for d, (a, b) in enumerate(zip(tensor.shape, first.shape, strict=True)) if d != dim % len(first.shape)
+            a != b
+            for d, (a, b) in enumerate(zip(tensor.shape, first.shape, strict=True))
+            if d != dim % len(first.shape)
         ):
             raise EmulatorError(f"ttnn.concat: {tensor.shape} and {first.shape} differ outside dimension {dim}")
     return _rearranged(torch.cat([t.data for t in tensors], dim), first)
@@ -111,7 +119,9 @@ def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def pad(input_tensor: Tensor, padding: Sequence[Sequence[int]], value: float = 0.0) -> Tensor:
     """The tensor with (before, after) elements of `value` added to each of its last dimensions."""
     if len(padding) > len(input_tensor.shape) or any(len(p) != 2 or min(p) < 0 for p in padding):
-        raise EmulatorError(f"ttnn.pad: padding={padding!r} is not (before, after) for dimensions of {input_tensor.shape}")
+        raise EmulatorError(
+            f"ttnn.pad: padding={padding!r} is not (before, after) for dimensions of {input_tensor.shape}"
+        )
     flat = [size for before_after in reversed(padding) for size in before_after]
     return _rearranged(torch.nn.functional.pad(input_tensor.data, flat, value=value), input_tensor)
 

@@ -73,7 +73,9 @@ def nlp_concat_heads_decode(input_tensor: Tensor, *, num_heads: int) -> Tensor:
     op = "ttnn.experimental.nlp_concat_heads_decode"
     require_tile(op, input_tensor=input_tensor)
     if len(input_tensor.shape) != 4 or input_tensor.shape[0] != 1 or input_tensor.shape[2] < num_heads:
-        raise EmulatorError(f"{op}: input_tensor has {input_tensor.shape}; it must be [1, users, {num_heads}, head size]")
+        raise EmulatorError(
+            f"{op}: input_tensor has {input_tensor.shape}; it must be [1, users, {num_heads}, head size]"
+        )
     joined_BF = input_tensor.values[0, :, :num_heads].flatten(1)
     padded = torch.nn.functional.pad(joined_BF, (0, 0, 0, max(0, TILE - joined_BF.shape[0])))
     return result(padded[None, None], input_tensor)

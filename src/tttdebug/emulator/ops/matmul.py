@@ -120,7 +120,7 @@ def _default_kernel(
     """What a matrix product takes without a compute kernel config."""
     fp32 = output is DataType.FLOAT32
     if a.dtype is b.dtype is DataType.FLOAT32:
-        fidelity = full_fidelity(device.architecture)
+        fidelity = full_fidelity(device.arch())
     elif program is None and core_grid is None and not (a.dtype.is_block and b.dtype.is_block):
         fidelity = MathFidelity.HiFi2
     else:

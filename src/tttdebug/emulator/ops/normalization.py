@@ -69,7 +69,11 @@ def _norm(
         raise EmulatorError(f"{op}: residual_input_tensor is {residual.shape}, the input {x.shape}")
     plan = NormPlan(resolve_kernel(op, config, default), epsilon, x.dtype.format, centred=op == "ttnn.layer_norm")
     values = device_of(x).engine.norm(
-        x.values, _row(op, "weight", weight, x), _row(op, "bias", bias, x), None if residual is None else residual.values, plan
+        x.values,
+        _row(op, "weight", weight, x),
+        _row(op, "bias", bias, x),
+        None if residual is None else residual.values,
+        plan,
     )
     return result(values, x, plan=plan)
 
@@ -99,7 +103,7 @@ def softmax(
         raise EmulatorError(f"{op}: dim={dim} is not emulated, only the last dimension")
     fp32 = input_tensor.dtype is DataType.FLOAT32
     device = device_of(input_tensor)
-    kernel = resolve_kernel(op, compute_kernel_config, softmax_default(device.architecture, fp32_input=fp32))
+    kernel = resolve_kernel(op, compute_kernel_config, softmax_default(device.arch(), fp32_input=fp32))
     wide = fp32 or (kernel.explicit and kernel.fp32_dest)
     plan = SoftmaxPlan(kernel, FLOAT32 if wide else BFLOAT16, input_tensor.dtype.format, numeric_stable)
     return result(device.engine.softmax(input_tensor.values, plan), input_tensor, plan=plan)

@@ -32,7 +32,7 @@ def _reduction(name: str, function: str) -> Callable[..., Tensor]:
         dims = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
         wanted = tuple(sorted(d % rank for d in dims))
         scale = scalar / math.prod(input_tensor.shape[d] for d in wanted) if name == "mean" else scalar
-        kernel = resolve_kernel(op, compute_kernel_config, reduction_default(device.architecture))
+        kernel = resolve_kernel(op, compute_kernel_config, reduction_default(device.arch()))
         plan = ReducePlan(function, wanted, kernel, input_tensor.dtype.format, scale)
         values = device.engine.reduce(input_tensor.values, plan)
         return result(values if keepdim else values.squeeze(wanted), input_tensor, plan=plan)
