@@ -161,8 +161,8 @@ def compare(reference: Tensor, port: Tensor, *, token_dim: int | None = -2) -> C
 
     The tensors have one shape, and any real dtypes, strides and devices. `token_dim` is the dim that counts tokens, all
     other dims together are a token's values; with None, or fewer than two dims, there are no tokens. Sums are taken in
-    float64 about the mean of each token, so that outliers cost no digits and an offset of 1e7 standard deviations leaves ten
-    of the pcc. Values of float64 must stay between 1e-150 and 1e150 for their squares to exist.
+    float64 about the mean of each token: outliers cost no digits, and an offset of 1e7 standard deviations leaves ten
+    digits of the pcc. Values of float64 must stay between 1e-150 and 1e150 for their squares to exist.
 
     Raises LayoutError where the shapes differ, a tensor is complex, or `token_dim` is not a dim of them.
     """
@@ -174,9 +174,9 @@ def compare(reference: Tensor, port: Tensor, *, token_dim: int | None = -2) -> C
         token_dim, reference_T, port_T = None, reference[None], port[None]
     else:
         reference_T, port_T = reference.movedim(token_dim, 0), port.movedim(token_dim, 0)
-    sums = one_pass(reference_T, port_T)
-    indices = _indices(sums.worst_positions, tuple(reference_T.shape), token_dim)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # nan and inf are answers here
+        sums = one_pass(reference_T, port_T)
+        indices = _indices(sums.worst_positions, tuple(reference_T.shape), token_dim)
         return _comparison(sums, _elements(indices, reference, port), shape, has_tokens=token_dim is not None)
 
 
