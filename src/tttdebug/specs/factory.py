@@ -3,109 +3,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from tttdebug.errors import SpecError
-from tttdebug.specs.attention import AttentionSpec, RopeSpec
-from tttdebug.specs.embedding import EmbeddingSpec
-from tttdebug.specs.feed_forward import FeedForwardSpec
+from tttdebug.specs import from_facts
+from tttdebug.specs.attention import AttentionSpec
+from tttdebug.specs.config_reading import read_config
+from tttdebug.specs.embedding import EmbeddingSpec, PatchEmbeddingSpec
+from tttdebug.specs.facts import Architecture
+from tttdebug.specs.feed_forward import FeedForwardSpec, MixtureOfExpertsSpec
 from tttdebug.specs.heads import LMHeadSpec
-from tttdebug.specs.layers import DecoderLayerSpec
-from tttdebug.specs.models import CausalLMSpec
+from tttdebug.specs.layers import DecoderLayerSpec, EncoderLayerSpec
+from tttdebug.specs.models import CausalLMSpec, EncoderModelSpec
 from tttdebug.specs.norm import NormSpec
 
 
-def _values(config: Any) -> Mapping[str, Any]:
-    if isinstance(config, Mapping):
-        return config
-    if callable(getattr(config, "to_dict", None)):
-        return dict(config.to_dict())
-    raise SpecError(f"config is {type(config).__name__}: give a dict or a configuration object with to_dict()")
-
-
-def _need(values: Mapping[str, Any], key: str) -> Any:
-    if key not in values:
-        raise SpecError(f"config has no {key!r}: give it; the keys there are {', '.join(sorted(values))}")
-    return values[key]
-
-
 class ModuleSpecFactory:
-    """Specs from a Hugging Face configuration object or dict; raises SpecError naming the key at fault."""
+    """Specs from a configuration: a dict, or an object with `to_dict()` such as transformers' configs.
+
+    Hugging Face's keys are understood, GPT-style ones (`n_embd`, `n_head`), Meta's params.json, and GGUF metadata. What
+    a model computes beyond what its configuration says comes from the table of the architecture that `model_type`
+    names; pass `architecture` for one that has no table here.
+
+    Every method raises SpecError for a configuration that lacks a key, holds an impossible value, contradicts itself,
+    describes an unknown architecture, or has an unknown key that may change the mathematics; other unknown keys are
+    listed in a warning.
+    """
 
     @staticmethod
-    def attention_from_config(config: Any, layer: int = 0) -> AttentionSpec:
+    def attention_from_config(
+        config: Any, layer: int = 0, *, architecture: Architecture | None = None
+    ) -> AttentionSpec:
         """The self-attention of one layer."""
-        values = _values(config)
-        rope = {"rope_theta": values.get("rope_theta", 10000.0), **(values.get("rope_scaling") or {})}
-        rope.update(values.get("rope_parameters") or {})
-        return AttentionSpec(
-            hidden_dim=_need(values, "hidden_size"),
-            num_heads=_need(values, "num_attention_heads"),
-            num_kv_heads=values.get("num_key_value_heads"),  # type: ignore[arg-type]
-            head_dim=values.get("head_dim"),  # type: ignore[arg-type]
-            rope=RopeSpec(
-                theta=rope["rope_theta"],
-                scaling=rope.get("rope_type", rope.get("type", "default")),
-                factor=rope.get("factor", 1.0),
-                low_freq_factor=rope.get("low_freq_factor", 1.0),
-                high_freq_factor=rope.get("high_freq_factor", 4.0),
-                original_max_position=rope.get("original_max_position_embeddings"),
-            ),
-            max_sequence_length=values.get("max_position_embeddings", 8192),
-            qkv_bias=values.get("attention_bias", False),
-            output_bias=values.get("attention_bias", False),
-        )
+        return from_facts.attention(read_config(config, architecture), layer)
 
     @staticmethod
-    def feed_forward_from_config(config: Any, layer: int = 0) -> FeedForwardSpec:
-        """The feed-forward network of one layer."""
-        values = _values(config)
-        return FeedForwardSpec(
-            hidden_dim=_need(values, "hidden_size"),
-            intermediate_dim=_need(values, "intermediate_size"),
-            bias=values.get("mlp_bias", False),
-        )
+    def feed_forward_from_config(
+        config: Any, layer: int = 0, *, architecture: Architecture | None = None
+    ) -> FeedForwardSpec | MixtureOfExpertsSpec:
+        """The feed-forward network of one layer, or its mixture of experts."""
+        return from_facts.feed_forward(read_config(config, architecture), layer)
 
     @staticmethod
-    def norm_from_config(config: Any) -> NormSpec:
-        """The norm that stands before each branch and at the end."""
-        values = _values(config)
-        return NormSpec(_need(values, "hidden_size"), eps=values.get("rms_norm_eps", 1e-6))
+    def norm_from_config(config: Any, *, architecture: Architecture | None = None) -> NormSpec:
+        """The norm over the residual stream, the same in all layers and at the end."""
+        return from_facts.norm(read_config(config, architecture))
 
     @staticmethod
-    def embedding_from_config(config: Any) -> EmbeddingSpec:
-        """The token embedding."""
-        values = _values(config)
-        return EmbeddingSpec(_need(values, "vocab_size"), _need(values, "hidden_size"))
+    def embedding_from_config(
+        config: Any, *, architecture: Architecture | None = None
+    ) -> EmbeddingSpec | PatchEmbeddingSpec:
+        """The embedding of tokens, or of an image's patches."""
+        return from_facts.embedding(read_config(config, architecture))
 
     @staticmethod
-    def lm_head_from_config(config: Any) -> LMHeadSpec:
+    def lm_head_from_config(config: Any, *, architecture: Architecture | None = None) -> LMHeadSpec:
         """The projection to logits."""
-        values = _values(config)
-        tied = values.get("tie_word_embeddings", False)
-        return LMHeadSpec(_need(values, "hidden_size"), _need(values, "vocab_size"), tied=tied)
+        return from_facts.lm_head(read_config(config, architecture))
 
     @staticmethod
-    def decoder_layer_from_config(config: Any, layer: int = 0) -> DecoderLayerSpec:
+    def decoder_layer_from_config(
+        config: Any, layer: int = 0, *, architecture: Architecture | None = None
+    ) -> DecoderLayerSpec:
         """One decoder layer."""
-        norm = ModuleSpecFactory.norm_from_config(config)
-        return DecoderLayerSpec(
-            attention=ModuleSpecFactory.attention_from_config(config, layer),
-            feed_forward=ModuleSpecFactory.feed_forward_from_config(config, layer),
-            input_norm=norm,
-            post_attention_norm=norm,
-        )
+        return from_facts.decoder_layer(read_config(config, architecture), layer)
 
     @staticmethod
-    def causal_lm_from_config(config: Any) -> CausalLMSpec:
+    def encoder_layer_from_config(
+        config: Any, layer: int = 0, *, architecture: Architecture | None = None
+    ) -> EncoderLayerSpec:
+        """One encoder layer."""
+        return from_facts.encoder_layer(read_config(config, architecture), layer)
+
+    @staticmethod
+    def causal_lm_from_config(config: Any, *, architecture: Architecture | None = None) -> CausalLMSpec:
         """The whole language model."""
-        values = _values(config)
-        layers = range(_need(values, "num_hidden_layers"))
-        return CausalLMSpec(
-            embedding=ModuleSpecFactory.embedding_from_config(config),
-            layers=tuple(ModuleSpecFactory.decoder_layer_from_config(config, layer) for layer in layers),
-            final_norm=ModuleSpecFactory.norm_from_config(config),
-            lm_head=ModuleSpecFactory.lm_head_from_config(config),
-            max_sequence_length=values.get("max_position_embeddings", 8192),
-        )
+        return from_facts.causal_lm(read_config(config, architecture))
+
+    @staticmethod
+    def encoder_from_config(config: Any, *, architecture: Architecture | None = None) -> EncoderModelSpec:
+        """The whole encoder: with its classifier when `architectures` names a classification class, else bare."""
+        return from_facts.encoder(read_config(config, architecture))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -95,15 +94,14 @@ class ModuleSpec:
         return tuple(notes)
 
     def _parts(self) -> Iterator[tuple[str, tuple[ModuleSpec, ...]]]:
-        """The specs inside this one with their paths; equal neighbours in a tuple together, as `layers[0..31]`."""
+        """The specs inside this one with their paths; equal ones in a tuple together, as `layers[0-31]`."""
         for name in spec_fields(type(self)):
             value = getattr(self, name)
             if isinstance(value, ModuleSpec):
                 yield name, (value,)
             elif isinstance(value, tuple):
-                for first, last, _ in _runs(value):
-                    indices = f"{first}" if first == last else f"{first}..{last}"
-                    yield f"{name}[{indices}]", value[first : last + 1]
+                for part, indices in _places(value).items():
+                    yield f"{name}[{_ranges(indices)}]", (part,) * len(indices)
 
     def cost(self, batch: int = 1, seq_len: int = 1, phase: Phase = "prefill") -> Cost:
         """Flops, weights, activations and KV cache of one call (see cost.py for what is counted).
@@ -174,13 +172,23 @@ class ModuleSpec:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def _runs(values: tuple[Any, ...]) -> Iterator[tuple[int, int, Any]]:
-    """First index, last index and value of every run of equal neighbours."""
-    first = 0
-    for value, group in itertools.groupby(values):
-        last = first + len(list(group)) - 1
-        yield first, last, value
-        first = last + 1
+def _places(values: tuple[Any, ...]) -> dict[Any, list[int]]:
+    """The distinct values, in the order in which they first appear, each with the indices it stands at."""
+    places: dict[Any, list[int]] = {}
+    for index, value in enumerate(values):
+        places.setdefault(value, []).append(index)
+    return places
+
+
+def _ranges(indices: list[int]) -> str:
+    """Ascending indices in short: `0-4,6`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _plain(value: Any) -> Any:
@@ -208,5 +216,7 @@ def _read_value(value: Any, path: str) -> tuple[Any, list[Violation]]:
 def _brief(value: Any) -> str:
     if not isinstance(value, tuple):
         return repr(value)
-    runs = (repr(item) if first == last else f"{last - first + 1} x {item!r}" for first, last, item in _runs(value))
-    return f"({', '.join(runs)})"
+    places = _places(value)
+    if len(places) == 1:
+        return f"{len(value)} x {value[0]!r}"
+    return "{" + ", ".join(f"{_ranges(indices)}: {item!r}" for item, indices in places.items()) + "}"
