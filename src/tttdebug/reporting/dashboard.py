@@ -32,7 +32,7 @@ _SECONDS_TO_END = 5.0
 def serve(path: Path, *, port: int | None = None, open_browser: bool = True) -> int:
     """Show the runs in folder `path`, or the run that it is, until Ctrl-C; gives the server's exit code, 0 for Ctrl-C.
 
-    Prints the address when the server answers. Without `port` a free one is taken. The server listens on 127.0.0.1 only.
+    Prints the address when the server answers. Without `port` a free one is taken. It listens on 127.0.0.1 only.
     Raises DashboardError when `path` is no folder, the port is taken, or the server does not start.
     """
     if not path.is_dir():

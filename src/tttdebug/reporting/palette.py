@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VerdictStyle:
-    """One verdict's looks. Colour never stands alone: the shape (a Vega mark or an SVG path) and the symbol tell it too.
+    """One verdict's looks. Colour never stands alone: `shape` (a Vega mark or SVG path) and `symbol` tell it too.
 
     `hue` is the colour name of Streamlit's Markdown that the dashboard's theme sets to `colour`.
     """
@@ -49,6 +49,11 @@ PRIMARY = BLUE
 """Links, selected widgets, and lines of charts that carry no verdict."""
 
 
+def looks_like(verdict: str) -> str:
+    """The verdict that this one is drawn as: "skipped:<reason>", and what this version does not know, as skipped."""
+    return verdict if verdict in VERDICTS else "skipped"
+
+
 def style_of(verdict: str) -> VerdictStyle:
-    """The looks of a record's verdict; "skipped:<reason>", and verdicts that this version does not know, look skipped."""
-    return VERDICTS.get(verdict, VERDICTS["skipped"])
+    """The looks of a record's verdict."""
+    return VERDICTS[looks_like(verdict)]

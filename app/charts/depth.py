@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Error over depth: a panel a kind of module, one above the other, over the same layers and the same scale."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from charts.scales import PADDING, PICK, VERDICT_COLOUR, VERDICT_SHAPE, domain_of, drawable, log_axis, log_scale
+from data import OUTSIDE
+from tttdebug.reporting.palette import GREY, VERMILLION, looks_like
+from tttdebug.tracking.gates import FLOOR_FACTOR
+from wording import pcc, size, times, verdict_label
+
+_NAME_WIDTH = 150
+_PANEL_HEIGHT = 84
+_LABEL_HEIGHT = 22
+
+
+def depth_panels(frame: pd.DataFrame, by: str) -> dict[str, alt.LayerChart]:
+    """Panels by kind, in the order of execution; `by` is the column on the y axis, "rel_l2" or "distance" (1 − PCC).
+
+    A click selects the nearest point's boundary under the name `PICK`.
+    """
+    places = list(dict.fromkeys(frame["place"]))
+    kinds = sorted(dict.fromkeys(frame["kind"]), key=lambda kind: kind == OUTSIDE)
+    points = frame.assign(
+        limit=frame["floor"] * FLOOR_FACTOR,
+        look=frame["verdict"].map(looks_like),
+        verdict_text=frame["verdict"].map(verdict_label),
+        rel_l2_text=frame["rel_l2"].map(size),
+        above_floor_text=frame["above_floor"].map(times),
+        pcc_text=frame["pcc"].map(pcc),
+    )
+    domain = domain_of([points["rel_l2"], points["floor"], points["limit"]] if by == "rel_l2" else [points[by]])
+    points["shown"] = drawable(points[by], domain)
+    return {
+        kind: _panel(points[points["kind"] == kind], places, kind, domain, by == "rel_l2", last=kind == kinds[-1])
+        for kind in kinds
+    }
+
+
+def _panel(
+    points: pd.DataFrame, places: list[str], kind: str, domain: tuple[float, float], with_floor: bool, last: bool
+) -> alt.LayerChart:
+    x = alt.X(
+        "place:N",
+        scale=alt.Scale(type="band", domain=places, paddingInner=0, paddingOuter=0),
+        axis=alt.Axis(title=None, labels=last, ticks=False, labelAngle=0, labelFlush=False, labelOverlap="greedy"),
+    )
+    y = alt.Y(
+        "shown:Q",
+        scale=log_scale(domain),
+        axis=log_axis(
+            domain,
+            title=kind,
+            titleAngle=0,
+            titleAlign="left",
+            titleBaseline="middle",
+            titleX=-_NAME_WIDTH,
+            titleLimit=_NAME_WIDTH - 40,
+            minExtent=_NAME_WIDTH,
+            maxExtent=_NAME_WIDTH,
+        ),
+    )
+    chart = alt.Chart(points)
+    pick = alt.selection_point(name=PICK, fields=["boundary"], nearest=True, on="click", empty=False)
+    marks = (
+        chart.mark_point(filled=True, size=70, opacity=1, cursor="pointer")
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("look:N", scale=VERDICT_COLOUR, legend=None),
+            shape=alt.Shape("look:N", scale=VERDICT_SHAPE, legend=None),
+            tooltip=[
+                alt.Tooltip("boundary:N"),
+                alt.Tooltip("verdict_text:N", title="verdict"),
+                alt.Tooltip("rel_l2_text:N", title="rel L2"),
+                alt.Tooltip("above_floor_text:N", title="floors"),
+                alt.Tooltip("pcc_text:N", title="PCC"),
+            ],
+        )
+        .add_params(pick)
+    )
+    line = chart.mark_line(color=GREY, strokeWidth=1.5, opacity=0 if kind == OUTSIDE else 0.7).encode(x=x, y=y)
+    layers = [line, marks]
+    if with_floor:
+        layers = [*_floor(chart.transform_filter("isValid(datum.floor)"), x, domain), *layers]
+    return alt.layer(*layers).properties(height=_PANEL_HEIGHT + _LABEL_HEIGHT * last, padding=PADDING)
+
+
+def _floor(chart: alt.Chart, x: alt.X, domain: tuple[float, float]) -> list[alt.Chart]:
+    """The floor as a band from below, and the line above which a gate can fail."""
+    scale = log_scale(domain)
+    band = chart.mark_bar(color=GREY, opacity=0.2, width=alt.RelativeBandSize(1), tooltip=None).encode(
+        x=x, y=alt.Y("floor:Q", scale=scale), y2=alt.datum(domain[0])
+    )
+    limit = chart.mark_tick(color=VERMILLION, thickness=1.2, opacity=0.6, tooltip=None).encode(
+        x=x, y=alt.Y("limit:Q", scale=scale)
+    )
+    return [band, limit]

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was expected, compared and left out, and with which versions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from tttdebug.tracking.run import Run
+from wording import call_name
+
+
+def show_ledger(run: Run) -> None:
+    """Expected, compared, skipped; and every reason with what it kept from being compared."""
+    manifest = run.manifest
+    missing = manifest.expected - len(run.records) - len(manifest.skipped)
+    st.subheader("What was compared", anchor=False)
+    counts = {"expected": manifest.expected, "compared": len(run.records), "skipped": len(manifest.skipped)}
+    with st.container(horizontal=True):
+        for name, count in (counts | ({"not compared": missing} if missing else {})).items():
+            st.metric(name, f"{count:,}", width=140)
+    if manifest.skipped:
+        reasons = Counter(
+            (entry.reason, entry.boundary, call_name(entry.phase, entry.step)) for entry in manifest.skipped
+        )
+        rows = [(boundary, call, count, reason) for (reason, boundary, call), count in reasons.items()]
+        st.dataframe(
+            pd.DataFrame(rows, columns=["boundary", "call", "times", "why it was skipped"]),
+            hide_index=True,
+            key="skipped",
+        )
+    for note in manifest.notes:
+        st.text(note)
+
+
+def show_manifest(run: Run) -> None:
+    """Everything else that the run says about itself, folded away."""
+    manifest = run.manifest
+    with st.expander("About this run"):
+        if manifest.command:
+            st.caption("Command")
+            st.code(manifest.command, language="bash", wrap_lines=True)
+        described = {
+            "folder": run.path,
+            "created": manifest.created,
+            "state": manifest.status,
+            "precision": manifest.precision,
+            "decode steps": manifest.decode_steps,
+            "prompts": len(manifest.prompts),
+            "seed": manifest.seed,
+            **_flat("model", manifest.model),
+            **_flat("device", manifest.device),
+            **_flat("hardware", manifest.hardware),
+            **_flat("version", manifest.versions),
+        }
+        rows = [(name, str(value)) for name, value in described.items() if value is not None]
+        st.dataframe(pd.DataFrame(rows, columns=["fact", "value"]), hide_index=True, height="content", key="manifest")
+
+
+def _flat(name: str, described: Any) -> dict[str, Any]:
+    return {f"{name}: {part}": value for part, value in described.items()}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of records, and of one record's metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from data import above_floor
+from tttdebug.reporting.palette import style_of
+from tttdebug.tracking.record import Record
+from wording import pcc, size, times, verdict_label
+
+_COLUMNS = {
+    "pcc": st.column_config.NumberColumn("PCC", help="Pearson's correlation of all elements"),
+    "rel_l2": st.column_config.NumberColumn("rel L2", help="‖port − reference‖ / ‖reference‖"),
+    "floor": st.column_config.NumberColumn("floor", help="the rel L2 that the number formats must cause"),
+    "above_floor": st.column_config.NumberColumn("× floor", help="rel L2 in units of its floor"),
+    "slope": st.column_config.NumberColumn("slope", help="2 where the port is twice the reference"),
+    "max_abs_diff": st.column_config.NumberColumn("max |diff|", help="the greatest |port − reference|"),
+    "worst_token": st.column_config.NumberColumn("worst token", help="the position of the lowest PCC"),
+    "worst_token_pcc": st.column_config.NumberColumn("its PCC"),
+}
+_FORMATS = {
+    "pcc": pcc,
+    "rel_l2": size,
+    "floor": size,
+    "above_floor": "{:.1f}",
+    "slope": "{:.4f}",
+    "max_abs_diff": size,
+    "worst_token_pcc": "{:.4f}",
+}
+
+
+def pick_boundary(records: Sequence[Record], key: str) -> str | None:
+    """A table of records; the boundary of the row that is clicked, if any."""
+    frame = pd.DataFrame([_row(record) for record in records])
+    if not any(record.note for record in records):
+        frame = frame.drop(columns="note")
+    event = st.dataframe(
+        frame.style.format(_FORMATS).map(_verdict_css, subset=["verdict"]),
+        column_config=_COLUMNS,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-cell",
+        placeholder="nan",
+        key=key,
+    )
+    cells = event.selection.cells
+    return str(frame["boundary"].iloc[cells[0][0]]) if cells else None
+
+
+def metric_table(record: Record) -> None:
+    """Every metric of a record with its plain name."""
+    rows = [
+        ("PCC", pcc(record.pcc), "Pearson's correlation of all elements"),
+        ("cosine", pcc(record.cosine), "the angle between both tensors, 1 is none"),
+        ("slope", f"{record.slope:.5f}", "2 where the port is twice the reference"),
+        ("norm ratio", f"{record.norm_ratio:.5f}", "‖port‖ / ‖reference‖"),
+        ("rel L2", size(record.rel_l2), "‖port − reference‖ / ‖reference‖"),
+        ("floor", size(record.floor_rel_l2), "the rel L2 that the number formats must cause"),
+        ("rel L2 / floor", times(above_floor(record)), "a gate can fail only above 3 ×"),
+        ("greatest difference", size(record.max_abs_diff), "max |port − reference|"),
+        ("mean difference", size(record.mean_abs), "mean |port − reference|"),
+        ("RMSE", size(record.rmse), "root of the mean squared difference"),
+        ("bf16 steps, median", size(record.ulp_p50), "half of the elements are no further apart"),
+        ("bf16 steps, 99 %", size(record.ulp_p99), "99 % of the elements are no further apart"),
+        ("bf16 steps, greatest", size(record.ulp_max), "no element is further apart"),
+        ("worst token", str(record.worst_token), "the token position of the lowest PCC"),
+        ("worst token's PCC", pcc(record.worst_token_pcc), "over the elements of that token"),
+        ("last token's PCC", pcc(record.last_token_pcc), "the token that the next one is predicted from"),
+        ("non-finite, reference", f"{record.nonfinite_reference:,}", "elements that are inf or NaN"),
+        ("non-finite, port", f"{record.nonfinite_port:,}", "elements that are inf or NaN"),
+    ]
+    st.dataframe(
+        pd.DataFrame(rows, columns=["metric", "value", "what it says"]),
+        hide_index=True,
+        height="content",
+        key="metrics",
+    )
+
+
+def fact_table(record: Record) -> None:
+    """What was compared with what, and how."""
+    rows = [
+        ("port's module", record.module),
+        ("reference's module", record.reference_path),
+        ("shape", " × ".join(map(str, record.shape))),
+        ("port's dtype", record.dtype),
+        ("layout adapters", ", ".join(record.adapters) or "none"),
+        ("engine", record.engine),
+        ("port's time", f"{record.seconds * 1000:,.1f} ms"),
+        ("note", record.note or "none"),
+    ]
+    st.dataframe(
+        pd.DataFrame(rows, columns=["fact", "value"]), hide_index=True, height="content", width=760, key="facts"
+    )
+
+
+def _row(record: Record) -> dict[str, object]:
+    return {
+        "boundary": record.boundary,
+        "verdict": verdict_label(record.verdict),
+        "pcc": record.pcc,
+        "rel_l2": record.rel_l2,
+        "floor": record.floor_rel_l2,
+        "above_floor": above_floor(record),
+        "slope": record.slope,
+        "max_abs_diff": record.max_abs_diff,
+        "worst_token": record.worst_token,
+        "worst_token_pcc": record.worst_token_pcc,
+        "note": record.note,
+    }
+
+
+def _verdict_css(label: str) -> str:
+    return f"color: {style_of(label.split(' ', 1)[1]).colour}"

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether both sides predict the same tokens, and the texts they would write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from tttdebug.tracking.run import Run
+
+_AGREEMENT = {
+    "tokens": st.column_config.NumberColumn("tokens", format="%d", help="how many positions were compared"),
+    "top1": st.column_config.NumberColumn(
+        "top-1", format="percent", help="share of positions where both predict the same token"
+    ),
+    "top5": st.column_config.NumberColumn(
+        "top-5", format="percent", help="how much of the five likeliest tokens both share"
+    ),
+    "kl_mean": st.column_config.NumberColumn(
+        "KL, mean", format="%.2g", help="Kullback-Leibler divergence, reference to port"
+    ),
+    "last_top1": st.column_config.CheckboxColumn("last token: top-1", help="whether both continue the prompt alike"),
+    "last_top5": st.column_config.NumberColumn("last token: top-5", format="percent"),
+    "kl_last": st.column_config.NumberColumn("last token: KL", format="%.2g"),
+}
+
+
+def show_agreement(run: Run) -> None:
+    """A row a phase."""
+    if not run.manifest.agreement:
+        return
+    st.subheader("Tokens", anchor=False)
+    rows = [{"phase": phase} | _known(metrics) for phase, metrics in run.manifest.agreement.items()]
+    st.dataframe(pd.DataFrame(rows), column_config=_AGREEMENT, hide_index=True, key="agreement")
+
+
+def show_continuations(run: Run) -> None:
+    """What each side would write after each prompt."""
+    for number, texts in enumerate(run.manifest.continuations, start=1):
+        prompt, reference, port = texts["prompt"], texts["reference"], texts["port"]
+        title = "both sides write the same" if reference == port else f"the texts part {_parting(reference, port)}"
+        with st.expander(f"Prompt {number}: {title}", expanded=number == 1):
+            st.caption("Prompt")
+            st.code(prompt, language=None, wrap_lines=True)
+            left, right = st.columns(2)
+            with left:
+                st.caption("Reference continues")
+                st.code(reference, language=None, wrap_lines=True)
+            with right:
+                st.caption("Port continues")
+                st.code(port, language=None, wrap_lines=True)
+
+
+def _known(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metrics[name] for name in _AGREEMENT if name in metrics}
+
+
+def _parting(reference: str, port: str) -> str:
+    """Where two different texts part."""
+    same = next(
+        (at for at, (r, p) in enumerate(zip(reference, port, strict=False)) if r != p), min(len(reference), len(port))
+    )
+    return f"after {same:,} characters" if same else "at once"

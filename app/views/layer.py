@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One layer: its modules in order, each with its verdict and its error."""
+
+import streamlit as st
+
+from address import MODULE, OVERVIEW, Address, choose, go
+from calls import choose_call, records_of
+from charts.diagram import layer_diagram
+from charts.scales import PICK
+from data import current_run, default_boundary, place_of
+from looks import colours
+from tables import pick_boundary
+from wording import plain, verdict_tally
+
+address = Address.current()
+run = current_run(address)
+boundary = default_boundary(run, address)
+
+title = st.container(horizontal=True, vertical_alignment="center")
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    layer_choice = st.container(width=200)
+    call = choose_call(run, address)
+records = records_of(run, call)
+firsts = {place_of(record.boundary): record.boundary for record in reversed(records)}  # a layer's first boundary
+places = list(reversed(firsts))
+place = place_of(boundary) if place_of(boundary) in firsts else places[0]
+with layer_choice:
+    choose("Layer", places, place, lambda chosen: {"boundary": firsts[chosen]})
+
+with title:
+    st.header(plain(place), anchor=False, width="content")
+    st.space("stretch")
+    at = places.index(place)
+    for step, icon in ((-1, ":material/arrow_back:"), (1, ":material/arrow_forward:")):
+        if 0 <= at + step < len(places):
+            neighbour = places[at + step]
+            st.button(
+                plain(neighbour),
+                icon=icon,
+                on_click=Address.set,
+                kwargs={"boundary": firsts[neighbour]},
+                type="tertiary",
+            )
+    if st.button("all layers", icon=":material/arrow_upward:", type="tertiary"):
+        go(OVERVIEW, address)
+if place != place_of(boundary):
+    st.warning("The address names a layer that this call does not have.", icon=":material/info:")
+
+modules = [record for record in records if place_of(record.boundary) == place]
+st.markdown(verdict_tally(modules))
+event = st.altair_chart(
+    layer_diagram(modules, colours().ink), on_select="rerun", selection_mode=PICK, key=f"diagram {place}"
+)
+if picked := event.selection[PICK]:
+    go(MODULE, Address.current().at(boundary=picked[0]["boundary"]))
+st.caption("Click a module to open it, here or in the table.")
+if chosen := pick_boundary(modules, key="modules"):
+    go(MODULE, Address.current().at(boundary=chosen))

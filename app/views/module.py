@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One boundary: all its metrics, and what its error looks like."""
+
+import streamlit as st
+
+from address import LAYER, Address, choose, link
+from boundary import show_error, show_tensors, show_worst
+from calls import choose_call, records_of
+from data import above_floor, current_run, default_boundary, place_of
+from tables import fact_table, metric_table
+from wording import code, pcc, plain, sentence, size, times, verdict_mark
+
+address = Address.current()
+run = current_run(address)
+boundary = default_boundary(run, address)
+
+title = st.container()
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    boundary_choice = st.container(width=260)
+    call = choose_call(run, address)
+records = {record.boundary: record for record in records_of(run, call)}
+record = records.get(boundary) or next(iter(records.values()))
+with boundary_choice:
+    choose("Boundary", list(records), record.boundary, lambda chosen: {"boundary": chosen})
+if boundary not in records:
+    st.warning("The address names a boundary that this call does not have.", icon=":material/info:")
+
+with title:
+    st.header(f"{verdict_mark(record.verdict)} {plain(record.boundary)}", anchor=False)
+    st.markdown(sentence(record))
+    if record.note:
+        st.markdown(f"{'' if record.verdict == 'ok' else 'Misses its gate: '}{code(record.note)}")
+place = place_of(record.boundary)
+
+with st.container(horizontal=True):
+    st.metric("PCC", pcc(record.pcc), width=150)
+    st.metric("rel L2", size(record.rel_l2), width=110)
+    st.metric("rel L2 / floor", times(above_floor(record)), width=130)
+    st.metric("slope", f"{record.slope:.4f}", width=120)
+    st.metric("greatest difference", size(record.max_abs_diff), width=170)
+    if place != record.boundary:
+        st.space("stretch")
+        link(LAYER, address.at(boundary=record.boundary), f"all of {plain(place)}", icon=":material/arrow_upward:")
+
+show_error(run, record)
+metrics, worst = st.columns([3, 2], gap="medium")
+with metrics:
+    st.subheader("All metrics", anchor=False)
+    metric_table(record)
+with worst:
+    st.subheader("Worst elements", anchor=False)
+    show_worst(run, record)
+show_tensors(run, record)
+st.subheader("What was compared", anchor=False)
+fact_table(record)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run at a glance: is it good, where does it start, do the tokens agree, what was left out."""
+
+import streamlit as st
+
+from address import LAYER, MODULE, Address, choose, go, link
+from calls import choose_call, records_of
+from charts.depth import depth_panels
+from charts.scales import PICK
+from data import current_run, depth_frame, label_of, place_of
+from ledger import show_ledger, show_manifest
+from tables import pick_boundary
+from tokens import show_agreement, show_continuations
+from tttdebug.tracking.record import Record
+from tttdebug.tracking.run import Run
+from wording import explanation, headline, incompleteness, moment, plain, verdict_tally
+
+BY = {"rel_l2": "rel L2", "distance": "1 − PCC"}
+
+
+def header(run: Run) -> None:
+    manifest = run.manifest
+    st.header(headline(run), anchor=False)
+    st.markdown(explanation(run))
+    facts = (label_of(manifest.model), manifest.precision, label_of(manifest.device), moment(manifest.created))
+    st.caption(" · ".join(plain(fact) for fact in facts if fact))
+    if not manifest.finished:
+        st.info(incompleteness(run), icon=":material/hourglass_empty:")
+    first = run.first_divergence()
+    if first is not None:
+        at = address.at(boundary=first.boundary, phase=first.phase, step=first.step, user=first.user, mode=first.mode)
+        link(MODULE, at, f"Look at {plain(first.boundary)}", icon=":material/arrow_forward:")
+
+
+def depth(records: list[Record], by: str) -> None:
+    """A click in a panel leads to the layer, or to the module where its place has no other."""
+    for kind, panel in depth_panels(depth_frame(records), by).items():
+        event = st.altair_chart(panel, on_select="rerun", selection_mode=PICK, key=f"depth {by} {kind}")
+        if picked := event.selection[PICK]:
+            boundary = picked[0]["boundary"]
+            alone = sum(place_of(record.boundary) == place_of(boundary) for record in records) == 1
+            go(MODULE if alone else LAYER, Address.current().at(boundary=boundary))
+
+
+address = Address.current()
+run = current_run(address)
+header(run)
+if not run.records:
+    show_ledger(run)
+    show_manifest(run)
+    st.stop()
+
+st.subheader("Error over depth", anchor=False)
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    call = choose_call(run, address)
+    by = choose(
+        "Shown",
+        list(BY),
+        address.by if address.by in BY else "rel_l2",
+        lambda chosen: {"by": chosen},
+        st.radio,
+        format_func=BY.get,
+        horizontal=True,
+    )
+records = records_of(run, call)
+st.markdown(verdict_tally(records))
+with st.container(gap="xxsmall"):
+    depth(records, by)
+st.caption(
+    "Click a point to open its layer. Grey band: the floor, the error that the number formats must cause. "
+    "Red line: 3 × the floor, above which a gate can fail."
+    if by == "rel_l2"
+    else "Click a point to open its layer. The floor is known for rel L2 only."
+)
+
+st.subheader("Boundaries", anchor=False)
+st.caption("In the order of execution. Click a row to open it; click a column's name to sort.")
+if picked := pick_boundary(records, key="boundaries"):
+    go(MODULE, Address.current().at(boundary=picked))
+
+show_agreement(run)
+show_continuations(run)
+show_ledger(run)
+show_manifest(run)
