@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttdebug.errors import WeightsError
-from tttdebug.references.pretrained import first_line, keep_layers, load_pretrained
+from tttdebug.references.pretrained import config_errors, in_one_line, keep_layers, load_pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -53,8 +53,8 @@ def load_folder(
         tokenizer = None
         if any((folder / name).is_file() for name in TOKENIZER):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"config.json or tokenizer of {folder} cannot be read ({first_line(error)})") from error
+    except config_errors() as error:
+        raise WeightsError(f"config.json or tokenizer of {folder} cannot be read ({in_one_line(error)})") from error
     keep_layers(config, layers)
     return load_pretrained(config, folder, origin=folder, dtype=dtype), tokenizer
 
@@ -63,5 +63,5 @@ def _pieces(index: Path) -> list[str]:
     try:
         pieces: list[str] = list(json.loads(index.read_text("utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{index} cannot be read ({first_line(error)}): fetch the model again") from error
+        raise WeightsError(f"{index} cannot be read ({in_one_line(error)}): fetch the model again") from error
     return pieces

@@ -67,5 +67,7 @@ def open_gguf(path: Path) -> GGUFFile:
         metadata = {name: field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
     except (ValueError, IndexError, KeyError, OSError) as error:
-        raise WeightsError(f"{path} is not a whole GGUF file ({error}): fetch or convert it again") from error
+        raise WeightsError(
+            f"{path} is a GGUF file cut short or damaged (the gguf package says: {error}): fetch it again"
+        ) from error
     return GGUFFile(path=path, metadata=metadata, tensors=tensors)

@@ -72,8 +72,8 @@ def llama_config(file: GGUFFile) -> dict[str, Any]:
         )
     _refuse_what_is_not_understood(file)
 
-    width, heads = file.value("llama.embedding_length"), file.value("llama.attention.head_count")
-    head_dim = file.value("llama.attention.key_length", width // heads)
+    width, heads = _count(file, "embedding_length"), _count(file, "attention.head_count")
+    head_dim = _count(file, "attention.key_length", width // heads)
     for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
         if file.value(key, head_dim) != head_dim:
             raise WeightsError(
@@ -85,12 +85,12 @@ def llama_config(file: GGUFFile) -> dict[str, Any]:
         "model_type": "llama",
         "vocab_size": file.shape("token_embd.weight")[0],
         "hidden_size": width,
-        "intermediate_size": file.value("llama.feed_forward_length"),
-        "num_hidden_layers": file.value("llama.block_count"),
+        "intermediate_size": _count(file, "feed_forward_length"),
+        "num_hidden_layers": _count(file, "block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": file.value("llama.attention.head_count_kv", heads),
+        "num_key_value_heads": _count(file, "attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "max_position_embeddings": file.value("llama.context_length"),
+        "max_position_embeddings": _count(file, "context_length"),
         "rms_norm_eps": _shortest(file.value("llama.attention.layer_norm_rms_epsilon")),
         "rope_theta": rope_theta,
         "rope_scaling": _rope_scaling(file, rope_theta, head_dim),
@@ -126,6 +126,11 @@ def llama_state_dict(
             )
         values = file.tensor(name)
         if match["part"] in heads:
+            if values.shape[0] != heads[match["part"]] * config["head_dim"]:
+                raise WeightsError(
+                    f"{file.path} has {values.shape[0]} rows in {name}, not {heads[match['part']]} heads "
+                    f"of {config['head_dim']}: it is damaged, convert the model to GGUF anew"
+                )
             values = _halves_turn_together(values, heads[match["part"]])
         below = f"model.layers.{match['layer']}." if match["layer"] else ""
         weights[f"{below}{homes[match['part']]}.{match['kind']}"] = torch.from_numpy(values)
@@ -140,10 +145,17 @@ def _refuse_what_is_not_understood(file: GGUFFile) -> None:
             raise WeightsError(
                 f"{file.path} sets {key} to {value}, which a plain Llama does not have: give a Hugging Face folder"
             )
-        if isinstance(value, list):
-            raise WeightsError(
-                f"{file.path} sets {key} for each layer, which a plain Llama cannot: give a Hugging Face folder"
-            )
+
+
+def _count(file: GGUFFile, key: str, default: int | None = None) -> int:
+    """A number of things. Raises WeightsError where it is none, or a list with one for each layer."""
+    number = file.value(f"llama.{key}") if default is None else file.value(f"llama.{key}", default)
+    if not isinstance(number, int) or number < 1:
+        raise WeightsError(
+            f"{file.path} sets llama.{key} to {number}, where a plain Llama has one number above 0: "
+            "give a Hugging Face folder"
+        )
+    return number
 
 
 def _halves_turn_together(rows: np.ndarray, heads: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tttdebug.errors import WeightsError
 from tttdebug.references.reference import Progress, say_nothing
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ def load_gguf(
     from tttdebug.references.gguf_file import open_gguf
     from tttdebug.references.gguf_llama import llama_config, llama_state_dict
     from tttdebug.references.gguf_tokenizer import gguf_tokenizer, tokenizer_config
-    from tttdebug.references.pretrained import keep_layers, load_pretrained
+    from tttdebug.references.pretrained import config_errors, in_one_line, keep_layers, load_pretrained
 
     progress(f"reading {path.name}", None)
     file = open_gguf(path)
     fields = llama_config(file)
-    config = LlamaConfig.from_dict(fields)
+    try:
+        config = LlamaConfig.from_dict(fields)
+    except config_errors() as error:
+        raise WeightsError(f"{path} describes a Llama that transformers refuses ({in_one_line(error)})") from error
     keep_layers(config, layers)
     tokenizer = gguf_tokenizer(file)
     wrapped = tokenizer and PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokenizer_config(file))

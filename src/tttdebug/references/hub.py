@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tttdebug.errors import WeightsError
 from tttdebug.references.folder import weights_files
-from tttdebug.references.pretrained import first_line
+from tttdebug.references.pretrained import in_one_line
 from tttdebug.references.reference import Progress, say_nothing
 
 FILES = ["*.json", "model*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt"]
@@ -45,6 +45,6 @@ def _download(model_id: str, progress: Progress) -> Path:
         return Path(snapshot_download(model_id, allow_patterns=FILES))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise WeightsError(
-            f"{model_id} cannot be fetched from the Hugging Face hub ({first_line(error)}): check the name, your "
+            f"{model_id} cannot be fetched from the Hugging Face hub ({in_one_line(error)}): check the name, your "
             "access (`hf auth login`) and the network, or give the model as a folder with --weights"
         ) from error

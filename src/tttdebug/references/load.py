@@ -88,7 +88,12 @@ def _on_disk(path: Path) -> Found:
 def _by_name(model: str, progress: Progress) -> Found:
     """What a short name or a hub id stands for, fetched to this machine where it is not there yet."""
     if model == "llama" and (chosen := os.environ.get("HF_MODEL")):
-        return _on_disk(Path(chosen)) if _is_path(chosen) else _on_the_hub(chosen, progress)
+        try:
+            return _on_disk(Path(chosen)) if _is_path(chosen) else _on_the_hub(chosen, progress)
+        except WeightsError as error:
+            raise WeightsError(
+                f"HF_MODEL is set to {chosen}, but {error} (or unset it to get {NAMES['smollm2']})"
+            ) from error
     if model in NAMES:
         from tttdebug.references.smollm2 import GGUF_SHA256, SOURCE, smollm2_folder
 
@@ -102,7 +107,8 @@ def _on_the_hub(model: str, progress: Progress) -> Found:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         known = "; ".join(f"{name} ({what})" for name, what in NAMES.items())
         raise WeightsError(
-            f"the model {model!r} is not known: give a hub id (owner/name), a Hugging Face folder, a GGUF file, or {known}"
+            f"the model {model!r} is not known: give a hub id (owner/name), a Hugging Face folder, "
+            f"a GGUF file, or {known}"
         )
     folder = hub_folder(model, progress)
     return Found(folder, f"{model} from the Hugging Face hub, revision {folder.name[:12]}")

