@@ -67,16 +67,16 @@ def opened_device(name: str = "emulated", **options: Any) -> Iterator[Any]:
 
 def namespace_of(device: Any) -> Any:
     """The `ttnn` that drives `device`: the emulator's namespace for an emulated device, else the real package."""
-    from tttdebug import emulator
+    from tttdebug.emulator import Device, ttnn
 
-    return emulator.ttnn if isinstance(device, emulator.Device) else _import_real()
+    return ttnn if isinstance(device, Device) else _import_real()
 
 
 def describe_device(device: Any) -> DeviceDescription:
     """Kind, engine, architecture and compute grid of an open device."""
-    from tttdebug import emulator
+    from tttdebug.emulator import Device
 
-    if isinstance(device, emulator.Device):
+    if isinstance(device, Device):
         return DeviceDescription("emulated", device.engine.name, device.architecture, tuple(device.grid))
     grid = device.compute_with_storage_grid_size()
     return DeviceDescription("ttnn", "ttnn", str(device.arch()).rpartition(".")[2].lower(), (grid.x, grid.y))

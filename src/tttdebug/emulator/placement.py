@@ -145,6 +145,25 @@ _LAYOUT_OF = {
 }
 
 
+def num_cores_to_corerangeset(target_num_cores: int, grid_size: CoreCoord, row_wise: bool = False) -> CoreRangeSet:
+    """The first `target_num_cores` cores of the grid, row by row or column by column: full lines, then the rest."""
+    long, lines = (grid_size.x, grid_size.y) if row_wise else (grid_size.y, grid_size.x)
+    if not 1 <= target_num_cores <= long * lines:
+        raise EmulatorError(
+            f"ttnn.num_cores_to_corerangeset: {target_num_cores} cores of a grid of {grid_size.x}x{grid_size.y}; "
+            f"ask for 1 to {long * lines}"
+        )
+    full, rest = divmod(target_num_cores, long)
+
+    def core(along: int, line: int) -> CoreCoord:
+        return CoreCoord(along, line) if row_wise else CoreCoord(line, along)
+
+    ranges = [CoreRange(core(0, 0), core(long - 1, full - 1))] if full else []
+    if rest:
+        ranges.append(CoreRange(core(0, full), core(rest - 1, full)))
+    return CoreRangeSet(ranges)
+
+
 def create_sharded_memory_config(
     shape: Sequence[int],
     core_grid: CoreGrid | CoreRangeSet,
@@ -190,7 +209,8 @@ def check_shards(op: str, memory_config: MemoryConfig, shape: Sequence[int]) -> 
     spec = memory_config.shard_spec
     if spec is None:
         raise EmulatorError(f"{op}: memory_config is {memory_config.memory_layout.name} without a shard_spec")
-    rows = math.prod(shape[:-2]) * (round_up(shape[-2]) if len(shape) > 1 else 1)
+    sizes = list(shape)
+    rows = math.prod(sizes[:-2]) * (round_up(sizes[-2]) if len(sizes) > 1 else 1)
     columns = round_up(shape[-1]) if shape else 1
     held = spec.shape[0] * spec.shape[1] * spec.num_cores()
     if held < rows * columns:

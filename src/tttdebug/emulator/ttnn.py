@@ -123,6 +123,7 @@ from tttdebug.emulator.placement import (
     ShardStrategy,
     TensorMemoryLayout,
     create_sharded_memory_config,
+    num_cores_to_corerangeset,
 )
 from tttdebug.emulator.programs import (
     LayerNormDefaultProgramConfig,

@@ -40,17 +40,18 @@ class MultiHeadAttention(TTModule["AttentionSpec"]):
         super().__init__(spec, weights, device, hw_config)
         _refuse_what_is_not_computed_here(spec)
         self.rotary = rotary or RotaryEmbedding(spec, self.device)
-        rotary_layout, dtype = RotaryLinear(spec.head_dim), self.hw_config.wqkv
+        rotary_layout = RotaryLinear(spec.head_dim)
+        dtype, fidelity = self.hw_config.wqkv, self.hw_config.li_qkv.math_fidelity
         projections = {
-            "wq": WeightFormat(rotary_layout, dtype),
-            "wk": WeightFormat(rotary_layout, dtype),
-            "wv": WeightFormat(Linear(), dtype),
+            "wq": WeightFormat(rotary_layout, dtype, fidelity),
+            "wk": WeightFormat(rotary_layout, dtype, fidelity),
+            "wv": WeightFormat(Linear(), dtype, fidelity),
         }
         if self.hw_config.fuse_qkv:
             self.wqkv = [self.place_fused(projections)]
         else:
             self.wqkv = [self.place(name, weight_format) for name, weight_format in projections.items()]
-        self.wo = self.place("wo", WeightFormat(Linear(), self.hw_config.wo))
+        self.wo = self.place("wo", WeightFormat(Linear(), self.hw_config.wo, self.hw_config.li_o.math_fidelity))
         self.kernels = {
             name: getattr(self.hw_config, name).to_ttnn(self.ttnn)
             for name in ("li_qkv", "li_o", "sdpa_prefill", "sdpa_decode")

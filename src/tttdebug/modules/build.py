@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.families import family_for
 from tttdebug.modules.causal_lm import CausalLM
 from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.tracking.floor import DeclaredWeight
 
 if TYPE_CHECKING:
     import torch
@@ -38,11 +39,12 @@ class FamilyPort(CausalLM):
         """The key/value caches that can be compared."""
         return self.family.caches_for(self.spec.num_layers)
 
-    def quantised_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The reference's weights, under its own names, with the values that this port's number formats leave them."""
+    def declared_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, DeclaredWeight]:
+        """What this port's formats and fidelities leave of the reference's weights, under the reference's names."""
         names = self.family.weight_names(self.spec.num_layers)
         return {
-            names[port]: weight_format.quantise(state[names[port]]) for port, weight_format in self.declared_formats()
+            names[port]: DeclaredWeight(declared.quantise(state[names[port]]), declared.read_input)
+            for port, declared in self.declared_formats()
         }
 
 

@@ -36,9 +36,10 @@ class FeedForward(TTModule["FeedForwardSpec"]):
                 "FeedForward computes activation 'swiglu' without bias, the spec asks for "
                 f"{spec.activation!r}{' with bias' if spec.bias else ''}"
             )
-        self.w1 = self.place("w1", WeightFormat(Linear(), self.hw_config.ff1_ff3))
-        self.w3 = self.place("w3", WeightFormat(Linear(), self.hw_config.ff1_ff3))
-        self.w2 = self.place("w2", WeightFormat(Linear(), self.hw_config.ff2))
+        ff1_ff3 = WeightFormat(Linear(), self.hw_config.ff1_ff3, self.hw_config.li_ff1_ff3.math_fidelity)
+        self.w1 = self.place("w1", ff1_ff3)
+        self.w3 = self.place("w3", ff1_ff3)
+        self.w2 = self.place("w2", WeightFormat(Linear(), self.hw_config.ff2, self.hw_config.li_ff2.math_fidelity))
         self.ff1_ff3_kernel = self.hw_config.li_ff1_ff3.to_ttnn(self.ttnn)
         self.ff2_kernel = self.hw_config.li_ff2.to_ttnn(self.ttnn)
 

@@ -30,7 +30,8 @@ class LMHead(TTModule["LMHeadSpec"]):
         hw_config: HardwareConfig | None = None,
     ) -> None:
         super().__init__(spec, weights, device, hw_config)
-        self.weight = self.place("weight", WeightFormat(Linear(), self.hw_config.lm_head))
+        fidelity = self.hw_config.li_lm_head.math_fidelity
+        self.weight = self.place("weight", WeightFormat(Linear(), self.hw_config.lm_head, fidelity))
         self.kernel = self.hw_config.li_lm_head.to_ttnn(self.ttnn)
 
     def forward(self, x_11SD: Any) -> Any:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -79,13 +79,35 @@ def split_heads_in_halves(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """Where and how a module keeps one weight: layout and dtype name."""
+    """Where and how a module keeps one weight, and how the matrix unit reads it: layout, dtype name, math fidelity.
+
+    Below HiFi3 the unit reads 7 significand bits of what is in its SrcB register, and at LoFi 5 of what is in SrcA. A
+    matmul has its weight in SrcA and its input in SrcB; a norm has its gain in SrcB. What is dropped is cut, not
+    rounded, so these settings shrink results.
+    """
 
     layout: Layout
     dtype: str
+    fidelity: str = "HiFi4"
+    register: Literal["SrcA", "SrcB"] = "SrcA"
 
     def quantise(self, weight: torch.Tensor) -> torch.Tensor:
-        """The values that the device holds for `weight`, in the reference's layout, fp32."""
+        """The values that the device multiplies by where `weight` is meant, in the reference's layout, fp32."""
         from tttdebug.emulator.formats import FORMATS
 
-        return self.layout.to_reference(FORMATS[self.dtype].quantise(self.layout.to_port(weight.float())))
+        placed = FORMATS[self.dtype].quantise(self.layout.to_port(weight.float()))
+        return self.layout.to_reference(_read(placed, self.fidelity, self.register))
+
+    def read_input(self, x: torch.Tensor) -> torch.Tensor:
+        """The values that the device multiplies where `x` comes in."""
+        return _read(x, self.fidelity, "SrcB")
+
+
+def _read(x: torch.Tensor, fidelity: str, register: str) -> torch.Tensor:
+    """What the phases of a fidelity take of an operand in a register."""
+    from tttdebug.emulator.engines.matrix_unit import SRC_A_HIGH, SRC_B_HIGH
+    from tttdebug.emulator.rounding import truncate_fraction
+
+    if register == "SrcB":
+        return truncate_fraction(x, SRC_B_HIGH) if fidelity in ("LoFi", "HiFi2") else x
+    return truncate_fraction(x, SRC_A_HIGH) if fidelity == "LoFi" else x

@@ -43,7 +43,8 @@ class RMSNorm(TTModule["NormSpec"]):
         if spec.norm_type != "rmsnorm":
             raise SpecError(f"RMSNorm computes norm_type 'rmsnorm', the spec asks for {spec.norm_type!r}")
         layout = OffsetVector() if spec.unit_offset else Vector()
-        self.weight = self.place("weight", WeightFormat(layout, self.hw_config.norm))
+        fidelity = self.hw_config.norms.math_fidelity
+        self.weight = self.place("weight", WeightFormat(layout, self.hw_config.norm, fidelity, register="SrcB"))
         self.kernel = self.hw_config.norms.to_ttnn(self.ttnn)
 
     def forward(self, x_11SD: Any) -> Any:

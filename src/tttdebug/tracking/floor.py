@@ -4,28 +4,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-def floor_model(model: nn.Module, quantised: Mapping[str, torch.Tensor]) -> nn.Module:
-    """The reference in bfloat16, with the values the port's formats leave of its weights; the original is untouched.
+@dataclass(frozen=True)
+class DeclaredWeight:
+    """What the port's settings leave of one weight, and of the input that is multiplied by it."""
 
-    `quantised` is by parameter name; parameters it does not name are rounded to bfloat16.
+    values: torch.Tensor
+    read_input: Callable[[torch.Tensor], torch.Tensor]
+
+
+def floor_model(model: nn.Module, declared: Mapping[str, DeclaredWeight]) -> nn.Module:
+    """The reference in bfloat16 with weights and inputs as the port's settings leave them; the original is untouched.
+
+    `declared` is by parameter name; parameters it does not name are rounded to bfloat16. A linear layer whose weight it
+    names reads its input through `read_input`.
     """
     import torch
     from torch import nn
 
-    with torch.no_grad():
-        replaced = {
-            id(parameter): nn.Parameter(quantised.get(name, parameter.detach()).to(torch.bfloat16), requires_grad=False)
-            for name, parameter in model.named_parameters()
-        }
-    return copy.deepcopy(model, replaced)
+    def in_bfloat16(name: str, parameter: nn.Parameter) -> nn.Parameter:
+        values = declared[name].values if name in declared else parameter.detach()
+        return nn.Parameter(values.to(torch.bfloat16), requires_grad=False)
+
+    copied = copy.deepcopy(
+        model, {id(parameter): in_bfloat16(name, parameter) for name, parameter in model.named_parameters()}
+    )
+    for name, module in copied.named_modules():
+        weight = declared.get(f"{name}.weight")
+        if isinstance(module, nn.Linear) and weight is not None:
+            module.register_forward_pre_hook(_reading_through(weight.read_input))
+    return copied
+
+
+def _reading_through(read_input: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[nn.Module, Any], Any]:
+    return lambda module, inputs: (read_input(inputs[0]), *inputs[1:])
 
 
 def relative_error(reference: torch.Tensor, other: torch.Tensor) -> float:

@@ -40,8 +40,9 @@ class Pair:
 class CachePair:
     """A layer's keys or values: what each call wrote into the cache.
 
-    They are compared when the module at boundary `after` returns. `port` is the path of a device tensor [users, heads, length, head_dim]; `interleaved` says that its heads are in
-    interleaved rotary order while the reference's are split in halves. `{i}` stands for the layer number.
+    They are compared when the module at boundary `after` returns. `port` is the path of a device tensor
+    [users, heads, length, head_dim]; `interleaved` says that its heads are in interleaved rotary order while the
+    reference's are split in halves. `{i}` stands for the layer number.
     """
 
     boundary: str

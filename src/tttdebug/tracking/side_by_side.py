@@ -204,9 +204,8 @@ def _floor_side(
     port: Any, reference: Reference, paired: Sequence[PairedModules], caches: Sequence[CachePair]
 ) -> TorchSide:
     """The reference in bfloat16, with the weights as the port's formats leave them where the port says which."""
-    quantise = getattr(port, "quantised_weights", None)
-    quantised = quantise(reference.model.state_dict()) if quantise else {}
-    model = floor_model(reference.model, quantised)
+    declared_weights = getattr(port, "declared_weights", None)
+    model = floor_model(reference.model, declared_weights(reference.model.state_dict()) if declared_weights else {})
     named = dict(model.named_modules())
     return TorchSide(model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}, caches)
 
