@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""State dicts of Hugging Face models under the names that `spec_in_torch` reads, fused matrices taken apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from tttdebug.specs import AttentionSpec
+
+RENAMES = (
+    (r"^(model|transformer|bert|vit|encoder)\.", ""),
+    (r"^encoder\.", ""),
+    (r"^(h|layer)\.", "layers."),
+    # embeddings
+    (r"^(embed_tokens|wte|embeddings\.word_embeddings)\.weight", "embedding.tokens"),
+    (r"^(wpe|embeddings\.position_embeddings)\.weight|^embeddings\.position_embeddings$", "embedding.positions"),
+    (r"^embeddings\.token_type_embeddings\.weight", "embedding.types"),
+    (r"^embeddings\.LayerNorm", "embedding.norm"),
+    (r"^embeddings\.cls_token", "embedding.class_token"),
+    (r"^embeddings\.patch_embeddings\.projection", "embedding.patches"),
+    # attention
+    (r"\.(self_attn|attn)\.", ".attention."),
+    (r"\.attention\.self\.(q|k|v)[a-z]+\.", r".attention.\1."),
+    (r"\.attention\.output\.dense", ".attention.o"),
+    (r"\.attention\.(q|k|v|o|qkv)_proj\.", r".attention.\1."),
+    (r"\.attention\.c_attn", ".attention.qkv"),
+    (r"\.attention\.c_proj", ".attention.o"),
+    # feed-forward
+    (r"\.mlp\.gate\.weight", ".feed_forward.router.weight"),
+    (r"\.mlp\.", ".feed_forward."),
+    (r"\.feed_forward\.(gate|up|down)_proj\.", r".feed_forward.\1."),
+    (r"\.feed_forward\.gate_up_proj\.", ".feed_forward.gate_up."),
+    (r"\.feed_forward\.(c_fc|fc1)|\.intermediate\.dense", ".feed_forward.up"),
+    (r"\.feed_forward\.(c_proj|fc2)|(?<!attention)\.output\.dense", ".feed_forward.down"),
+    # norms and ends
+    (r"\.(input_layernorm|ln_1)\.", ".input_norm."),
+    (r"\.(post_attention_layernorm|ln_2)\.", ".post_attention_norm."),
+    (r"\.(pre|post)_feedforward_layernorm", r".\1_feed_forward_norm"),
+    (r"\.attention\.output\.LayerNorm|\.layernorm_before", ".attention_norm"),
+    (r"\.output\.LayerNorm|\.layernorm_after", ".feed_forward_norm"),
+    (r"^(norm|ln_f|layernorm)\.", "final_norm."),
+    (r"^pooler\.dense", "pooler"),
+)
+
+
+def plain_weights(state: Mapping[str, Tensor], attention: AttentionSpec) -> dict[str, Tensor]:
+    """The state dict of any of the tested models under plain names, every projection as [out, in]."""
+    plain = {}
+    for name, tensor in state.items():
+        transposed = name.startswith("transformer.h.") and ".c_" in name  # GPT-2 keeps its matrices as [in, out]
+        for pattern, replacement in RENAMES:
+            name = re.sub(pattern, replacement, name)
+        plain |= _taken_apart(name, tensor.mT if transposed and tensor.dim() == 2 else tensor, attention)
+    return plain
+
+
+def _taken_apart(name: str, tensor: Tensor, attention: AttentionSpec) -> dict[str, Tensor]:
+    if ".attention.qkv." in name:
+        parts = tensor.split([attention.q_dim, attention.kv_dim, attention.kv_dim])
+        return {name.replace("qkv", which): part for which, part in zip("qkv", parts, strict=True)}
+    if ".gate_up." in name:
+        return dict(zip((name.replace("gate_up", "gate"), name.replace("gate_up", "up")), tensor.chunk(2), strict=True))
+    if name.endswith("experts.gate_up_proj"):
+        parts = {}
+        for expert, matrix in enumerate(tensor):
+            gate, up = matrix.chunk(2)
+            path = name.replace("gate_up_proj", str(expert))
+            parts |= {f"{path}.gate.weight": gate, f"{path}.up.weight": up}
+        return parts
+    if name.endswith("experts.down_proj"):
+        return {name.replace("down_proj", f"{expert}.down.weight"): matrix for expert, matrix in enumerate(tensor)}
+    if name == "embedding.patches.weight":
+        return {name: tensor.flatten(1)}
+    return {name: tensor}
