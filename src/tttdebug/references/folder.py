@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttdebug.errors import WeightsError
-from tttdebug.references.pretrained import config_errors, in_one_line, keep_layers, load_pretrained
+from tttdebug.references.pretrained import in_one_line, keep_layers, load_pretrained, what_transformers_raises
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ def load_folder(
         tokenizer = None
         if any((folder / name).is_file() for name in TOKENIZER):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except config_errors() as error:
+    except what_transformers_raises() as error:
         raise WeightsError(f"config.json or tokenizer of {folder} cannot be read ({in_one_line(error)})") from error
     keep_layers(config, layers)
     return load_pretrained(config, folder, origin=folder, dtype=dtype), tokenizer

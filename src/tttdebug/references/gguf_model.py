@@ -27,14 +27,14 @@ def load_gguf(
     from tttdebug.references.gguf_file import open_gguf
     from tttdebug.references.gguf_llama import llama_config, llama_state_dict
     from tttdebug.references.gguf_tokenizer import gguf_tokenizer, tokenizer_config
-    from tttdebug.references.pretrained import config_errors, in_one_line, keep_layers, load_pretrained
+    from tttdebug.references.pretrained import in_one_line, keep_layers, load_pretrained, what_transformers_raises
 
     progress(f"reading {path.name}", None)
     file = open_gguf(path)
     fields = llama_config(file)
     try:
         config = LlamaConfig.from_dict(fields)
-    except config_errors() as error:
+    except what_transformers_raises() as error:
         raise WeightsError(f"{path} describes a Llama that transformers refuses ({in_one_line(error)})") from error
     keep_layers(config, layers)
     tokenizer = gguf_tokenizer(file)

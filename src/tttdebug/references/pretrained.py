@@ -37,8 +37,6 @@ def load_pretrained(
     It is in evaluation mode, its parameters want no gradient. Raises WeightsError, naming `origin`, where a weight is
     missing or misshapen, or the files are damaged.
     """
-    from safetensors import SafetensorError
-
     place: dict[str, Any] = (
         {"pretrained_model_name_or_path": weights, "local_files_only": True}
         if isinstance(weights, Path)
@@ -54,7 +52,7 @@ def load_pretrained(
                 **{_dtype_keyword(): dtype},
                 **place,
             )
-    except (RuntimeError, SafetensorError, *config_errors()) as error:
+    except what_transformers_raises() as error:
         raise WeightsError(
             f"the weights in {origin} cannot be loaded ({in_one_line(error)}): fetch them again"
         ) from error
@@ -89,11 +87,13 @@ def keep_layers(config: PretrainedConfig, layers: int | None) -> None:
         config.layer_types = config.layer_types[:layers]
 
 
-def config_errors() -> tuple[type[Exception], ...]:
-    """What transformers raises for a config it cannot take; its newer versions have an error of huggingface_hub's."""
+def what_transformers_raises() -> tuple[type[Exception], ...]:
+    """The errors of transformers for a config or weights that it cannot take; newer versions have huggingface_hub's."""
     from huggingface_hub import errors
+    from safetensors import SafetensorError
 
-    return (OSError, ValueError, KeyError, TypeError, getattr(errors, "StrictDataclassError", ValueError))
+    strict = getattr(errors, "StrictDataclassError", ValueError)
+    return (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, strict)
 
 
 def in_one_line(error: BaseException) -> str:
