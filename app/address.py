@@ -68,7 +68,8 @@ def choose(
     key = f"choose {label}"
 
     def remember() -> None:
-        Address.set(**parts(st.session_state[key]))
+        if st.session_state[key] != current:  # a widget that comes back to the page reports a change that is none
+            Address.set(**parts(st.session_state[key]))
 
     st.session_state[key] = current
     chosen: Option = widget(label, options, key=key, on_change=remember, **look)

@@ -22,6 +22,12 @@ from tttdebug.tracking.writer import RunWriter, SaveTensors
 
 LAYERS, CHANNELS, VOCABULARY, PROMPT_TOKENS, DECODE_STEPS = 6, 96, 512, 64, 2
 FAULTY = "L03.mlp"
+BROKEN, SOUND = "llama_nov22_140509", "llama_nov22_120000"
+MARKUP = (
+    "<img src=x onerror=alert(1)>",
+    ":material/home: **bold** [x](javascript:alert(1)) $x^2$",
+    "`tick`` :red[x] :smile: <b>b</b>",
+)
 PROMPT = "The port runs beside its reference, and every module says how far it is from it."
 
 
@@ -99,16 +105,16 @@ def write_unfinished_run(folder: Path) -> None:
         file.write('{"boundary": "L03.self_')
 
 
-def write_damaged_run(folder: Path) -> None:
-    """A run whose third record is no JSON."""
-    write_run(folder, faulty=None)
+def save_damaged(run: Run, folder: Path) -> None:
+    """A copy whose third record is no JSON."""
+    run.save(folder)
     lines = (folder / RECORDS).read_text(encoding="utf-8").splitlines(keepends=True)
     lines[2] = lines[2][:40] + "\n"
     (folder / RECORDS).write_text("".join(lines), encoding="utf-8")
 
 
-def write_run_of_newer_schema(folder: Path) -> None:
-    write_run(folder, faulty=None)
+def save_as_of_newer_schema(run: Run, folder: Path) -> None:
+    run.save(folder)
     manifest = (folder / MANIFEST).read_text(encoding="utf-8")
     (folder / MANIFEST).write_text(manifest.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
 

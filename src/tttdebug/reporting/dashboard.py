@@ -41,7 +41,7 @@ def serve(path: Path, *, port: int | None = None, open_browser: bool = True) -> 
     address = address_of(path, port)
     try:
         with _server(path, port) as server:
-            _wait_until_healthy(server, port)
+            wait_until_healthy(server, port)
             print(f"Dashboard: {address}  (Ctrl-C ends it)", flush=True)
             if open_browser:
                 webbrowser.open(address)
@@ -127,7 +127,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _wait_until_healthy(server: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_healthy(server: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + _SECONDS_TO_START
     while server.poll() is None and time.monotonic() < deadline:
         if _answers(port):
