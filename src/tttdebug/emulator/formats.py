@@ -17,7 +17,6 @@ from tttdebug.emulator.rounding import (
     nan_to_infinity,
     to_bfloat16_ties_away,
     to_bfloat16_ties_even,
-    truncate_fraction,
 )
 
 _CHUNK = 1 << 18  # elements quantised at a time, so that the passes of one chunk stay in the cache
@@ -166,7 +165,3 @@ FORMATS: dict[str, Format] = {
     f.name: f for f in (FLOAT32, BFLOAT16, BFLOAT8_B, BFLOAT4_B, UINT32, INT32, UINT16, UINT8)
 }
 
-
-def truncate_tf32(x: Tensor) -> Tensor:
-    """What an fp32 tile becomes in a source register when Dest is fp32: 10 fraction bits."""
-    return x if x.dtype == torch.bfloat16 else truncate_fraction(x, 10)

@@ -115,6 +115,7 @@ class AttentionPlan:
     k_chunk: int
     approximate_exponential: bool
     output: Format
+    prefill: bool = True
 
     @property
     def streaming(self) -> bool:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scaled dot-product attention in the chip's formats, a whole row of scores at a time.
+"""Scaled dot-product attention as ttnn's kernels walk over it: chunks of keys, a running maximum, sums rescaled.
 
-The chip walks over chunks of keys and rescales its running sums; here each row is normalised once, with the same
-formats, operand cuts and exponential.
+Three kernels. `streaming` prefill (bfloat16 Dest) and `legacy` prefill (fp32 Dest) add up whole tiles of exponentials and
+sum each row at the end; decode sums the rows of each chunk. What is not modelled: rounding inside a bfloat16 Dest during
+one matrix product, and the spread of a decode cache over cores.
 """
 
 from __future__ import annotations
@@ -10,65 +11,156 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tttdebug.emulator.engines import matrix_unit as fpu
-from tttdebug.emulator.formats import BFLOAT16, FLOAT32
+from tttdebug.emulator.dtypes import TILE
+from tttdebug.emulator.engines import fpu
+from tttdebug.emulator.engines import vector_unit as sfpu
+from tttdebug.emulator.engines.matrix_product import matrix_product, stepwise_product
+from tttdebug.emulator.formats import BFLOAT16, FLOAT32, Format
 from tttdebug.emulator.plans import AttentionPlan, MatmulPlan
+from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_even, to_bfloat16_truncated
 
-# B batch, H query heads, K key/value heads, G query heads per key/value head, S query positions, T key positions,
-# E head dim; R = G·S query rows that share a key/value head
+# B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim;
+# R the query rows that share a key/value head (query heads per key/value head times S), C keys of a chunk
+
+_HALF_TILE = 16  # decode packs up to this many query heads into half tiles, whose exponential is always approximate
 
 
 def attend(q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan) -> Tensor:
     """Prefill attention. `mask` broadcasts to [B, H, S, T] and is added to the scaled scores."""
     B, H, S, E = q_BHSE.shape
     K, T = k_BKTE.shape[1:3]
-    scores = _scores(q_BHSE.reshape(B, K, -1, E), k_BKTE, plan).view(B, H, S, T)
-    if mask is not None:
-        scores = scores + mask.to(scores.dtype) / plan.scale
-    if plan.causal:
-        future_ST = torch.ones(S, T, dtype=torch.bool, device=q_BHSE.device).triu(1)
-        scores = scores.masked_fill(future_ST, -torch.inf)
-    return _weigh(scores.view(B, K, -1, T), v_BKTE, plan).view(B, H, S, E)
+    q_BKRE = q_BHSE.reshape(B, K, -1, E)
+    mask_BKRT = None if mask is None else _scaled_mask(mask, plan).expand(B, H, S, T).reshape(B, K, -1, T)
+    rows_R1 = torch.arange(S, device=q_BHSE.device).repeat(H // K)[:, None]
+    kernel, form = plan.kernel, BFLOAT16 if plan.streaming else FLOAT32
+    maximum = total = weighted = None
+    for start in range(0, T, plan.k_chunk):
+        chunk = slice(start, start + plan.k_chunk)
+        scores = _product(q_BKRE, k_BKTE[..., chunk, :].mT, form, plan).to(torch.float32)
+        if mask_BKRT is not None:
+            scores = _add_mask(scores, mask_BKRT[..., chunk], plan)
+        if plan.causal:
+            future_RC = torch.arange(T, device=q_BHSE.device)[chunk] > rows_R1
+            scores = scores.masked_fill_(future_RC, -torch.inf)
+        highest = fpu.max_rows(scores)
+        if maximum is not None:
+            highest = torch.maximum(maximum, highest)
+        weights = form.pack(_exponentials(scores, highest, plan))
+        added = _product(weights, v_BKTE[..., chunk, :], BFLOAT16, plan)
+        tiles = _sum_tiles(weights)
+        if maximum is None:
+            total, weighted = tiles, added
+        else:
+            factor = _correction(maximum, highest, plan)
+            total = _rescaled_total(total, factor, tiles, plan)
+            weighted = added + to_bfloat16(fpu.multiply(weighted, factor, kernel))
+        maximum = highest
+    return plan.output.pack(_normalised(weighted, fpu.sum_rows(total, kernel), plan)).view(B, H, S, E)
 
 
 def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan) -> Tensor:
-    """Decode attention: one query per user, keys up to and including its position."""
+    """Decode attention: one query per user against its keys up to and including its position; −1 gives zeros."""
     B, H, E = q_BHE.shape
-    K, T = k_BKTE.shape[1], max(positions) + 1
-    k_BKTE, v_BKTE = k_BKTE[:B, :, :T], v_BKTE[:B, :, :T]
-    scores = _scores(q_BHE.reshape(B, K, -1, E), k_BKTE, plan)
-    last_B = torch.tensor(positions, device=q_BHE.device)
-    unseen_BT = torch.arange(T, device=q_BHE.device) > last_B[:, None]
-    scores = scores.masked_fill(unseen_BT[:, None, None], -torch.inf)
-    return _weigh(scores, v_BKTE, plan).reshape(B, H, E)
+    K, kernel = k_BKTE.shape[1], plan.kernel
+    q_BKRE = q_BHE.reshape(B, K, -1, E)
+    last_B111 = torch.tensor(positions, device=q_BHE.device).view(B, 1, 1, 1)
+    maximum = total = weighted = None
+    for start in range(0, max(positions) + 1, plan.k_chunk):
+        chunk = slice(start, start + plan.k_chunk)
+        k_BKCE, v_BKCE = k_BKTE[:B, :, chunk], v_BKTE[:B, :, chunk]
+        scores = _product(q_BKRE, k_BKCE.mT, BFLOAT16, plan).to(torch.float32)
+        unseen_B11C = torch.arange(start, start + scores.shape[-1], device=q_BHE.device) > last_B111
+        scores = scores.masked_fill_(unseen_B11C, -torch.inf)
+        highest = fpu.max_rows(scores)
+        if maximum is not None:
+            highest = torch.maximum(maximum, highest)
+        weights = BFLOAT16.pack(_exponentials(scores, highest, plan, half_tile=H <= _HALF_TILE and plan.causal))
+        summed, added = to_bfloat16(fpu.sum_rows(weights, kernel)), _product(weights, v_BKCE, BFLOAT16, plan)
+        if maximum is None:
+            total, weighted = summed, added
+        else:
+            factor = _correction(maximum, highest, plan)
+            total, weighted = (
+                to_bfloat16(fpu.add(new, to_bfloat16(fpu.multiply(old, factor, kernel)), kernel))
+                for new, old in ((summed, total), (added, weighted))
+            )
+        maximum = highest
+    if weighted is None:
+        return torch.zeros_like(q_BHE)
+    out_BHE = plan.output.pack(_normalised(weighted, total, plan)).view(B, H, E)
+    return out_BHE.masked_fill(last_B111.view(B, 1, 1) < 0, 0)
 
 
-def _scores(q_BKRE: Tensor, k_BKTE: Tensor, plan: AttentionPlan) -> Tensor:
-    form = FLOAT32 if plan.kernel.fp32_dest else BFLOAT16
+def to_bfloat16(dest: Tensor) -> Tensor:
+    """Dest packed into a bfloat16 buffer between steps."""
+    return BFLOAT16.pack(dest)
+
+
+def _product(a: Tensor, b: Tensor, form: Format, plan: AttentionPlan) -> Tensor:
+    if not plan.kernel.fp32_dest:
+        return form.pack(stepwise_product(a, b, plan.kernel.fidelity))
     product = MatmulPlan(plan.kernel, "attention", 1, 1, False, BFLOAT16, BFLOAT16, form)
-    return form.pack(fpu.matmul(q_BKRE, k_BKTE.mT, product, in_dest=False)).to(torch.float32)
+    return form.pack(matrix_product(a, b, product))
 
 
-def _weigh(scores_BKRT: Tensor, v_BKTE: Tensor, plan: AttentionPlan) -> Tensor:
-    kernel = plan.kernel
-    shifted = scores_BKRT - scores_BKRT.amax(-1, keepdim=True)
-    if plan.approximate_exponential:
-        weights = schraudolph(shifted, plan.scale)
-    else:
-        weights = torch.exp(shifted * plan.scale)
-    weights = weights if kernel.fp32_dest else BFLOAT16.pack(weights)
-    total = weights.to(torch.float32).sum(-1, keepdim=True)
-    product = MatmulPlan(kernel, "attention", 1, 1, False, BFLOAT16, BFLOAT16, plan.output)
-    unnormalised = BFLOAT16.pack(fpu.matmul(weights, v_BKTE, product, in_dest=False))
-    return plan.output.pack(unnormalised.to(torch.float32) / total)
+def _scaled_mask(mask: Tensor, plan: AttentionPlan) -> Tensor:
+    """The host divides the mask by the scale, which multiplies it again inside the exponential."""
+    inverse = to_bfloat16_ties_even(torch.tensor(1 / plan.scale)).to(torch.float32)
+    return to_bfloat16_ties_even(mask.to(torch.float32) * inverse.to(mask.device))
 
 
-def schraudolph(x: Tensor, scale: float) -> Tensor:
-    """The unit's approximate exp(x·scale): a linear function of x written into exponent and fraction, ±3 %.
+def _add_mask(scores: Tensor, mask: Tensor, plan: AttentionPlan) -> Tensor:
+    if plan.streaming:
+        return to_bfloat16_ties_even(scores + mask.to(torch.float32)).to(torch.float32)
+    return torch.where(mask.isinf(), -torch.inf, fpu.add(scores, mask.nan_to_num(), plan.kernel))
 
-    Valid up to x·scale ≈ 0.72; what underflows is negative and becomes 0. The result is a bfloat16 value in fp32.
-    """
-    slope = torch.tensor(369.329925537109375 * scale, dtype=torch.float32).item()
-    linear = torch.nn.functional.relu(x.mul(slope).add_(32500.818359375))
-    bits = linear.add_(0.5).clamp_(max=32767).to(torch.int32)
-    return (bits << 15 & -65536).view(torch.float32)
+
+def _exponentials(scores: Tensor, maximum: Tensor, plan: AttentionPlan, *, half_tile: bool = False) -> Tensor:
+    """exp((scores − maximum) · scale) as Dest keeps it."""
+    fp32 = plan.kernel.fp32_dest
+    shifted = fpu.subtract(scores.clamp(min=-3e38), maximum, plan.kernel)
+    if half_tile or plan.approximate_exponential or (plan.streaming and plan.prefill):
+        return _schraudolph(shifted, plan.scale, fp32_dest=fp32)
+    if fp32:
+        return torch.exp(shifted * plan.scale)
+    return sfpu.exp_bf16(to_bfloat16_truncated(shifted * plan.scale).to(torch.float32))
+
+
+def _schraudolph(x: Tensor, scale: float, *, fp32_dest: bool) -> Tensor:
+    """The unit's approximate exp(x·scale) without a lower clamp: what underflows is negative, and the packer zeroes it."""
+    slope = torch.tensor(sfpu.SCHRAUDOLPH_SLOPE * scale, dtype=torch.float32).item()
+    linear = torch.nn.functional.relu(x * slope + sfpu.SCHRAUDOLPH_OFFSET)
+    bits = linear.add_(0.5).clamp_(max=32767).to(torch.int32).bitwise_left_shift_(15)
+    return (bits if fp32_dest else bits.bitwise_and_(-65536)).view(torch.float32)
+
+
+def _sum_tiles(weights: Tensor) -> Tensor:
+    """Tiles of 32 columns added elementwise, in the format of the weights: the packer accumulates them."""
+    padded = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % TILE))
+    first, *others = padded.split(TILE, -1)
+    for tile in others:
+        first = first + tile
+    return first
+
+
+def _correction(old: Tensor, new: Tensor, plan: AttentionPlan) -> Tensor:
+    """exp((old − new) · scale), by which what was summed under the old maximum shrinks; bfloat16."""
+    scale = to_bfloat16_truncated(torch.tensor(plan.scale, dtype=torch.float32)).to(torch.float32).item()
+    x = fpu.subtract(old.clamp(min=-3e38), new.clamp(min=-3e38), plan.kernel) * scale
+    return to_bfloat16(torch.exp(x))
+
+
+def _rescaled_total(total: Tensor, factor: Tensor, tiles: Tensor, plan: AttentionPlan) -> Tensor:
+    """total · factor + tiles; the streaming kernel's packer adds in bfloat16, the legacy kernel's matrix unit in fp32."""
+    scaled = fpu.multiply(total, factor, plan.kernel)
+    return tiles + to_bfloat16(scaled) if plan.streaming else fpu.add(tiles, scaled, plan.kernel)
+
+
+def _normalised(weighted: Tensor, total: Tensor, plan: AttentionPlan) -> Tensor:
+    """weighted / total, by a reciprocal that a bfloat16 Dest rounds, or truncates in approximate mode."""
+    kernel, inverse = plan.kernel, torch.reciprocal(total.to(torch.float32))
+    if not kernel.fp32_dest:
+        inverse = (to_bfloat16_truncated if kernel.approx else to_bfloat16_ties_away)(inverse)
+    elif not plan.prefill:
+        inverse = to_bfloat16(inverse)
+    return fpu.multiply(weighted, inverse, kernel)

@@ -6,9 +6,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tttdebug.emulator.engines import functions
-from tttdebug.emulator.engines import matrix_unit as fpu
+from tttdebug.emulator.engines import fpu, functions
 from tttdebug.emulator.engines.attention import attend, attend_decode
+from tttdebug.emulator.engines.elementwise import BINARY_UNITS, elementwise
+from tttdebug.emulator.engines.matrix_product import matrix_product
+from tttdebug.emulator.engines.normalization import norm, softmax
+from tttdebug.emulator.engines.reduction import reduce
 from tttdebug.emulator.formats import BFLOAT16, FLOAT32, BlockFormat, FloatFormat, Format, IntegerFormat
 from tttdebug.emulator.kernel import Arch
 from tttdebug.emulator.plans import (
@@ -21,7 +24,7 @@ from tttdebug.emulator.plans import (
     SoftmaxPlan,
     UnaryPlan,
 )
-from tttdebug.emulator.rounding import to_bfloat16_ties_even, to_bfloat16_truncated, truncate_fraction
+from tttdebug.emulator.rounding import to_bfloat16_ties_even
 
 # B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim
 
@@ -50,68 +53,39 @@ class FastEngine:
         return form.pack(x)
 
     def unary(self, x: Tensor, plan: UnaryPlan) -> Tensor:
-        return self._activate(x, (plan.activation,), plan.output)
+        return self._apply(x, plan.activation, plan.output, approx=plan.approx)
 
     def binary(self, a: Tensor, b: Tensor | float, plan: BinaryPlan) -> Tensor:
-        a = self._activate(a, plan.on_a, plan.a)
+        for activation in plan.on_a:
+            a = self._apply(a, activation, plan.a)
         if isinstance(b, Tensor):
-            b = self._activate(b, plan.on_b, plan.b)
-        if plan.unit == "fpu":
-            dest = self._fpu_binary(a, b, plan)
+            for activation in plan.on_b:
+                b = self._apply(b, activation, plan.b)
         else:
-            dest = functions.BINARY[plan.function](a.float(), b.float() if isinstance(b, Tensor) else b)
-            if not plan.kernel.fp32_dest:
-                dest = to_bfloat16_ties_even(dest)
-        return self._activate(plan.output.pack(dest), plan.after, plan.output)
-
-    def _fpu_binary(self, a: Tensor, b: Tensor | float, plan: BinaryPlan) -> Tensor:
-        if plan.function == "multiply":
-            return fpu.multiply(a, b if isinstance(b, Tensor) else torch.full_like(a, b), plan.kernel)
-        if plan.function == "add":
-            return fpu.add(a, b, plan.kernel)
-        if plan.function == "subtract":
-            return fpu.add(a, -b, plan.kernel)
-        return fpu.add(-a, b, plan.kernel)
+            b = torch.tensor(b, dtype=torch.float32, device=a.device).to(a.dtype)
+        values = plan.output.pack(BINARY_UNITS[plan.unit][plan.function](a, b, plan.kernel))
+        for activation in plan.after:
+            values = self._apply(values, activation, plan.output)
+        return values
 
     def matmul(self, a: Tensor, b: Tensor, bias: Tensor | None, plan: MatmulPlan) -> Tensor:
-        dest = fpu.matmul(a, b, plan, in_dest=bias is not None or plan.activation is not None)
+        dest = matrix_product(a, b, plan, stays_in_dest=bias is not None or plan.activation is not None)
         if bias is not None:
             dest = fpu.add(dest, bias, plan.kernel)
         if plan.activation is not None:
-            dest = functions.UNARY[plan.activation.name](dest.float(), *plan.activation.parameters)
+            dest = elementwise(dest, plan.activation, fp32_dest=plan.kernel.fp32_dest)
         return plan.output.pack(dest)
 
     def reduce(self, x: Tensor, plan: ReducePlan) -> Tensor:
-        x = fpu.to_source(x, fp32_dest=plan.kernel.fp32_dest).float() if plan.function == "sum" else x.float()
-        if plan.function == "sum" and plan.kernel.phases <= 2:
-            x = truncate_fraction(x, fpu.SRC_B_HIGH)
-        dest = functions.REDUCTIONS[plan.function](x, plan.dims)
-        if plan.scale != 1:
-            dest = dest * to_bfloat16_truncated(torch.tensor(plan.scale)).float().item()
-        return plan.output.pack(fpu.round_dest(dest, plan.kernel))
+        return plan.output.pack(reduce(x, plan))
 
     def norm(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, plan: NormPlan
     ) -> Tensor:
-        kernel, between = plan.kernel, FLOAT32 if plan.kernel.fp32_dest else BFLOAT16
-        if residual is not None:
-            x = between.pack(fpu.add(x, residual, kernel))
-        if plan.centred:
-            mean = between.pack(fpu.sum_rows(x, kernel).float() / x.shape[-1])
-            x = between.pack(fpu.add(x, -mean, kernel))
-        squares = between.pack(fpu.multiply(x, x, kernel))
-        variance = between.pack(fpu.sum_rows(squares, kernel).float() / x.shape[-1])
-        epsilon = to_bfloat16_truncated(torch.tensor(plan.epsilon)).float().item()
-        rstd = between.pack(torch.rsqrt(fpu.add(variance, epsilon, kernel).float()))
-        y = fpu.multiply(x, rstd, kernel)
-        if weight is not None:
-            y = fpu.multiply(between.pack(y), weight, kernel)
-        if bias is not None:
-            y = fpu.add(between.pack(y), bias, kernel)
-        return plan.output.pack(y)
+        return norm(x, weight, bias, residual, plan)
 
     def softmax(self, x: Tensor, plan: SoftmaxPlan) -> Tensor:
-        return plan.output.pack(torch.softmax(x.float(), -1))
+        return softmax(x, plan)
 
     def attention(
         self, q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan
@@ -125,24 +99,22 @@ class FastEngine:
 
     def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: MatmulPlan) -> Tensor:
         tiles = x.unflatten(-1, (-1, transform.shape[-1]))
-        rotated = plan.output.pack(fpu.matmul(tiles, transform, plan, in_dest=False)).flatten(-2)
-        return self._add_rotated(x, rotated, cos, sin, plan)
+        rotated = matrix_product(tiles, transform, plan).flatten(-2)
+        return _add_rotated(x, rotated, cos, sin, plan)
 
     def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: MatmulPlan) -> Tensor:
         first, second = x.chunk(2, -1)
-        return self._add_rotated(x, torch.cat([-second, first], -1), cos, sin, plan)
+        return _add_rotated(x, torch.cat([-second, first], -1), cos, sin, plan)
 
-    def _add_rotated(self, x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: MatmulPlan) -> Tensor:
-        kernel, between = plan.kernel, plan.partials
-        along = between.pack(fpu.multiply(x, cos, kernel))
-        across = between.pack(fpu.multiply(rotated, sin, kernel))
-        return plan.output.pack(fpu.add(along, across, kernel))
+    def _apply(self, x: Tensor, activation: Activation, form: Format, *, approx: bool = False) -> Tensor:
+        """A function of the vector unit, packed as `form`."""
+        if isinstance(form, IntegerFormat):
+            return functions.UNARY[activation.name](x, *activation.parameters)
+        return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32, approx=approx))
 
-    def _activate(self, x: Tensor, activations: tuple[Activation, ...], form: Format) -> Tensor:
-        """Functions of the vector unit one after the other, each packed as `form`."""
-        for activation in activations:
-            if isinstance(form, IntegerFormat):
-                x = functions.UNARY[activation.name](x, *activation.parameters)
-            else:
-                x = form.pack(functions.UNARY[activation.name](x.float(), *activation.parameters))
-        return x
+
+def _add_rotated(x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: MatmulPlan) -> Tensor:
+    """x·cos + rotated·sin, each product and the sum packed."""
+    kernel = plan.kernel
+    along, across = fpu.multiply(x, cos, kernel), fpu.multiply(rotated, sin, kernel)
+    return plan.output.pack(fpu.add(plan.output.pack(along), plan.output.pack(across), kernel))

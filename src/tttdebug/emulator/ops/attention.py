@@ -76,7 +76,7 @@ def scaled_dot_product_attention_decode(
     _check_heads(op, q, k, v, query_heads=q.shape[2])
     users, length = q.shape[1], k.shape[2]
     positions = _positions(op, users, length, is_causal, cur_pos, cur_pos_tensor)
-    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=_largest_chunk(length))
+    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=_largest_chunk(length), prefill=False)
     return _decode(q, k.values, v.values, positions, plan)
 
 
@@ -109,7 +109,7 @@ def paged_scaled_dot_product_attention_decode(
     users, pages = q.shape[1], page_table_tensor.values[: q.shape[1]].long()
     length = pages.shape[1] * k.shape[2]
     positions = _positions(op, users, length, is_causal, (), cur_pos_tensor)
-    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32)
+    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32, prefill=False)
     return _decode(q, _gather_pages(k.values, pages), _gather_pages(v.values, pages), positions, plan)
 
 
@@ -130,7 +130,9 @@ def _plan(
     is_causal: bool,
     program: SDPAProgramConfig | None,
     config: WormholeComputeKernelConfig | None,
+    *,
     k_chunk: int,
+    prefill: bool = True,
 ) -> AttentionPlan:
     if program is not None and not isinstance(program, SDPAProgramConfig):
         raise EmulatorError(f"{op}: program_config={program!r} is not an SDPAProgramConfig")
@@ -143,6 +145,7 @@ def _plan(
         program.k_chunk_size or k_chunk if program else k_chunk,
         program is None or program.exp_approx_mode is not False,
         q.dtype.format,
+        prefill,
     )
 
 

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Elementwise functions and binary ops as Dest keeps them, each on the unit that ttnn gives it to.
+
+A function of one bfloat16 has 65,536 possible arguments, so the vector unit computes each of them once and a tensor is a
+look-up; fp32 tensors go through the unit's steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from tttdebug.emulator.engines import fpu, functions
+from tttdebug.emulator.engines import vector_unit as sfpu
+from tttdebug.emulator.kernel import Kernel
+from tttdebug.emulator.plans import Activation
+from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_even, to_bfloat16_truncated
+
+_CHEAPER_THAN_A_TABLE = frozenset({"identity", "relu", "neg", "abs"})
+
+
+def elementwise(x: Tensor, activation: Activation, *, fp32_dest: bool, approx: bool = False) -> Tensor:
+    """The function of every element as Dest keeps it (fp32, or a bfloat16)."""
+    if activation.name in _CHEAPER_THAN_A_TABLE:
+        return functions.UNARY[activation.name](x, *activation.parameters)
+    if fp32_dest or x.dtype != torch.bfloat16:
+        dest = _kernel(activation, approx, fp32_dest=fp32_dest)(x.to(torch.float32))
+        return dest if fp32_dest else to_bfloat16_truncated(dest)
+    index = x.contiguous().view(torch.int16).to(torch.int32).bitwise_and_(0xFFFF)
+    return _table(activation, approx, x.device).index_select(0, index.view(-1)).view(x.shape)
+
+
+@lru_cache(maxsize=256)
+def _table(activation: Activation, approx: bool, device: torch.device) -> Tensor:
+    """What a bfloat16 Dest keeps of the function of every bfloat16, by bit pattern; NaN as infinity of its sign."""
+    arguments = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    values = to_bfloat16_truncated(_kernel(activation, approx, fp32_dest=False)(arguments.to(torch.float32)))
+    infinite = torch.copysign(torch.full_like(values, torch.inf), values)
+    return torch.where(values.isnan(), infinite, values).to(device)
+
+
+def _kernel(activation: Activation, approx: bool, *, fp32_dest: bool) -> Callable[[Tensor], Tensor]:
+    """The steps of a function; those whose steps are not modelled are correctly rounded."""
+    kernels = sfpu.APPROXIMATE if approx and activation.name in sfpu.APPROXIMATE else sfpu.ACCURATE
+    if activation.name in kernels:
+        return kernels[activation.name][fp32_dest]
+
+    def rounded(x: Tensor) -> Tensor:
+        exact = functions.UNARY[activation.name](x.to(torch.float64), *activation.parameters).to(torch.float32)
+        return exact if fp32_dest else to_bfloat16_ties_away(exact).to(torch.float32)
+
+    return rounded
+
+
+Binary = Callable[[Tensor, Tensor, Kernel], Tensor]
+
+
+def _on_vector_unit(function: Callable[[Tensor, Tensor], Tensor]) -> Binary:
+    """In fp32, rounded to even for a bfloat16 Dest."""
+
+    def compute(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
+        dest = function(a.to(torch.float32), b.to(torch.float32))
+        return dest if kernel.fp32_dest else to_bfloat16_ties_even(dest)
+
+    return compute
+
+
+BINARY_UNITS: dict[str, dict[str, Binary]] = {
+    "fpu": {
+        "add": fpu.add,
+        "subtract": fpu.subtract,
+        "rsub": lambda a, b, kernel: fpu.subtract(b, a, kernel),
+        "multiply": fpu.multiply,
+    },
+    "sfpu": {name: _on_vector_unit(function) for name, function in functions.BINARY.items()},
+}

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The matrix unit (FPU) element by element and along rows: sums, products and reductions as Dest keeps them.
+
+These follow the unit bit by bit (but for fp32 sums, whose last bits may differ); only matrix products are approximated,
+in matrix_product.py. Dest values come as fp32 tensors, which hold bfloat16 values when Dest is bfloat16.
+
+A product is made in up to four phases. SrcA shows 5 bits of its significand at a time and SrcB 7:
+
+    phase   SrcA           SrcB
+    0       first 5 bits   first 7 bits
+    1       next 5 bits    first 7 bits
+    2       first 5 bits   last 4 bits
+    3       next 5 bits    last 4 bits
+
+LoFi runs phase 0, HiFi2 0–1, HiFi3 0–2, HiFi4 all. An elementwise op takes its first operand into SrcA, a matrix product
+its right one (the weights); row reductions have the data in SrcB, column reductions in SrcA.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from tttdebug.emulator.kernel import Kernel, MathFidelity
+from tttdebug.emulator.rounding import (
+    to_bfloat16_ties_away,
+    to_bfloat16_truncated,
+    truncate_fraction,
+)
+
+# Fraction bits (the hidden one not counted) that survive a cut to the first bits, or to all that any phase sees.
+SRC_A_FIRST, SRC_A_ALL = 4, 9
+SRC_B_FIRST, SRC_B_ALL = 6, 10
+_EXPONENT = 0x7F800000
+_TIES_AWAY = 1 + 2.0**-12  # stretches an 11-bit number over a tie, and over nothing else
+
+
+def to_source(x: Tensor, *, fp32_dest: bool) -> Tensor:
+    """A tile in a source register: bfloat16 as it is; fp32 cut to tf32 with fp32 Dest, to bfloat16 without."""
+    if x.dtype == torch.bfloat16:
+        return x
+    return truncate_fraction(x, 10) if fp32_dest else to_bfloat16_truncated(x)
+
+
+def round_dest(x: Tensor, kernel: Kernel) -> Tensor:
+    """What Dest keeps of an fp32 result."""
+    return x if kernel.fp32_dest else to_bfloat16_ties_away(x).to(torch.float32)
+
+
+def add(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
+    """a + b: both rounded to 10 bits below the larger exponent, ties away from zero, then as Dest keeps it.
+
+    Adding a number 13 binades up makes fp32 itself round there; it is exact otherwise.
+    """
+    a = to_source(a, fp32_dest=kernel.fp32_dest).to(torch.float32)
+    b = to_source(b, fp32_dest=kernel.fp32_dest).to(torch.float32)
+    exponent = torch.maximum(a.view(torch.int32) & _EXPONENT, b.view(torch.int32) & _EXPONENT)
+    rounder = exponent.add_((13 << 23) | 1 << 22).view(torch.float32)
+    total = torch.add(torch.add(rounder, a, alpha=_TIES_AWAY), b, alpha=_TIES_AWAY).sub_(rounder)
+    return round_dest(total, kernel)
+
+
+def add_to_dest(dest: Tensor | None, term: Tensor) -> Tensor:
+    """A sum of products added to bfloat16 values in Dest: aligned to 10 bits below the larger exponent, then rounded."""
+    if dest is None:
+        dest = torch.zeros_like(term)
+    exponent = torch.maximum(dest.view(torch.int32) & _EXPONENT, term.view(torch.int32) & _EXPONENT)
+    rounder = exponent.add_((13 << 23) | 1 << 22).view(torch.float32)
+    total = (rounder + dest).add_(term).sub_(rounder)
+    return total.view(torch.int32).add_(0x8000).bitwise_and_(-0x10000).view(torch.float32)
+
+
+def subtract(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
+    """a − b, as `add` rounds."""
+    return add(a, -b, kernel)
+
+
+def multiply(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
+    """a·b with a in SrcA and b in SrcB, phase by phase."""
+    a, b = to_source(a, fp32_dest=kernel.fp32_dest), to_source(b, fp32_dest=kernel.fp32_dest)
+    if not kernel.fp32_dest:
+        return _multiply_bfloat16(a, b, kernel.fidelity)
+    a, b = truncate_fraction(a.to(torch.float32), SRC_A_ALL), b.to(torch.float32)
+    if kernel.fidelity is MathFidelity.HiFi4:
+        return a * b
+    b_first = truncate_fraction(b, SRC_B_FIRST)
+    if kernel.fidelity is MathFidelity.HiFi2:
+        return a * b_first
+    a_first = truncate_fraction(a, SRC_A_FIRST)
+    return a_first * b_first if kernel.fidelity is MathFidelity.LoFi else a * b_first + a_first * (b - b_first)
+
+
+def _multiply_bfloat16(a: Tensor, b: Tensor, fidelity: MathFidelity) -> Tensor:
+    """Products into a bfloat16 Dest, which rounds after every phase: looked up by sign and both 7-bit fractions."""
+    table = _products(fidelity, a.device)
+    a_bits, b_bits = a.contiguous().view(torch.int16), b.contiguous().view(torch.int16)
+    a_index = ((a_bits & 0x7F) << 7 | a_bits & -0x8000).to(torch.int32)
+    b_index = (b_bits & 0x7F | b_bits & -0x8000).to(torch.int32)
+    index = (a_index ^ b_index).bitwise_and_(0x8000).bitwise_right_shift_(1).bitwise_or_((a_index | b_index) & 0x3FFF)
+    scale = _power_of_two(a_bits) * _power_of_two(b_bits)
+    return table.index_select(0, index.view(-1)).view(index.shape).mul_(scale)
+
+
+def _power_of_two(bits: Tensor) -> Tensor:
+    """±2^exponent of bfloat16 patterns, 0 for zeros and denormals."""
+    return (bits & -0x80).view(torch.bfloat16).to(torch.float32)
+
+
+@lru_cache(maxsize=16)
+def _products(fidelity: MathFidelity, device: torch.device) -> Tensor:
+    """Magnitudes of products of [1, 2) × [1, 2) as a bfloat16 Dest ends with them; index is sign, fraction a, fraction b."""
+    significands = torch.arange(128, 256, dtype=torch.float64) / 128
+    sign = torch.tensor([1.0, -1.0], dtype=torch.float64).view(2, 1, 1)
+    a, b = significands.view(1, 128, 1), significands.view(1, 1, 128)
+    a_first, b_first = torch.floor(a * 16) / 16, torch.floor(b * 64) / 64
+    dest = torch.zeros(2, 128, 128, dtype=torch.float64)
+    for a_part, b_part in _phases(a_first, a - a_first, b_first, b - b_first, fidelity):
+        unit = torch.exp2(torch.floor(torch.log2(dest.abs().clamp(min=1.0))) - 10)
+        total = dest + torch.floor(sign * a_part * b_part / unit + 0.5) * unit
+        dest = to_bfloat16_ties_away(total.to(torch.float32)).to(torch.float64)
+    return dest.abs().to(device, torch.float32).view(-1)
+
+
+def _phases(
+    a_first: Tensor, a_next: Tensor, b_first: Tensor, b_last: Tensor, fidelity: MathFidelity
+) -> list[tuple[Tensor, Tensor]]:
+    """The pairs of operand parts that each phase multiplies."""
+    return [(a_first, b_first), (a_next, b_first), (a_first, b_last), (a_next, b_last)][: fidelity.value]
+
+
+def sum_rows(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
+    """The sum over the last dimension (kept) times `scaler`, tile by tile: data in SrcB, the scaler in SrcA."""
+    x = to_source(x, fp32_dest=kernel.fp32_dest).to(torch.float32)
+    x_first, weight = truncate_fraction(x, SRC_B_FIRST), to_source(torch.tensor(scaler), fp32_dest=False).float()
+    weight_first = truncate_fraction(weight, SRC_A_FIRST)
+    parts = _phases(weight_first, weight - weight_first, x_first, x - x_first, kernel.fidelity)
+    terms, exponents = _group_sums([(b, a) for a, b in parts], x, weight)
+    return _accumulate(_in_order(terms, phases_first=True), _in_order(exponents, phases_first=True), kernel)
+
+
+def sum_columns(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
+    """The sum over the second-last dimension (kept) times `scaler`: data in SrcA, the scaler in SrcB."""
+    x = to_source(x.mT, fp32_dest=kernel.fp32_dest).to(torch.float32)
+    x = truncate_fraction(x, SRC_A_ALL)
+    x_first, weight = truncate_fraction(x, SRC_A_FIRST), to_source(torch.tensor(scaler), fp32_dest=False).float()
+    weight_first = truncate_fraction(weight, SRC_B_FIRST)
+    parts = _phases(x_first, x - x_first, weight_first, weight - weight_first, kernel.fidelity)
+    terms, exponents = _group_sums(parts, x, weight)
+    return _accumulate(_in_order(terms, phases_first=False), _in_order(exponents, phases_first=False), kernel).mT
+
+
+def _group_sums(parts: list[tuple[Tensor, Tensor]], x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over groups of 8 products, each rounded to 10 bits below the group's largest exponent: [..., phase, group].
+
+    The exponent is that of the whole operands, lowered by 5 and 7 for their later bits.
+    """
+    whole = _grouped(x)
+    exponent = (whole.view(torch.int32) >> 23 & 255) - 127 + int(torch.frexp(weight).exponent) - 1
+    exponent = exponent.masked_fill(whole == 0, -(1 << 12)).amax(-1).to(torch.float64)
+    terms, exponents = [], []
+    for phase, (data, scaler) in enumerate(parts):
+        shifted = exponent - 5 * (phase % 2) - 7 * (phase // 2)
+        unit = torch.exp2(shifted - 10)[..., None]
+        product = (_grouped(data) * scaler).to(torch.float64) / unit
+        rounded = torch.trunc(product + torch.copysign(torch.full_like(product, 0.5), product))
+        terms.append((rounded * unit).nan_to_num(nan=0.0).sum(-1))
+        exponents.append(shifted)
+    return torch.stack(terms, -2), torch.stack(exponents, -2)
+
+
+def _grouped(x: Tensor) -> Tensor:
+    """The last dimension in groups of 8, padded to whole tiles with zeros."""
+    return torch.nn.functional.pad(x, (0, -x.shape[-1] % 32)).unflatten(-1, (-1, 8)).contiguous()
+
+
+def _in_order(terms: Tensor, *, phases_first: bool) -> Tensor:
+    """[..., phase, group] as [..., step, 2] in the order of accumulation: per tile of four groups, phases outside or
+    inside its two faces."""
+    steps = terms.unflatten(-1, (-1, 2, 2)).movedim(-4, -3 if phases_first else -2)
+    return steps.flatten(-4, -2)
+
+
+def _accumulate(terms: Tensor, exponents: Tensor, kernel: Kernel) -> Tensor:
+    """The terms added into Dest, two at a time; all fp32 sums at once, bfloat16 ones step by step. Keeps a last size of 1."""
+    if kernel.fp32_dest:
+        return terms.sum((-2, -1)).to(torch.float32)[..., None]
+    dest = torch.zeros(terms.shape[:-2], dtype=torch.float64, device=terms.device)
+    for step in range(terms.shape[-2]):
+        first, second = terms[..., step, 0], terms[..., step, 1]
+        top = torch.maximum(exponents[..., step, 0], exponents[..., step, 1])
+        top = torch.maximum(top, torch.frexp(dest).exponent.masked_fill_(dest == 0, -(1 << 12)) - 1).clamp_(min=-500)
+        unit = torch.exp2(top - 10)
+        moved = torch.trunc(dest / unit + torch.copysign(torch.full_like(dest, 0.5), dest))
+        total = (moved + torch.floor(first / unit + 0.5) + torch.floor(second / unit + 0.5)) * unit
+        dest = to_bfloat16_ties_away(total.to(torch.float32)).to(torch.float64)
+    return dest.to(torch.float32)[..., None]
+
+
+def max_rows(x: Tensor) -> Tensor:
+    """The maximum over the last dimension (kept). It comes back through SrcB: cut to bfloat16 with a bfloat16 scaler."""
+    return to_bfloat16_truncated(x.amax(-1, keepdim=True).to(torch.float32)).to(torch.float32)
