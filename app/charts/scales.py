@@ -19,7 +19,7 @@ SMALLEST_SHOWN = 1e-8
 PADDING = {"left": 0, "top": 4, "right": 4, "bottom": 4}
 VERDICT_COLOUR = alt.Scale(domain=list(VERDICTS), range=[style.colour for style in VERDICTS.values()])
 VERDICT_SHAPE = alt.Scale(domain=list(VERDICTS), range=[style.shape for style in VERDICTS.values()])
-_ROOM = 1.6  # factor between the outermost error and the end of the scale
+_ROOM = 2.0  # factor between the outermost error and the end of the scale
 _LABEL = "replace(format(datum.value, '~e'), '+', '')"
 
 

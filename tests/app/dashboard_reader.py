@@ -15,8 +15,11 @@ from tttdebug.reporting.dashboard import HOST
 
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts" / "dashboard"
 MAIN = '[data-testid="stMain"]'
-DRAWN = """() => !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]') && [
-    ...document.querySelectorAll('[data-testid="stVegaLiteChart"]')].every(chart => chart.querySelector('canvas, svg'))"""
+DRAWN = """() => {
+    const charts = [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')];
+    const pending = document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]');
+    return !pending && charts.every(chart => chart.querySelector('canvas, svg'));
+}"""
 
 
 @dataclass
@@ -105,5 +108,5 @@ class Reader:
 
 
 def _probes_base_path(url: str) -> bool:
-    """Streamlit's client asks for the server's path prefix when a page other than the first is opened: 404, harmless."""
+    """Streamlit's client looks for the server's path prefix when a link leads to an inner page; it then gets a 404."""
     return re.fullmatch(r"/\w+/_stcore/[\w-]+", urlsplit(url).path) is not None

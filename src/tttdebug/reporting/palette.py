@@ -20,14 +20,15 @@ class VerdictStyle:
     meaning: str
 
 
-# After Okabe and Ito (2008), darkened where needed: at least 3:1 against white and against a dark background.
-GREEN, BLUE, ORANGE, PINK, VERMILLION, VIOLET, GREY = (
+# After Okabe and Ito (2008), shifted so that each has 3:1 against white and against a dark ground, and that what
+# passes (green, blue) stays apart from what fails (rose, vermillion, violet) for the colour-blind too.
+GREEN, BLUE, ORANGE, ROSE, VERMILLION, VIOLET, GREY = (
     "#00916A",
     "#2A7FC1",
     "#C98500",
-    "#C95F96",
+    "#E50053",
     "#DD5500",
-    "#9A63C4",
+    "#9B2FE0",
     "#80868F",
 )
 _SALTIRE = "M-1,-0.6L-0.6,-1L0,-0.4L0.6,-1L1,-0.6L0.4,0L1,0.6L0.6,1L0,0.4L-0.6,1L-1,0.6L-0.4,0Z"
@@ -36,7 +37,7 @@ VERDICTS: dict[str, VerdictStyle] = {
     "ok": VerdictStyle("green", GREEN, "circle", "●", "holds its gate"),
     "floor": VerdictStyle("blue", BLUE, "diamond", "◆", "misses its gate by no more than the number formats cause"),
     "inherited": VerdictStyle("orange", ORANGE, "square", "■", "passes on the error that came in"),
-    "amplified": VerdictStyle("yellow", PINK, "triangle-right", "▶", "enlarges the error that came in"),
+    "amplified": VerdictStyle("yellow", ROSE, "triangle-right", "▶", "enlarges the error that came in"),
     "injected": VerdictStyle("red", VERMILLION, "triangle-up", "▲", "its own error is above the floor"),
     "diverged": VerdictStyle("red", VERMILLION, "triangle-down", "▼", "above the floor; whose fault is not known yet"),
     "nonfinite": VerdictStyle("violet", VIOLET, _SALTIRE, "✖", "holds inf or NaN that the reference does not"),

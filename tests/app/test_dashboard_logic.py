@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the dashboard says and picks, without a browser: Streamlit's AppTest on sample runs, and the app's functions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sample_runs import BROKEN, FAULTY, SOUND
+from streamlit.testing.v1 import AppTest
+
+from charts.scales import domain_of, round_values
+from data import find_runs
+from tensor_map import MAX_COLUMNS, MAX_ROWS, max_pooled
+from tttdebug.reporting.dashboard import RUNS_VARIABLE, app_script
+from tttdebug.tracking.run import Run
+from wording import code, plain
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, folder: Path, page: str, **address: str) -> AppTest:
+    """A page of the app at an address."""
+    monkeypatch.setenv(RUNS_VARIABLE, str(folder))
+    app = AppTest.from_file(str(app_script()), default_timeout=60)
+    for name, value in address.items():
+        app.query_params[name] = value
+    return app.switch_page(f"views/{page}.py").run()
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(element.value for element in (*app.header, *app.markdown, *app.caption, *app.warning, *app.info))
+
+
+def test_a_sound_run_is_called_sound(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    app = shown(monkeypatch, runs, "overview", run=SOUND)
+    assert not app.exception
+    assert "The port follows its reference" in app.header[0].value
+    assert "miss them by no more than the number formats cause" in texts(app)
+
+
+def test_counts_by_verdict_are_those_of_the_chosen_call(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    app = shown(monkeypatch, runs, "overview", run=BROKEN, phase="decode", step="1")
+    records = [record for record in Run.load(runs / BROKEN).records if (record.phase, record.step) == ("decode", 1)]
+    for verdict in ("ok", "floor", "diverged"):
+        assert f"{sum(record.verdict == verdict for record in records)} {verdict}" in texts(app)
+
+
+def test_without_a_call_in_the_address_the_first_divergence_is_shown(
+    monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> None:
+    app = shown(monkeypatch, runs, "module", run=BROKEN)
+    assert FAULTY in app.header[0].value
+    assert app.selectbox(key="choose Call").value == ("prefill", 0)
+
+
+@pytest.mark.parametrize(
+    "address", [{"phase": "decode", "step": "99"}, {"user": "7"}, {"mode": "isolated"}, {"boundary": "L99.mlp"}]
+)
+def test_an_address_that_names_what_is_not_there_says_so(
+    monkeypatch: pytest.MonkeyPatch, runs: Path, address: dict[str, str]
+) -> None:
+    app = shown(monkeypatch, runs, "module", run=BROKEN, **address)
+    assert not app.exception
+    assert "does not have" in app.warning[0].value
+
+
+def test_a_call_with_non_finite_and_mismatched_boundaries_is_shown(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    for page, boundary in (
+        ("overview", "L01.mlp"),
+        ("module", "L01.mlp"),
+        ("module", "L02.self_attn"),
+        ("layer", "embed"),
+    ):
+        app = shown(monkeypatch, runs, page, run="incomparable", boundary=boundary)
+        assert not app.exception
+    app = shown(monkeypatch, runs, "module", run="incomparable")
+    assert "holds inf or NaN: 1 of 6,144 values in the port, 0 in the reference" in texts(app)
+
+
+def test_an_empty_folder_says_how_to_make_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = shown(monkeypatch, tmp_path, "runs")
+    assert not app.exception
+    assert app.code[-1].value == "tttdebug run --model llama"
+
+
+def test_runs_are_found_below_a_folder_and_a_run_is_found_as_itself(runs: Path) -> None:
+    assert {BROKEN, SOUND, "archive/two_users", "damaged"} <= find_runs(runs).keys()
+    assert "notes" not in find_runs(runs)
+    assert find_runs(runs / SOUND) == {SOUND: runs / SOUND}
+
+
+@given(st.text())
+def test_a_code_span_ends_only_at_its_end(text: str) -> None:
+    span = code(text)
+    fence = span[: len(span) - len(span.lstrip("`"))]
+    inside = span[len(fence) : -len(fence)]
+    assert span.endswith(fence)
+    assert "\n" not in span
+    assert fence not in inside.strip() or not inside.strip()
+
+
+@pytest.mark.parametrize("name", ["L07.self_attn", "embed", "llama", "2026-11-22 14:05"])
+def test_ordinary_names_stay_as_they_are(name: str) -> None:
+    assert plain(name) == name
+
+
+@pytest.mark.parametrize("name", ["www.example.com", "_x_", "a:smile:", "<b>", "a b", "1. x", "http://a.b"])
+def test_what_markdown_would_read_becomes_code(name: str) -> None:
+    assert plain(name) == f"`{name}`"
+
+
+@given(arrays(np.float64, st.tuples(st.integers(1, 300), st.integers(1, 300)), elements=st.floats(-1e6, 1e6)))
+def test_a_map_keeps_the_strongest_value_and_loses_no_cell(values: np.ndarray) -> None:
+    pooled = max_pooled(values)
+    rows, columns = pooled.values.shape
+    assert rows <= MAX_ROWS
+    assert columns <= MAX_COLUMNS
+    assert rows == math.ceil(values.shape[0] / pooled.rows_a_cell)
+    assert np.abs(pooled.values).max() == np.abs(values).max()
+    for i, j in ((0, 0), (rows - 1, columns - 1)):
+        r, c = pooled.rows_a_cell, pooled.channels_a_cell
+        cell = values[i * r : (i + 1) * r, j * c : (j + 1) * c]
+        assert abs(pooled.values[i, j]) == np.abs(cell).max()
+
+
+def test_a_cell_with_a_nan_is_nan() -> None:
+    values = np.ones((200, 200))
+    values[150, 7] = math.nan
+    assert np.isnan(max_pooled(values).values).sum() == 1
+
+
+@given(st.lists(st.floats(min_value=0, max_value=1e3), min_size=1))
+def test_a_log_scale_holds_every_error_and_has_round_labels(errors: list[float]) -> None:
+    low, high = domain_of([pd.Series(errors)])
+    assert 0 < low < high
+    assert max(errors) < high
+    labels = round_values((low, high), at_most=4)
+    assert 2 <= len(labels) <= 4
+    assert all(low <= label <= high for label in labels)
