@@ -69,9 +69,9 @@ def test_one_layer_that_was_not_loaded_is_caught_and_named(trained: Reference) -
     assert "model.layers.1.mlp.up_proj.weight" in refusal(trained)
 
 
-@pytest.mark.parametrize("shape", [(32, 64), (64, 64), (192, 576), (600, 1500)])
-def test_draws_are_recognised_whatever_the_seed(shape: tuple[int, int]) -> None:
-    for seed in range(30):
+@pytest.mark.parametrize(("shape", "seeds"), [((32, 64), 100), ((64, 64), 100), ((192, 576), 30), ((600, 1500), 5)])
+def test_draws_are_recognised_whatever_the_seed(shape: tuple[int, int], seeds: int) -> None:
+    for seed in range(seeds):
         torch.manual_seed(seed)
         assert drawn_at_random(torch.randn(shape) * 0.02, 0.02)
         assert drawn_at_random(nn.Linear(shape[1], shape[0]).weight, 0.02)

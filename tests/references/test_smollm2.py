@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import loguru
@@ -28,6 +29,15 @@ TALE = (
 )
 TALE_IDS = [1589, 436, 260, 1450, 282, 1711, 28, 357, 436, 260, 9250, 282, 1711, 28, 357, 436, 260, 1850, 282, 6655]
 TALE_IDS += [28, 357, 436, 260, 1850, 282, 29369, 924, 28, 357, 436, 260]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take many times as long as one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def do_not_fill(folder: Path) -> None:
 
 
 @pytest.fixture
-def warnings() -> list[str]:
+def warnings() -> Iterator[list[str]]:
     said: list[str] = []
     number = logger.add(lambda message: said.append(str(message)), level="WARNING")
     yield said
