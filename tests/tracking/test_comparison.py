@@ -335,6 +335,15 @@ def test_a_constant_reference_has_no_pcc_and_is_judged_by_its_error(value, size)
     assert "rel_l2" in other.failures(pcc=0.99)[0]
 
 
+@pytest.mark.parametrize("shape", [(7,), (3, 1001), (1, 300_000)])
+def test_rounding_of_the_mean_does_not_make_a_constant_vary(shape):
+    """In float64 the mean of several 0.1 is not always 0.1."""
+    tenth = torch.full(shape, 0.1, dtype=torch.float64)
+    comparison = compare(tenth, tenth + torch.arange(shape[-1]))
+    assert comparison.constant_reference
+    assert math.isnan(comparison.pcc)
+
+
 def test_a_constant_port_fails_its_pcc():
     comparison = compare(activations(), torch.full((128, 512), 0.1))
     assert math.isnan(comparison.pcc)

@@ -53,7 +53,7 @@ class _Accumulator:
         self._wide = torch.empty((3, size), dtype=torch.float64, device=device)
         self._narrow = torch.empty((2, size), dtype=torch.bfloat16, device=device)
         self._rows: list[Tensor] = []
-        self._row_lengths: list[tuple[int, int]] = []
+        self._row_lengths: list[np.ndarray] = []
         self._ulp_counts = torch.zeros(1, dtype=torch.int64, device=device)
         self._octave_counts = torch.zeros(1, dtype=torch.int64, device=device)
         self._greatest: Greatest = nothing_yet(device)
@@ -85,7 +85,7 @@ class _Accumulator:
         spread_2R = torch.linalg.vector_norm(pair_2RV, dim=-1)
         product_R = torch.mul(pair_2RV[0], pair_2RV[1], out=error_RV).sum(-1)
         self._rows.append(torch.stack((*mean_2R1[..., 0], *spread_2R, product_R, error_norm_R, error_sum_R)))
-        self._row_lengths.append((rows, n // rows))
+        self._row_lengths.append(np.full(rows, n // rows, dtype=np.float64))
         self._seen += n
 
     def _note_nonfinite(self, pair_2N: Tensor, distance_N: Tensor) -> None:
@@ -96,7 +96,7 @@ class _Accumulator:
         distance_N[~(finite_2N.all(0) | same_infinity)] = INFINITELY_FAR
 
     def result(self, tokens: int) -> PairSums:
-        lengths = np.repeat(*np.array(self._row_lengths, dtype=np.int64).T[::-1]).astype(np.float64)
+        lengths = np.concatenate(self._row_lengths)
         rows = Moments(lengths, *torch.cat(self._rows, dim=-1).cpu().numpy())
         parts_of_a_token = len(lengths) // tokens
         nonfinite_reference, nonfinite_port = self._nonfinite.tolist()
