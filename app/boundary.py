@@ -113,9 +113,8 @@ def show_tensors(run: Run, record: Record) -> None:
                 tensor_chart(tensor, limit, signed=signed, nothing=colours().nothing, row_name=row_name),
                 key=f"map {title}",
             )
-    pooled = maps.reference
     st.caption(
-        f"A cell is {pooled.rows_a_cell} × {pooled.channels_a_cell} values and shows the strongest of them. "
+        f"{_cell(maps.reference)} "
         f"Colours are full at the 99th percentile of the cells: {size(full)} for the values, "
         f"{size(full_colour(maps.difference))} for the difference. Violet: not finite."
     )
@@ -132,6 +131,12 @@ def _maps(run: Run, record: Record) -> Maps | None:
         return None
     reference_RC, port_RC = (tensor.reshape(-1, tensor.shape[-1]).double().numpy() for tensor in pair)
     return Maps(max_pooled(reference_RC), max_pooled(port_RC), max_pooled(abs(port_RC - reference_RC)))
+
+
+def _cell(pooled: TensorMap) -> str:
+    if pooled.rows_a_cell == pooled.channels_a_cell == 1:
+        return "A cell is one value."
+    return f"A cell is {pooled.rows_a_cell} × {pooled.channels_a_cell} values and shows the strongest of them."
 
 
 def _rows(record: Record) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,14 @@ def kind_of(boundary: str) -> str:
     """Which module of its layer a boundary is."""
     layer, _, kind = boundary.rpartition(".")
     return kind if layer else OUTSIDE
+
+
+def places_of(records: Sequence[Record]) -> dict[str, str]:
+    """Every layer, and every boundary outside of the layers, with its first boundary; in the order of execution."""
+    firsts: dict[str, str] = {}
+    for record in records:
+        firsts.setdefault(place_of(record.boundary), record.boundary)
+    return firsts
 
 
 def depth_frame(records: list[Record]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import streamlit as st
 from data import above_floor
 from tttdebug.reporting.palette import style_of
 from tttdebug.tracking.record import Record
-from wording import pcc, size, times, verdict_label
+from wording import pcc, size, steps, times, verdict_label
 
 _COLUMNS = {
     "pcc": st.column_config.NumberColumn("PCC", help="Pearson's correlation of all elements"),
@@ -65,9 +65,9 @@ def metric_table(record: Record) -> None:
         ("greatest difference", size(record.max_abs_diff), "max |port − reference|"),
         ("mean difference", size(record.mean_abs), "mean |port − reference|"),
         ("RMSE", size(record.rmse), "root of the mean squared difference"),
-        ("bf16 steps, median", size(record.ulp_p50), "half of the elements are no further apart"),
-        ("bf16 steps, 99 %", size(record.ulp_p99), "99 % of the elements are no further apart"),
-        ("bf16 steps, greatest", size(record.ulp_max), "no element is further apart"),
+        ("bf16 steps, median", steps(record.ulp_p50), "half of the elements are no further apart"),
+        ("bf16 steps, 99 %", steps(record.ulp_p99), "99 % of the elements are no further apart"),
+        ("bf16 steps, greatest", steps(record.ulp_max), "no element is further apart"),
         ("worst token", str(record.worst_token), "the token position of the lowest PCC"),
         ("worst token's PCC", pcc(record.worst_token_pcc), "over the elements of that token"),
         ("last token's PCC", pcc(record.last_token_pcc), "the token that the next one is predicted from"),
@@ -92,7 +92,6 @@ def fact_table(record: Record) -> None:
         ("layout adapters", ", ".join(record.adapters) or "none"),
         ("engine", record.engine),
         ("port's time", f"{record.seconds * 1000:,.1f} ms"),
-        ("note", record.note or "none"),
     ]
     st.dataframe(
         pd.DataFrame(rows, columns=["fact", "value"]), hide_index=True, height="content", width=760, key="facts"

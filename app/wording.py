@@ -35,7 +35,12 @@ def pcc(value: float) -> str:
 
 def size(value: float) -> str:
     """A length, ratio or difference in three digits."""
-    return f"{value:.3g}"
+    return f"{value:#.3g}".rstrip(".") if value else "0"
+
+
+def steps(value: float) -> str:
+    """A distance in bfloat16 steps."""
+    return f"{value:,.0f}"
 
 
 def times(value: float) -> str:
@@ -118,6 +123,15 @@ def explanation(run: Run) -> str:
         f"{total - at_floor:,} of {total:,} comparisons hold their gates, {at_floor:,} miss them by no more than the "
         "number formats cause (floor)."
     )
+
+
+def layer_sentence(records: Sequence[Record]) -> str:
+    """What the boundaries of one layer say together, as Markdown."""
+    failed = [record.boundary for record in records if record.failed]
+    if not failed:
+        return "No boundary here fails."
+    others = "" if len(failed) == 1 else f", the first is {plain(failed[0])}"
+    return f"{len(failed)} of {len(records)} boundaries fail{others}."
 
 
 def sentence(record: Record) -> str:

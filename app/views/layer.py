@@ -7,10 +7,10 @@ from address import MODULE, OVERVIEW, Address, choose, go
 from calls import choose_call, records_of
 from charts.diagram import layer_diagram
 from charts.scales import PICK
-from data import current_run, default_boundary, place_of
+from data import current_run, default_boundary, place_of, places_of
 from looks import colours
 from tables import pick_boundary
-from wording import plain, verdict_tally
+from wording import layer_sentence, plain, verdict_tally
 
 address = Address.current()
 run = current_run(address)
@@ -21,9 +21,10 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     layer_choice = st.container(width=200)
     call = choose_call(run, address)
 records = records_of(run, call)
-firsts = {place_of(record.boundary): record.boundary for record in reversed(records)}  # a layer's first boundary
-places = list(reversed(firsts))
+firsts = places_of(records)
+places = list(firsts)
 place = place_of(boundary) if place_of(boundary) in firsts else places[0]
+modules = [record for record in records if place_of(record.boundary) == place]
 with layer_choice:
     choose("Layer", places, place, lambda chosen: {"boundary": firsts[chosen]})
 
@@ -46,7 +47,7 @@ with title:
 if place != place_of(boundary):
     st.warning("The address names a layer that this call does not have.", icon=":material/info:")
 
-modules = [record for record in records if place_of(record.boundary) == place]
+st.markdown(layer_sentence(modules))
 st.markdown(verdict_tally(modules))
 event = st.altair_chart(
     layer_diagram(modules, colours().ink), on_select="rerun", selection_mode=PICK, key=f"diagram {place}"

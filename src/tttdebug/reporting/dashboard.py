@@ -73,6 +73,7 @@ def server_command(port: int) -> list[str]:
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
+        "global.developmentMode": "false",  # Streamlit guesses it from where it lies, and then refuses a port
         "client.toolbarMode": "minimal",
         "client.showErrorLinks": "false",
     }
