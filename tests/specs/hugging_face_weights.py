@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts of Hugging Face models under the names that `spec_in_torch` reads, fused matrices taken apart."""
+"""State dicts of Hugging Face models under the names that `spec_in_torch` reads, fused matrices taken apart.
+
+Names as transformers 4 and 5 write them.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,18 @@ RENAMES = (
     (r"^embeddings\.patch_embeddings\.projection", "embedding.patches"),
     # attention
     (r"\.(self_attn|attn)\.", ".attention."),
-    (r"\.attention\.self\.(q|k|v)[a-z]+\.", r".attention.\1."),
+    (r"\.attention\.(self|attention)\.(q|k|v)[a-z]+\.", r".attention.\2."),
     (r"\.attention\.output\.dense", ".attention.o"),
     (r"\.attention\.(q|k|v|o|qkv)_proj\.", r".attention.\1."),
     (r"\.attention\.c_attn", ".attention.qkv"),
     (r"\.attention\.c_proj", ".attention.o"),
     # feed-forward
-    (r"\.mlp\.gate\.weight", ".feed_forward.router.weight"),
+    (r"\.(mlp|block_sparse_moe)\.gate\.weight", ".feed_forward.router.weight"),
+    (r"\.block_sparse_moe\.experts\.(\d+)\.w1\.", r".feed_forward.experts.\1.gate."),
+    (r"\.block_sparse_moe\.experts\.(\d+)\.w2\.", r".feed_forward.experts.\1.down."),
+    (r"\.block_sparse_moe\.experts\.(\d+)\.w3\.", r".feed_forward.experts.\1.up."),
     (r"\.mlp\.", ".feed_forward."),
-    (r"\.feed_forward\.(gate|up|down)_proj\.", r".feed_forward.\1."),
+    (r"\.feed_forward\.(experts\.\d+\.)?(gate|up|down)_proj\.", r".feed_forward.\1\2."),
     (r"\.feed_forward\.gate_up_proj\.", ".feed_forward.gate_up."),
     (r"\.feed_forward\.(c_fc|fc1)|\.intermediate\.dense", ".feed_forward.up"),
     (r"\.feed_forward\.(c_proj|fc2)|(?<!attention)\.output\.dense", ".feed_forward.down"),

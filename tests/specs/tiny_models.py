@@ -28,8 +28,15 @@ GEMMA = {**DECODER, "head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar"
 ENCODER = {"hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 2, "num_attention_heads": 6}
 
 
-def _scaled(**parameters: Any) -> dict[str, Any]:
-    return {**DECODER, "rope_parameters": {"rope_theta": 500.0, "factor": 4.0, **parameters}}
+IS_TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
+
+
+def _rope(theta: float, partial: float = 1.0, **scaling: Any) -> dict[str, Any]:
+    """A decoder with these rotary parameters, as this version of transformers wants them."""
+    if IS_TRANSFORMERS_5:
+        scaling = {"rope_type": "default", **scaling}
+        return {**DECODER, "rope_parameters": {"rope_theta": theta, "partial_rotary_factor": partial, **scaling}}
+    return {**DECODER, "rope_theta": theta, "partial_rotary_factor": partial, "rope_scaling": scaling or None}
 
 
 @dataclass(frozen=True)
@@ -58,18 +65,31 @@ FAMILIES = {
     "llama_multi_query": Family(
         "LlamaConfig", "LlamaForCausalLM", {**DECODER, "num_key_value_heads": 1, "head_dim": 10}
     ),
-    "llama_linear": Family("LlamaConfig", "LlamaForCausalLM", _scaled(rope_type="linear")),
+    "llama_linear": Family("LlamaConfig", "LlamaForCausalLM", _rope(500.0, rope_type="linear", factor=4.0)),
     "llama_llama3": Family(
         "LlamaConfig",
         "LlamaForCausalLM",
-        _scaled(rope_type="llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16),
+        _rope(
+            500.0,
+            rope_type="llama3",
+            factor=4.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=16,
+        ),
     ),
     "llama_yarn": Family(
         "LlamaConfig",
         "LlamaForCausalLM",
         {
-            **_scaled(
-                rope_type="yarn", original_max_position_embeddings=256, beta_fast=8.0, mscale=0.7, mscale_all_dim=0.3
+            **_rope(
+                500.0,
+                rope_type="yarn",
+                factor=4.0,
+                original_max_position_embeddings=256,
+                beta_fast=8.0,
+                mscale=0.7,
+                mscale_all_dim=0.3,
             ),
             "head_dim": 32,
         },
@@ -84,7 +104,7 @@ FAMILIES = {
     "phi3": Family(
         "Phi3Config",
         "Phi3ForCausalLM",
-        {**DECODER, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        _rope(1e4, partial=0.5),
     ),
     "gemma2": Family("Gemma2Config", "Gemma2ForCausalLM", {**GEMMA, "attn_logit_softcapping": 2.0}),
     "gemma3": Family("Gemma3TextConfig", "Gemma3ForCausalLM", {**GEMMA, "num_hidden_layers": 7}),
