@@ -79,13 +79,11 @@ def all_families() -> tuple[Family, ...]:
     )
 
 
-def family_for(config: Any) -> Family:
-    """The family of a Hugging Face config, by its architecture. Raises FamilyError naming those that are supported."""
-    wanted = getattr(config, "architectures", None) or ()
+def family_for(model: Any) -> Family:
+    """The family of a Hugging Face model, by its class and its config. Raises FamilyError naming those supported."""
+    wanted = {type(model).__name__, *(getattr(model.config, "architectures", None) or ())}
     for family in all_families():
-        if set(wanted) & set(family.architectures):
+        if wanted & set(family.architectures):
             return family
     known = ", ".join(f"{family.name} ({', '.join(family.architectures)})" for family in all_families())
-    raise FamilyError(
-        f"no family fits the architecture {', '.join(wanted) or 'that the config does not name'}; supported: {known}"
-    )
+    raise FamilyError(f"no family fits the architecture {' or '.join(sorted(wanted))}; supported: {known}")

@@ -61,6 +61,6 @@ def build_model(
     `weights` replaces the reference's own by another state dict under the reference's names, e.g. a broken one;
     `hw_config` replaces the preset that `precision` names. Raises FamilyError for an architecture no family fits.
     """
-    config = reference.model.config
-    state = reference.model.state_dict() if weights is None else weights
-    return FamilyPort(family_for(config), config, state, device, hw_config or HardwareConfig.preset(precision))
+    model = reference.model
+    state = model.state_dict() if weights is None else weights
+    return FamilyPort(family_for(model), model.config, state, device, hw_config or HardwareConfig.preset(precision))

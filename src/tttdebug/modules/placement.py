@@ -105,9 +105,10 @@ class WeightFormat:
 
 def _read(x: torch.Tensor, fidelity: str, register: str) -> torch.Tensor:
     """What the phases of a fidelity take of an operand in a register."""
-    from tttdebug.emulator.engines.matrix_unit import SRC_A_HIGH, SRC_B_HIGH
     from tttdebug.emulator.rounding import truncate_fraction
 
-    if register == "SrcB":
-        return truncate_fraction(x, SRC_B_HIGH) if fidelity in ("LoFi", "HiFi2") else x
-    return truncate_fraction(x, SRC_A_HIGH) if fidelity == "LoFi" else x
+    fraction_bits = _FRACTION_BITS_READ.get((fidelity, register))
+    return x if fraction_bits is None else truncate_fraction(x, fraction_bits)
+
+
+_FRACTION_BITS_READ = {("LoFi", "SrcA"): 4, ("LoFi", "SrcB"): 6, ("HiFi2", "SrcB"): 6}

@@ -7,9 +7,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -133,24 +134,40 @@ def boundary_table(run: Run, *, rows: int, in_order: bool = False) -> Table:
     shown = records[:rows]
     title = f"\n{'First' if in_order else 'Worst'} {len(shown)} of {len(records)} comparisons"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("boundary", "call", "verdict"):
-        table.add_column(name, no_wrap=True)
-    for name in ("pcc", "rel_l2", "floor", "x floor", "slope", "max |t-r|", "worst token"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = [column for column in _COLUMNS if column.from_width <= OUT.width]
+    for column in columns:
+        table.add_column(column.title, justify=column.justify, no_wrap=True)
     for record in shown:
-        table.add_row(
-            record.boundary,
-            _call_of(record),
-            Text(record.verdict, style=style_of(record.verdict).colour),
-            f"{record.pcc:.5f}",
-            f"{record.rel_l2:.2e}",
-            f"{record.floor_rel_l2:.2e}",
-            f"{_times_floor(record):.1f}",
-            f"{record.slope:.4f}",
-            f"{record.max_abs_diff:.3g}",
-            f"{record.worst_token} ({record.worst_token_pcc:.4f})" if record.worst_token >= 0 else "-",
-        )
+        table.add_row(*(column.cell(record) for column in columns))
     return table
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the boundary table, shown from a console width on."""
+
+    title: str
+    cell: Callable[[Record], RenderableType]
+    justify: Literal["left", "right"] = "right"
+    from_width: int = 0
+
+
+_COLUMNS = (
+    _Column("boundary", lambda record: record.boundary, "left"),
+    _Column("call", lambda record: _call_of(record), "left"),
+    _Column("verdict", lambda record: Text(record.verdict, style=style_of(record.verdict).colour), "left"),
+    _Column("pcc", lambda record: f"{record.pcc:.5f}"),
+    _Column("rel_l2", lambda record: f"{record.rel_l2:.2e}"),
+    _Column("floor", lambda record: f"{record.floor_rel_l2:.2e}", from_width=100),
+    _Column("x floor", lambda record: f"{_times_floor(record):.1f}"),
+    _Column("slope", lambda record: f"{record.slope:.4f}"),
+    _Column("max |t-r|", lambda record: f"{record.max_abs_diff:.3g}", from_width=110),
+    _Column("worst token", lambda record: _worst_token(record), from_width=120),
+)
+
+
+def _worst_token(record: Record) -> str:
+    return f"{record.worst_token} ({record.worst_token_pcc:.4f})" if record.worst_token >= 0 else "-"
 
 
 def divergence_text(run: Run, record: Record) -> Text:

@@ -108,6 +108,7 @@ class _Tracking:
         self.comparer = Comparer(port, paired, caches, writer, describe_device(port.device).engine)
         self.agreements: list[TokenAgreement] = []
         self.prompts: Sequence[Prompt] = ()
+        self.prompt_floors: list[dict[str, float]] = []  # by user
         self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
         self.port_tokens: list[list[int]] = []
 
@@ -121,6 +122,7 @@ class _Tracking:
             self.progress(f"prefill, {len(prompt.token_ids)} tokens", user / len(prompts) / (1 + decode_steps))
             truth = self.truth.prefill(prompt.token_ids, user)
             floors = _floors(self.floor.prefill(prompt.token_ids, user), truth)
+            self.prompt_floors.append(floors)
             call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, floors)})
             self._compare(call, {user: truth.logits_TV}, partial(self.port.prefill, _tensor(prompt.token_ids), user))
 
@@ -132,7 +134,9 @@ class _Tracking:
         for user, prompt in enumerate(self.prompts):
             token = self.reference_tokens[user][-1]
             truth = self.truth.decode(token, user)
-            floors = _floors(self.floor.decode(token, user), truth)
+            sample = _floors(self.floor.decode(token, user), truth)
+            # one token is a sample of one, and may by luck be nearly free of error: the prompt's floor holds here too
+            floors = {boundary: max(error, self.prompt_floors[user][boundary]) for boundary, error in sample.items()}
             users[user] = UserCall((token,), len(prompt.token_ids) + step, truth.activations, floors)
             logits[user] = truth.logits_TV
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
