@@ -152,6 +152,7 @@ def test_unknown_mathematics_is_refused(tmp_path: Path) -> None:
         "experts": lambda writer: writer.add_expert_count(8),
         "logit": lambda writer: writer.add_logit_scale(0.5),
         "longrope": lambda writer: writer.add_string("llama.rope.scaling.type", "longrope"),
+        "factor": lambda writer: writer.add_string("llama.rope.scaling.type", "linear"),
         "partial": lambda writer: writer.add_uint32("llama.rope.dimension_count_swa", 8),
         "freqs": lambda writer: writer.add_tensor("rope_freqs.weight", np.linspace(1, 9, 8, dtype=np.float32)),
         "strange": lambda writer: writer.add_tensor("blk.0.attn_q_norm.weight", np.ones(16, dtype=np.float32)),
@@ -163,6 +164,7 @@ def test_unknown_mathematics_is_refused(tmp_path: Path) -> None:
     assert "llama.expert_count" in said["experts"]
     assert "llama.logit_scale" in said["logit"]
     assert "longrope" in said["longrope"]
+    assert "llama.rope.scaling.factor" in said["factor"]
     assert "llama.rope.dimension_count_swa" in said["partial"]
     assert "rope_freqs.weight" in said["freqs"]
     assert "attn_q_norm" in said["strange"]

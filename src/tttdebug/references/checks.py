@@ -72,9 +72,8 @@ def drawn_at_random(weight: Tensor, initializer_range: float | None) -> bool:
     variance = energy.mean().item()
     if variance == 0.0:
         return False
-    spread = (
-        energy.var(correction=0).item() / variance**2
-    )  # of one squared value, relative: 2 if normal, 0.8 if uniform
+    # The relative variance of one squared value: 2 for a normal draw, 0.8 for a uniform one.
+    spread = energy.var(correction=0).item() / variance**2
     std_error = math.sqrt(spread / (4 * rows * columns))
     draws = [1 / math.sqrt(3 * weight.shape[1]), *([initializer_range] if initializer_range else [])]
     if all(abs(math.sqrt(variance) / std - 1) > STANDARD_ERRORS * std_error for std in draws):

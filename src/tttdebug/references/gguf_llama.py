@@ -79,7 +79,7 @@ def llama_config(file: GGUFFile) -> dict[str, Any]:
             raise WeightsError(
                 f"{file.path} has {key} {file.value(key)}, but heads of {head_dim}: a Llama has them equal"
             )
-    rope_theta = _shortest(file.value("llama.rope.freq_base", 10000.0))
+    rope_theta = _decimal(file, "llama.rope.freq_base", 10000.0)
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -91,7 +91,7 @@ def llama_config(file: GGUFFile) -> dict[str, Any]:
         "num_key_value_heads": _count(file, "attention.head_count_kv", heads),
         "head_dim": head_dim,
         "max_position_embeddings": _count(file, "context_length"),
-        "rms_norm_eps": _shortest(file.value("llama.attention.layer_norm_rms_epsilon")),
+        "rms_norm_eps": _decimal(file, "llama.attention.layer_norm_rms_epsilon"),
         "rope_theta": rope_theta,
         "rope_scaling": _rope_scaling(file, rope_theta, head_dim),
         "attention_bias": "blk.0.attn_q.bias" in file.tensors,
@@ -114,27 +114,30 @@ def llama_state_dict(
 
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     weights = {}
-    for done, name in enumerate(file.tensors):
+    for done, stored in enumerate(file.tensors):
         progress("dequantising the weights", done / len(file.tensors))
-        match = re.fullmatch(r"(?:blk\.(?P<layer>\d+)\.)?(?P<part>\w+)\.(?P<kind>weight|bias)", name)
-        if name == ROPE_FACTORS or (match and match["layer"] and layers is not None and int(match["layer"]) >= layers):
+        layer, part, kind = _place(file, stored)
+        if stored == ROPE_FACTORS or (layer is not None and layers is not None and layer >= layers):
             continue
-        homes = OF_A_LAYER if match and match["layer"] else OF_THE_MODEL
-        if match is None or match["part"] not in homes:
-            raise WeightsError(
-                f"{file.path} has a tensor {name}, which is none of a Llama's: give a Hugging Face folder"
-            )
-        values = file.tensor(name)
-        if match["part"] in heads:
-            if values.shape[0] != heads[match["part"]] * config["head_dim"]:
+        values = file.tensor(stored)
+        if part in heads:
+            if values.shape[0] != heads[part] * config["head_dim"]:
                 raise WeightsError(
-                    f"{file.path} has {values.shape[0]} rows in {name}, not {heads[match['part']]} heads "
+                    f"{file.path} has {values.shape[0]} rows in {stored}, not {heads[part]} heads "
                     f"of {config['head_dim']}: it is damaged, convert the model to GGUF anew"
                 )
-            values = _halves_turn_together(values, heads[match["part"]])
-        below = f"model.layers.{match['layer']}." if match["layer"] else ""
-        weights[f"{below}{homes[match['part']]}.{match['kind']}"] = torch.from_numpy(values)
+            values = _halves_turn_together(values, heads[part])
+        home = OF_THE_MODEL[part] if layer is None else f"model.layers.{layer}.{OF_A_LAYER[part]}"
+        weights[f"{home}.{kind}"] = torch.from_numpy(values)
     return weights
+
+
+def _place(file: GGUFFile, stored: str) -> tuple[int | None, str, str]:
+    """Layer (None outside the layers), part and kind, weight or bias, of a tensor by its name in the file."""
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", stored)
+    if match is None or (match[2] not in (OF_A_LAYER if match[1] else OF_THE_MODEL) and stored != ROPE_FACTORS):
+        raise WeightsError(f"{file.path} has a tensor {stored}, which is none of a Llama's: give a Hugging Face folder")
+    return int(match[1]) if match[1] else None, match[2], match[3]
 
 
 def _refuse_what_is_not_understood(file: GGUFFile) -> None:
@@ -167,8 +170,8 @@ def _halves_turn_together(rows: np.ndarray, heads: int) -> np.ndarray:
 
 def _rope_scaling(file: GGUFFile, theta: float, head_dim: int) -> dict[str, Any] | None:
     """Hugging Face's `rope_scaling`, None where positions are not scaled. Raises WeightsError for an unknown kind."""
-    kind = file.value("llama.rope.scaling.type", "linear" if "llama.rope.scale_linear" in file.metadata else "none")
-    factor = _shortest(file.value("llama.rope.scaling.factor", file.value("llama.rope.scale_linear", 1.0)))
+    old = "llama.rope.scale_linear"  # how files of 2023 say it
+    kind = file.value("llama.rope.scaling.type", "linear" if old in file.metadata else "none")
     trained = file.value("llama.rope.scaling.original_context_length", None)
     if ROPE_FACTORS in file.tensors:
         if kind != "none":
@@ -178,14 +181,15 @@ def _rope_scaling(file: GGUFFile, theta: float, head_dim: int) -> dict[str, Any]
         return _llama3_scaling(file, theta, head_dim, trained or 8192)
     if kind == "none":
         return None
+    if kind not in ("linear", "yarn"):
+        raise WeightsError(
+            f"{file.path} scales rope by {kind!r}; known are linear, yarn and llama3: give a Hugging Face folder"
+        )
+    factor = _decimal(file, old if old in file.metadata else "llama.rope.scaling.factor")
     if kind == "linear":
         return {"rope_type": "linear", "factor": factor}
-    if kind == "yarn":
-        original = trained or file.value("llama.context_length")
-        return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
-    raise WeightsError(
-        f"{file.path} scales rope by {kind!r}; known are linear, yarn and llama3: give a Hugging Face folder"
-    )
+    original = trained or file.value("llama.context_length")
+    return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
 
 
 def _llama3_scaling(file: GGUFFile, theta: float, head_dim: int, trained: int) -> dict[str, Any] | None:
@@ -195,7 +199,7 @@ def _llama3_scaling(file: GGUFFile, theta: float, head_dim: int, trained: int) -
     divisor is interpolated; low = 1 and high = 4 in every Llama released.
     """
     stored = file.tensor(ROPE_FACTORS)
-    factor, low, high = _shortest(float(stored.max())), 1.0, 4.0
+    factor, low, high = float(str(stored.max())), 1.0, 4.0
     if factor == 1.0 and stored.min() == 1.0:
         return None
     frequency = theta ** (-np.arange(0, head_dim, 2) / head_dim)
@@ -215,6 +219,9 @@ def _llama3_scaling(file: GGUFFile, theta: float, head_dim: int, trained: int) -
     }
 
 
-def _shortest(value: float) -> float:
-    """The shortest decimal of an fp32 value: 1e-05 for 9.999999747378752e-06. The same number in fp32."""
-    return float(str(np.float32(value)))
+def _decimal(file: GGUFFile, key: str, default: float | None = None) -> float:
+    """The shortest decimal of an fp32 value: 1e-05 for 9.999999747378752e-06, the same number in fp32."""
+    number = file.value(key) if default is None else file.value(key, default)
+    if not isinstance(number, float) or not math.isfinite(number) or number <= 0:
+        raise WeightsError(f"{file.path} sets {key} to {number}: it is damaged, convert the model to GGUF anew")
+    return float(str(np.float32(number)))

@@ -71,11 +71,7 @@ def gguf_tokenizer(file: GGUFFile) -> Tokenizer | None:
             f"{file.path} has a tokenizer of the kind {kind!r}; known are gpt2 and llama: give a Hugging Face folder"
         )
     _keep_special_tokens_whole(file, tokenizer)
-    _wrap_texts(
-        tokenizer,
-        first=_named_tokens(file)["bos_token"] if file.value("tokenizer.ggml.add_bos_token", starts_text) else None,
-        last=_named_tokens(file)["eos_token"] if file.value("tokenizer.ggml.add_eos_token", False) else None,
-    )
+    _wrap_texts(file, tokenizer, starts_text)
     return tokenizer
 
 
@@ -150,6 +146,8 @@ def _merges_by_score(tokens: Sequence[str], scores: Sequence[float]) -> list[tup
 def _named_tokens(file: GGUFFile) -> dict[str, str]:
     tokens = file.value("tokenizer.ggml.tokens")
     numbers = {name: file.value(f"tokenizer.ggml.{word}_token_id", None) for word, name in NAMED.items()}
+    if any(number is not None and number >= len(tokens) for number in numbers.values()):
+        raise WeightsError(f"{file.path} names a special token beyond its {len(tokens)} tokens: convert it anew")
     return {name: tokens[number] for name, number in numbers.items() if number is not None}
 
 
@@ -164,12 +162,16 @@ def _keep_special_tokens_whole(file: GGUFFile, tokenizer: Tokenizer) -> None:
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token, kind in kinds if kind == USER_DEFINED])
 
 
-def _wrap_texts(tokenizer: Tokenizer, first: str | None, last: str | None) -> None:
-    """Have every text start with the token `first` and end with `last`, where they are given."""
+def _wrap_texts(file: GGUFFile, tokenizer: Tokenizer, starts_text: bool) -> None:
+    """Have every text start with the BOS token and end with the EOS token, where the file says so."""
     from tokenizers.processors import TemplateProcessing
 
-    if first is None and last is None:
-        return
-    wrapped = [token for token in (first, "$A", last) if token is not None]
-    special = [(token, tokenizer.token_to_id(token)) for token in wrapped if token != "$A"]
-    tokenizer.post_processor = TemplateProcessing(single=wrapped, special_tokens=special)
+    start = ["bos_token"] if file.value("tokenizer.ggml.add_bos_token", starts_text) else []
+    end = ["eos_token"] if file.value("tokenizer.ggml.add_eos_token", False) else []
+    named = _named_tokens(file)
+    if missing := [name for name in start + end if name not in named]:
+        raise WeightsError(f"{file.path} adds a {missing[0]} to texts but names none: convert the model to GGUF anew")
+    if start or end:
+        special = [(named[name], tokenizer.token_to_id(named[name])) for name in start + end]
+        whole = [named[name] for name in start] + ["$A"] + [named[name] for name in end]
+        tokenizer.post_processor = TemplateProcessing(single=whole, special_tokens=special)

@@ -90,7 +90,7 @@ def _download(folder: Path, progress: Progress) -> Path:
     environment = {**os.environ, "TMPDIR": str(folder)}
     with (
         log.open("wb") as said,
-        subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, cwd=folder, env=environment) as pip,
+        subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment) as pip,
     ):
         try:
             while pip.poll() is None:
