@@ -25,7 +25,7 @@ FAULTY = "L03.mlp"
 BROKEN, SOUND = "llama_nov22_140509", "llama_nov22_120000"
 MARKUP = (
     "<img src=x onerror=alert(1)>",
-    ":material/home: **bold** [x](javascript:alert(1)) $x^2$",
+    ":material_home: **bold** [x](javascript:alert(1)) $x^2$",
     "`tick`` :red[x] :smile: <b>b</b>",
 )
 PROMPT = "The port runs beside its reference, and every module says how far it is from it."

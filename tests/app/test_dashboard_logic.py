@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from charts.scales import domain_of, round_values
 from data import find_runs
 from tensor_map import MAX_COLUMNS, MAX_ROWS, max_pooled
 from tttdebug.reporting.dashboard import RUNS_VARIABLE, app_script
-from tttdebug.tracking.run import Run
+from tttdebug.tracking.run import RECORDS, Run
 from wording import code, plain
 
 
@@ -80,6 +81,17 @@ def test_a_call_with_non_finite_and_mismatched_boundaries_is_shown(monkeypatch: 
         assert not app.exception
     app = shown(monkeypatch, runs, "module", run="incomparable")
     assert "holds inf or NaN: 1 of 6,144 values in the port, 0 in the reference" in texts(app)
+
+
+def test_a_run_that_grows_is_read_anew(monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path) -> None:
+    growing = tmp_path / "growing"
+    shutil.copytree(runs / "unfinished", growing)
+    first = shown(monkeypatch, tmp_path, "overview", run="growing")
+    assert "14 of 99 comparisons" in texts(first)
+    torn = (growing / RECORDS).read_text(encoding="utf-8")
+    whole = torn[: torn.rindex("\n") + 1]
+    (growing / RECORDS).write_text(whole + whole, encoding="utf-8")
+    assert "28 of 99 comparisons" in texts(first.run())
 
 
 def test_an_empty_folder_says_how_to_make_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
