@@ -12,12 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tttdebug.emulator.rounding import (
-    flush_denormals,
-    nan_to_infinity,
-    to_bfloat16_ties_away,
-    to_bfloat16_ties_even,
-)
+from tttdebug.emulator.rounding import pack_bfloat16, to_bfloat16_ties_even
 
 _CHUNK = 1 << 18  # elements quantised at a time, so that the passes of one chunk stay in the cache
 
@@ -38,7 +33,7 @@ class FloatFormat:
         """The packer: fp32 passes, bfloat16 takes ties away from zero; denormals and −0 to +0, NaN to infinity."""
         if self.storage == torch.float32:
             return dest.to(torch.float32)
-        return nan_to_infinity(flush_denormals(to_bfloat16_ties_away(dest)))
+        return pack_bfloat16(dest)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 SMALLEST_NORMAL = 2.0**-126
 LARGEST_DENORMAL_BFLOAT16 = SMALLEST_NORMAL - 2.0**-133
+_LARGEST_FLUSHED = SMALLEST_NORMAL - 2.0**-134 - 2.0**-149  # the largest fp32 that does not round up to a normal bfloat16
 
 
 def to_bfloat16_ties_even(x: Tensor) -> Tensor:
@@ -42,11 +43,18 @@ def truncate_fraction(x: Tensor, bits: int) -> Tensor:
 
 
 def flush_denormals(x: Tensor) -> Tensor:
-    """Denormals and −0 become +0, as in every arithmetic unit and packer of the chip."""
+    """Denormals and −0 become +0, as in every arithmetic unit of the chip."""
     largest = LARGEST_DENORMAL_BFLOAT16 if x.dtype == torch.bfloat16 else SMALLEST_NORMAL - 2.0**-149
     return torch.nn.functional.hardshrink(x, largest)
 
 
-def nan_to_infinity(x: Tensor) -> Tensor:
-    """A 16-bit pack writes NaN as infinity, so that is what a reader finds."""
-    return torch.nan_to_num(x, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+def pack_bfloat16(x: Tensor) -> Tensor:
+    """The packer's bfloat16: ties away from zero, what stays below the normal range to +0, NaN to infinity."""
+    if x.dtype == torch.bfloat16:
+        return _nan_to_infinity_(flush_denormals(x))
+    normal = _nan_to_infinity_(torch.nn.functional.hardshrink(x, _LARGEST_FLUSHED))
+    return normal.view(torch.int32).add_(0x8000).bitwise_right_shift_(16).to(torch.int16).view(torch.bfloat16)
+
+
+def _nan_to_infinity_(x: Tensor) -> Tensor:
+    return x.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)

@@ -34,6 +34,7 @@ from tttdebug.emulator.rounding import (
 SRC_A_FIRST, SRC_A_ALL = 4, 9
 SRC_B_FIRST, SRC_B_ALL = 6, 10
 _EXPONENT = 0x7F800000
+_BFLOAT16_DEST = Kernel(MathFidelity.HiFi4)
 _TIES_AWAY = 1 + 2.0**-12  # stretches an 11-bit number over a tie, and over nothing else
 
 
@@ -60,16 +61,6 @@ def add(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
     rounder = exponent.add_((13 << 23) | 1 << 22).view(torch.float32)
     total = torch.add(torch.add(rounder, a, alpha=_TIES_AWAY), b, alpha=_TIES_AWAY).sub_(rounder)
     return round_dest(total, kernel)
-
-
-def add_to_dest(dest: Tensor | None, term: Tensor) -> Tensor:
-    """A sum of products added to bfloat16 values in Dest: aligned to 10 bits below the larger exponent, then rounded."""
-    if dest is None:
-        dest = torch.zeros_like(term)
-    exponent = torch.maximum(dest.view(torch.int32) & _EXPONENT, term.view(torch.int32) & _EXPONENT)
-    rounder = exponent.add_((13 << 23) | 1 << 22).view(torch.float32)
-    total = (rounder + dest).add_(term).sub_(rounder)
-    return total.view(torch.int32).add_(0x8000).bitwise_and_(-0x10000).view(torch.float32)
 
 
 def subtract(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
@@ -133,46 +124,74 @@ def _phases(
 def sum_rows(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
     """The sum over the last dimension (kept) times `scaler`, tile by tile: data in SrcB, the scaler in SrcA."""
     x = to_source(x, fp32_dest=kernel.fp32_dest).to(torch.float32)
-    x_first, weight = truncate_fraction(x, SRC_B_FIRST), to_source(torch.tensor(scaler), fp32_dest=False).float()
+    x_first, weight = truncate_fraction(x, SRC_B_FIRST), _scaler(scaler)
     weight_first = truncate_fraction(weight, SRC_A_FIRST)
     parts = _phases(weight_first, weight - weight_first, x_first, x - x_first, kernel.fidelity)
-    terms, exponents = _group_sums([(b, a) for a, b in parts], x, weight)
-    return _accumulate(_in_order(terms, phases_first=True), _in_order(exponents, phases_first=True), kernel)
+    return _accumulate(x, [(data, float(part)) for part, data in parts], weight, kernel, phases_first=True)
 
 
 def sum_columns(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
     """The sum over the second-last dimension (kept) times `scaler`: data in SrcA, the scaler in SrcB."""
-    x = to_source(x.mT, fp32_dest=kernel.fp32_dest).to(torch.float32)
-    x = truncate_fraction(x, SRC_A_ALL)
-    x_first, weight = truncate_fraction(x, SRC_A_FIRST), to_source(torch.tensor(scaler), fp32_dest=False).float()
+    x = truncate_fraction(to_source(x.mT, fp32_dest=kernel.fp32_dest).to(torch.float32), SRC_A_ALL)
+    x_first, weight = truncate_fraction(x, SRC_A_FIRST), _scaler(scaler)
     weight_first = truncate_fraction(weight, SRC_B_FIRST)
     parts = _phases(x_first, x - x_first, weight_first, weight - weight_first, kernel.fidelity)
-    terms, exponents = _group_sums(parts, x, weight)
-    return _accumulate(_in_order(terms, phases_first=False), _in_order(exponents, phases_first=False), kernel).mT
+    return _accumulate(x, [(data, float(part)) for data, part in parts], weight, kernel, phases_first=False).mT
 
 
-def _group_sums(parts: list[tuple[Tensor, Tensor]], x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over groups of 8 products, each rounded to 10 bits below the group's largest exponent: [..., phase, group].
+def _scaler(scaler: float) -> Tensor:
+    """A reduction's factor as its bfloat16 tile holds it."""
+    return to_bfloat16_truncated(torch.tensor(scaler, dtype=torch.float32)).to(torch.float32)
 
-    The exponent is that of the whole operands, lowered by 5 and 7 for their later bits.
+
+def _accumulate(
+    x: Tensor, parts: list[tuple[Tensor, float]], weight: Tensor, kernel: Kernel, *, phases_first: bool
+) -> Tensor:
+    """The sum over the last dimension of each phase's products (data part, scaler part), as Dest keeps it.
+
+    Products are added in groups of 8, rounded to 10 bits below the group's largest exponent: that of the whole operands,
+    lowered by 5 and 7 for their later bits.
     """
-    whole = _grouped(x)
-    exponent = (whole.view(torch.int32) >> 23 & 255) - 127 + int(torch.frexp(weight).exponent) - 1
-    exponent = exponent.masked_fill(whole == 0, -(1 << 12)).amax(-1).to(torch.float64)
-    terms, exponents = [], []
-    for phase, (data, scaler) in enumerate(parts):
-        shifted = exponent - 5 * (phase % 2) - 7 * (phase // 2)
-        unit = torch.exp2(shifted - 10)[..., None]
-        product = (_grouped(data) * scaler).to(torch.float64) / unit
-        rounded = torch.trunc(product + torch.copysign(torch.full_like(product, 0.5), product))
-        terms.append((rounded * unit).nan_to_num(nan=0.0).sum(-1))
-        exponents.append(shifted)
-    return torch.stack(terms, -2), torch.stack(exponents, -2)
+    weight_exponent = int(torch.frexp(weight).exponent) - 1
+    largest = _grouped(x).view(torch.int32).bitwise_and_(_EXPONENT).amax(-1).bitwise_right_shift_(23).add_(weight_exponent)
+    exponents = [largest - 5 * (phase % 2) - 7 * (phase // 2) for phase in range(len(parts))]
+    terms = [
+        _group_sums(data, part, exponent) if part else torch.zeros_like(exponent, dtype=torch.float32)
+        for (data, part), exponent in zip(parts, exponents, strict=True)
+    ]
+    if kernel.fp32_dest:
+        return sum(terms[1:], terms[0]).sum(-1, keepdim=True)
+    steps = _in_order(torch.stack(terms, -2), phases_first=phases_first).unbind(-2)
+    tops = _in_order(torch.stack(exponents, -2), phases_first=phases_first).amax(-1).unbind(-1)
+    dest = torch.zeros(x.shape[:-1], device=x.device)
+    for pair, top in zip(steps, tops, strict=True):
+        dest = _add_to_bfloat16(dest, pair, top)
+    return dest[..., None]
+
+
+def _add_to_bfloat16(dest: Tensor, pair: Tensor, top: Tensor) -> Tensor:
+    """Two group sums added to the bfloat16 values in Dest: all aligned to 10 bits below the largest exponent (`top` or
+    that of Dest), Dest with ties away from zero and the sums with ties up; the result rounded with ties away."""
+    exponent = torch.maximum(dest.view(torch.int32) >> 23 & 255, top).clamp_(min=1).long()
+    rounder = (exponent + (1023 - 127 - 10 + 52) << 52 | 1 << 51).view(torch.float64)
+    upward = (exponent + (1023 - 127 - 10 - 20) << 52).view(torch.float64)
+    total = torch.add(rounder, dest.double(), alpha=_TIES_AWAY)
+    for term in pair.double().unbind(-1):
+        total += term + upward
+    return round_dest((total - rounder).float(), _BFLOAT16_DEST)
+
+
+def _group_sums(data: Tensor, scaler: float, exponent: Tensor) -> Tensor:
+    """Sums of 8 neighbours times `scaler`, each product rounded half away to 10 bits below 2^exponent (biased)."""
+    rounder = ((exponent.clamp(1, 240) + 13 << 23) | 1 << 22).view(torch.float32)[..., None]
+    return torch.add(rounder, _grouped(data), alpha=scaler * (1 + 2.0**-13)).sub_(rounder).sum(-1)
 
 
 def _grouped(x: Tensor) -> Tensor:
     """The last dimension in groups of 8, padded to whole tiles with zeros."""
-    return torch.nn.functional.pad(x, (0, -x.shape[-1] % 32)).unflatten(-1, (-1, 8)).contiguous()
+    padding = -x.shape[-1] % 32
+    padded = torch.nn.functional.pad(x, (0, padding)) if padding else x
+    return padded.contiguous().unflatten(-1, (-1, 8))
 
 
 def _in_order(terms: Tensor, *, phases_first: bool) -> Tensor:
@@ -180,22 +199,6 @@ def _in_order(terms: Tensor, *, phases_first: bool) -> Tensor:
     inside its two faces."""
     steps = terms.unflatten(-1, (-1, 2, 2)).movedim(-4, -3 if phases_first else -2)
     return steps.flatten(-4, -2)
-
-
-def _accumulate(terms: Tensor, exponents: Tensor, kernel: Kernel) -> Tensor:
-    """The terms added into Dest, two at a time; all fp32 sums at once, bfloat16 ones step by step. Keeps a last size of 1."""
-    if kernel.fp32_dest:
-        return terms.sum((-2, -1)).to(torch.float32)[..., None]
-    dest = torch.zeros(terms.shape[:-2], dtype=torch.float64, device=terms.device)
-    for step in range(terms.shape[-2]):
-        first, second = terms[..., step, 0], terms[..., step, 1]
-        top = torch.maximum(exponents[..., step, 0], exponents[..., step, 1])
-        top = torch.maximum(top, torch.frexp(dest).exponent.masked_fill_(dest == 0, -(1 << 12)) - 1).clamp_(min=-500)
-        unit = torch.exp2(top - 10)
-        moved = torch.trunc(dest / unit + torch.copysign(torch.full_like(dest, 0.5), dest))
-        total = (moved + torch.floor(first / unit + 0.5) + torch.floor(second / unit + 0.5)) * unit
-        dest = to_bfloat16_ties_away(total.to(torch.float32)).to(torch.float64)
-    return dest.to(torch.float32)[..., None]
 
 
 def max_rows(x: Tensor) -> Tensor:

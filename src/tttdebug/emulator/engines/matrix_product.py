@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tttdebug.emulator.dtypes import TILE
-from tttdebug.emulator.engines.fpu import SRC_A_ALL, SRC_A_FIRST, SRC_B_FIRST, add_to_dest, to_source
+from tttdebug.emulator.engines.fpu import SRC_A_ALL, SRC_A_FIRST, SRC_B_FIRST, to_source
 from tttdebug.emulator.formats import BFLOAT4_B, BFLOAT16, BlockFormat, Format
 from tttdebug.emulator.kernel import MathFidelity
 from tttdebug.emulator.plans import MatmulPlan
@@ -40,14 +40,21 @@ def stepwise_product(a: Tensor, b: Tensor, fidelity: MathFidelity) -> Tensor:
     a, b = to_source(a, fp32_dest=False).to(torch.float32), to_source(b, fp32_dest=False).to(torch.float32)
     a_first, b_first = truncate_fraction(a, SRC_B_FIRST), truncate_fraction(b, SRC_A_FIRST)
     phases = [(a_first, b_first), (a_first, b - b_first), (a - a_first, b_first), (a - a_first, b - b_first)]
-    dest: Tensor | None = None
+    dest = torch.zeros(*a.shape[:-1], b.shape[-1], device=a.device)
     for tile in range(0, a.shape[-1], TILE):
         for a_part, b_part in phases[: fidelity.value]:
             for start in (tile, tile + TILE // 2):
                 lanes = slice(start, start + TILE // 2)
-                dest = add_to_dest(dest, a_part[..., lanes] @ b_part[..., lanes, :])
-    assert dest is not None
+                dest = _add_rounded(dest, a_part[..., lanes] @ b_part[..., lanes, :])
     return dest
+
+
+def _add_rounded(dest: Tensor, term: Tensor) -> Tensor:
+    """Both aligned to 10 bits below the larger exponent, the sum rounded to bfloat16 with ties away from zero."""
+    exponent = torch.maximum(dest.view(torch.int32) & 0x7F800000, term.view(torch.int32) & 0x7F800000)
+    rounder = exponent.add_((13 << 23) | 1 << 22).view(torch.float32)
+    total = (rounder + dest).add_(term).sub_(rounder)
+    return total.view(torch.int32).add_(0x8000).bitwise_and_(-0x10000).view(torch.float32)
 
 
 def cut_operands(a: Tensor, b: Tensor, fidelity: MathFidelity) -> tuple[Tensor, Tensor]:
