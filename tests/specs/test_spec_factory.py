@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from loguru import logger
 from tiny_models import DECODER, FAMILIES, IS_TRANSFORMERS_5
 
@@ -76,7 +78,7 @@ SMOLLM2_GGUF = {
     "llama.feed_forward_length": 1536,
     "llama.attention.head_count": 9,
     "llama.attention.head_count_kv": 3,
-    "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    "llama.attention.layer_norm_rms_epsilon": 9.999999747378752e-06,  # 1e-5 in 32 bits
     "llama.rope.freq_base": 100000.0,
     "llama.rope.dimension_count": 64,
     "llama.vocab_size": 49152,
@@ -149,6 +151,17 @@ def test_gguf_metadata_say_the_same_as_hugging_faces_config():
         **({"rope_parameters": {"rope_theta": 1e5}} if IS_TRANSFORMERS_5 else {"rope_theta": 1e5}),
     )
     assert read(SMOLLM2_GGUF) == read(config)
+
+
+def test_what_gguf_metadata_do_not_say_must_be_added():
+    with pytest.raises(SpecError, match="the GGUF config has no 'tie_word_embeddings': add it"):
+        read({key: value for key, value in SMOLLM2_GGUF.items() if key != "tie_word_embeddings"})
+    llama_3 = {**SMOLLM2_GGUF, "llama.rope.freq_base": 500000.0}
+    with pytest.raises(SpecError, match="does not say how a Llama 3 scales its rotary frequencies"):
+        read(llama_3)
+    spec = read({**llama_3, "rope_scaling": LLAMA_3_2_1B["rope_scaling"]})
+    assert spec.layers[0].attention.rope.factor == 32.0
+    assert read({**llama_3, "rope_scaling": {"rope_type": "default"}}).layers[0].attention.rope == RopeSpec(500000.0)
 
 
 def test_both_forms_of_rotary_parameters_say_the_same():
@@ -275,7 +288,7 @@ def test_what_an_attention_cannot_be_read_from(config, message):
     [
         ({"hidden_size": 4096, "num_attention_heads": 32}, "config has no 'model_type'"),
         ({**LLAMA_3_2_1B, "hidden_act": "quick_gelu"}, "activation 'quick_gelu'"),
-        ({**LLAMA_3_2_1B, "num_hidden_layers": 0}, "0 layers"),
+        ({**LLAMA_3_2_1B, "num_hidden_layers": 0}, "num_hidden_layers'=0: give 1 or more"),
         ({**LLAMA_3_2_1B, "num_hidden_layers": "16"}, "num_hidden_layers'='16': give a number"),
         ({**LLAMA_3_2_1B, "vocab_size": -1}, "vocab_size=-1 must be at least 1"),
         (
@@ -334,3 +347,25 @@ def test_the_tables_speak_of_known_facts_only():
     stated |= {fact for table in tables for fact in (*table.says, *table.usually)}
     stated |= {fact for architecture in ARCHITECTURES for fact in architecture.requires}
     assert stated <= set(FACTS)
+
+
+WHOLE_CONFIGS = {
+    **{name: family.config().to_dict() for name, family in FAMILIES.items()},
+    "old_llama": LLAMA_3_2_1B,
+    "meta": LLAMA_3_2_1B_META,
+    "gguf": SMOLLM2_GGUF,
+}
+
+
+@given(
+    name=st.sampled_from(sorted(WHOLE_CONFIGS)),
+    junk=st.sampled_from(
+        [None, "x", "12", -1, 0, 1.5, True, [], ["x"], [1, 2], {}, {"x": 1}, float("nan"), 1e300, object()]
+    ),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=300)
+def test_damaged_configs_give_a_spec_error_and_nothing_else(name, junk, data):
+    key = data.draw(st.sampled_from(sorted(WHOLE_CONFIGS[name])))
+    outcome = read_or_error({**WHOLE_CONFIGS[name], key: junk})
+    assert isinstance(outcome, (ModuleSpec, SpecError))

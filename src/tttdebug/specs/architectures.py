@@ -33,16 +33,16 @@ LAYERNORM_TRANSFORMER = {
 
 def _late_layers_slide(facts: Facts) -> list[str]:
     first = facts.number("max_window_layers", 28)
-    return ["sliding_attention" if layer >= first else "full_attention" for layer in range(facts.number("num_layers"))]
+    return ["sliding_attention" if layer >= first else "full_attention" for layer in range(facts.count("num_layers"))]
 
 
 def _every_other_layer_slides(facts: Facts) -> list[str]:
-    return ["full_attention" if layer % 2 else "sliding_attention" for layer in range(facts.number("num_layers"))]
+    return ["full_attention" if layer % 2 else "sliding_attention" for layer in range(facts.count("num_layers"))]
 
 
 def _all_but_every_sixth_layer_slide(facts: Facts) -> list[str]:
-    every = facts.number("sliding_window_pattern", 6)
-    layers = range(1, facts.number("num_layers") + 1)
+    every = facts.count("sliding_window_pattern", 6)
+    layers = range(1, facts.count("num_layers") + 1)
     return ["sliding_attention" if layer % every else "full_attention" for layer in layers]
 
 
@@ -108,7 +108,7 @@ GEMMA2 = Architecture(
         "feed_forward_bias": False,
         "norm_unit_offset": True,
         "norms_branch_outputs": True,
-        "embedding_scale": lambda facts: facts.number("hidden_dim") ** 0.5,
+        "embedding_scale": lambda facts: facts.count("hidden_dim") ** 0.5,
     },
     usually={
         **ROTARY_DECODER,
@@ -144,7 +144,7 @@ GPT2 = Architecture(
         "learned_positions": lambda facts: facts.need("max_sequence_length"),
     },
     usually={
-        "intermediate_dim": lambda facts: 4 * facts.number("hidden_dim"),
+        "intermediate_dim": lambda facts: 4 * facts.count("hidden_dim"),
         "nonlinearity": "gelu_new",
         "norm_eps": 1e-5,
         "tied": True,

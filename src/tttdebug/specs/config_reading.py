@@ -69,10 +69,10 @@ def _architecture_of(config: Mapping[str, Any], dialect: Dialect) -> Architectur
         logger.warning("config has no model_type: what it does not say keeps the specs' defaults")
         return UNNAMED
     for architecture in ARCHITECTURES:
-        if name in architecture.model_types:
+        if str(name) in architecture.model_types:
             return architecture
     known = [model_type for architecture in ARCHITECTURES for model_type in architecture.model_types]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
     raise SpecError(
         f"model_type {name!r} is unknown{f', the nearest known one is {near[0]!r}' if near else ''}; "
         f"known are {', '.join(known)}; for another pass architecture=Architecture(…)"
@@ -119,7 +119,7 @@ def _state(key: str, value: Any, dialect: Dialect) -> tuple[str, Any]:
     fact, convert = meaning
     try:
         return fact, None if value is None else convert(value)
-    except (TypeError, ValueError, LookupError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise SpecError(f"config says {key}={value!r}, which cannot be read: {error}") from error
 
 

@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
-import math
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 from loguru import logger
 
+from tttdebug.errors import SpecError
 from tttdebug.specs.facts import Dialect, Facts
 
 
 def _first(values: Any) -> Any:
     return values[0] if values else None
+
+
+def _layer_numbers(values: Any) -> list[int]:
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, int) for value in values):
+        raise TypeError("give a list of layer numbers")
+    return list(values)
 
 
 def _side(size: Any) -> Any:
@@ -115,7 +122,7 @@ HUGGING_FACE = Dialect(
         "moe_intermediate_size": "expert_dim",
         "norm_topk_prob": "normalise_scores",
         "decoder_sparse_step": "sparse_step",
-        "mlp_only_layers": "dense_layers",
+        "mlp_only_layers": ("dense_layers", _layer_numbers),
         "shared_expert_intermediate_size": "shared_expert_dim",
         "type_vocab_size": "token_types",
         "image_size": ("image_size", _side),
@@ -157,10 +164,10 @@ GPT = Dialect(
 
 def _meta_intermediate_dim(facts: Facts) -> int:
     """Meta's rule: two thirds of four times the width, stretched, rounded up to a multiple."""
-    width = int(2 * 4 * facts.number("hidden_dim") / 3)
+    width = int(2 * 4 * facts.count("hidden_dim") / 3)
     width = int(facts.number("feed_forward_multiplier", 1.0) * width)
-    multiple = facts.number("feed_forward_multiple")
-    return int(multiple * math.ceil(width / multiple))
+    multiple = facts.count("feed_forward_multiple")
+    return multiple * -(-width // multiple)
 
 
 def _meta_rope_scaling(facts: Facts) -> dict[str, Any] | None:
@@ -216,6 +223,9 @@ META = Dialect(
 )
 
 
+LLAMA_3_THETA = 500000.0
+
+
 def _gguf_prepare(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The metadata with `llama.` and the like at the front of a key written `{arch}.`, as GGUF's specification does."""
     prefix = f"{config.get('general.architecture')}."
@@ -228,6 +238,11 @@ def _gguf_model_type(config: Mapping[str, Any]) -> str | None:
 
 
 def _gguf_rope_scaling(facts: Facts) -> dict[str, Any] | None:
+    if facts.get("rope_scaling_type") is None and facts.get("rope_theta") == LLAMA_3_THETA:
+        raise SpecError(
+            "GGUF metadata does not say how a Llama 3 scales its rotary frequencies: add 'rope_scaling', as in the "
+            "Hugging Face config, or {'rope_type': 'default'} where the file has no tensor rope_freqs.weight"
+        )
     if facts.get("rope_scaling_type", "none") == "none":
         return None
     scaling = {
@@ -241,6 +256,12 @@ def _gguf_rope_scaling(facts: Facts) -> dict[str, Any] | None:
     return {key: value for key, value in scaling.items() if value is not None}
 
 
+def _decimal(value: float) -> float:
+    """The short decimal that a 32-bit float was stored for: 1e-5, not 9.999999747378752e-06."""
+    short = float(f"{value:.7g}")
+    return short if struct.pack("f", short) == struct.pack("f", value) else value
+
+
 GGUF = Dialect(
     name="GGUF",
     model_type=_gguf_model_type,
@@ -251,33 +272,34 @@ GGUF = Dialect(
         "{arch}.attention.head_count_kv": "num_kv_heads",
         "{arch}.attention.key_length": "head_dim",
         "{arch}.attention.value_length": "head_dim",
-        "{arch}.attention.layer_norm_rms_epsilon": "norm_eps",
-        "{arch}.attention.layer_norm_epsilon": "norm_eps",
+        "{arch}.attention.layer_norm_rms_epsilon": ("norm_eps", _decimal),
+        "{arch}.attention.layer_norm_epsilon": ("norm_eps", _decimal),
         "{arch}.attention.sliding_window": "sliding_window",
         "{arch}.attention.causal": "causal",
-        "{arch}.attn_logit_softcapping": "attention_softcap",
-        "{arch}.final_logit_softcapping": "logit_softcap",
+        "{arch}.attn_logit_softcapping": ("attention_softcap", _decimal),
+        "{arch}.final_logit_softcapping": ("logit_softcap", _decimal),
         "{arch}.context_length": "max_sequence_length",
         "{arch}.vocab_size": "vocab_size",
         "{arch}.feed_forward_length": "intermediate_dim",
-        "{arch}.rope.freq_base": "rope_theta",
+        "{arch}.rope.freq_base": ("rope_theta", _decimal),
         "{arch}.rope.dimension_count": "rotary_dim",
         "{arch}.rope.scaling.type": "rope_scaling_type",
-        "{arch}.rope.scaling.factor": "rope_scaling_factor",
+        "{arch}.rope.scaling.factor": ("rope_scaling_factor", _decimal),
         "{arch}.rope.scaling.original_context_length": "rope_original_length",
-        "{arch}.rope.scaling.yarn_attn_factor": "rope_attention_factor",
-        "{arch}.rope.scaling.yarn_beta_fast": "rope_beta_fast",
-        "{arch}.rope.scaling.yarn_beta_slow": "rope_beta_slow",
+        "{arch}.rope.scaling.yarn_attn_factor": ("rope_attention_factor", _decimal),
+        "{arch}.rope.scaling.yarn_beta_fast": ("rope_beta_fast", _decimal),
+        "{arch}.rope.scaling.yarn_beta_slow": ("rope_beta_slow", _decimal),
         "{arch}.expert_count": "num_experts",
         "{arch}.expert_used_count": "experts_per_token",
         "{arch}.expert_feed_forward_length": "expert_dim",
         "{arch}.expert_weights_norm": "normalise_scores",
-        "{arch}.expert_weights_scale": "routed_scale",
+        "{arch}.expert_weights_scale": ("routed_scale", _decimal),
         "tokenizer.ggml.tokens": ("token_count", len),
         "tokenizer.ggml.token_type_count": "token_types",
-        # Metadata does not say these: take them from elsewhere and add them under Hugging Face's names.
+        # What metadata does not say, under Hugging Face's names, to be added by who knows the file's tensors.
         "tie_word_embeddings": "tied",
         "query_pre_attn_scalar": "query_pre_attn_scalar",
+        "rope_scaling": "rope_scaling",
     },
     bookkeeping=("GGUF.*", "general.*", "tokenizer.*", "quantize.*", "split.*", "{arch}.tensor_data_layout"),
     neutral={"{arch}.rope.scaling.finetuned": (None, True, False), "{arch}.pooling_type": (None, 0, 1, 2)},
@@ -285,6 +307,7 @@ GGUF = Dialect(
     # The converter to GGUF adds Gemma's one to the norm weights, and splits fused matrices but those of phi3.
     says={"norm_unit_offset": False},
     usually={"vocab_size": lambda facts: facts.get("token_count"), "rope_scaling": _gguf_rope_scaling},
+    requires=frozenset({"tied"}),
 )
 
 DIALECTS = (HUGGING_FACE, GPT, META, GGUF)

@@ -7,6 +7,7 @@ of model computes beyond what its configuration says. `Facts` answers from both 
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,9 @@ class Dialect:
         bookkeeping: patterns of keys that change nothing a model computes.
         neutral: keys that would change it, with the values at which they do not.
         prepare: brings a configuration into the form that `keys` describes.
-        says: facts that this dialect settles whatever the architecture; `usually`: those it fills in where none is.
+        says: facts that this dialect settles whatever the architecture.
+        usually: facts that it fills in where a configuration does not state them.
+        requires: facts that it cannot state by itself and that no architecture's default may stand for.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Dialect:
     prepare: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config
     says: Statements = field(default_factory=dict)
     usually: Statements = field(default_factory=dict)
+    requires: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -157,19 +161,14 @@ class Facts:
 
     def get(self, fact: str, otherwise: Any = None) -> Any:
         """A fact, or `otherwise` where nobody states it. Raises SpecError where the architecture requires it."""
-        sources = (
-            self.dialect.says,
-            self.architecture.says,
-            self.stated,
-            self.dialect.usually,
-            self.architecture.usually,
-        )
+        defaults = {} if fact in self.dialect.requires else self.architecture.usually
+        sources = (self.dialect.says, self.architecture.says, self.stated, self.dialect.usually, defaults)
         for source in sources:
             if fact in source:
                 value = source[fact](self) if callable(source[fact]) else source[fact]
                 if value is not None or fact in NONE_SAYS_NONE:
                     return value
-        if fact in self.architecture.requires:
+        if fact in self.architecture.requires | self.dialect.requires:
             raise self.missing(fact)
         return otherwise
 
@@ -185,9 +184,16 @@ class Facts:
         value = self.get(fact, otherwise)
         if value is None:
             raise self.missing(fact)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise SpecError(f"the {self.dialect.name} config says {self._keys_of(fact)}={value!r}: give a number")
         return value
+
+    def count(self, fact: str, otherwise: int | None = None) -> int:
+        """A fact to count with. Raises SpecError when it is missing, or no positive whole number."""
+        value = self.number(fact, otherwise)
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise SpecError(f"the {self.dialect.name} config says {self._keys_of(fact)}={value!r}: give 1 or more")
+        return int(value)
 
     def missing(self, fact: str) -> SpecError:
         """The error that nobody states a fact."""

@@ -161,7 +161,7 @@ def feed_forward(facts: Facts, layer: int) -> FeedForwardSpec | MixtureOfExperts
     is_mixture = (
         facts.get("num_experts")
         and layer not in facts.get("dense_layers", [])
-        and (layer + 1) % facts.number("sparse_step", 1) == 0
+        and (layer + 1) % facts.count("sparse_step", 1) == 0
     )
     if not is_mixture:
         return _network(facts, facts.need("intermediate_dim"))
@@ -197,7 +197,7 @@ def _activation(facts: Facts) -> str | None:
     if name is None:
         return None
     known = GATED_ACTIVATION if facts.get("gated", True) else {plain: plain for plain in NONLINEARITIES.values()}
-    activation = known.get(NONLINEARITIES.get(name, ""))
+    activation = known.get(NONLINEARITIES.get(str(name), ""))
     if activation is None:
         supported = ", ".join(name for name, plain in NONLINEARITIES.items() if plain in known)
         raise SpecError(f"config has the activation {name!r}, which no spec can express: supported are {supported}")
@@ -271,7 +271,7 @@ def causal_lm(facts: Facts) -> CausalLMSpec:
     _expect(facts, is_encoder=False)
     return CausalLMSpec(
         embedding=_token_embedding(facts),
-        layers=tuple(decoder_layer(facts, layer) for layer in range(_num_layers(facts))),
+        layers=tuple(decoder_layer(facts, layer) for layer in range(facts.count("num_layers"))),
         final_norm=norm(facts),
         lm_head=lm_head(facts),
         **_stated(max_sequence_length=facts.get("max_sequence_length")),
@@ -289,19 +289,12 @@ def encoder(facts: Facts) -> EncoderModelSpec:
     classes = facts.get("num_classes")
     return EncoderModelSpec(
         embedding=first,
-        layers=tuple(encoder_layer(facts, layer) for layer in range(_num_layers(facts))),
+        layers=tuple(encoder_layer(facts, layer) for layer in range(facts.count("num_layers"))),
         final_norm=norm(facts) if facts.get("norm_position") == "pre" else None,
         pooler=head,
         classifier=ClassifierSpec(head.output_dim if head else first.hidden_dim, classes) if classes else None,
         max_sequence_length=first.learned_positions or facts.need("max_sequence_length"),
     )
-
-
-def _num_layers(facts: Facts) -> int:
-    count = facts.number("num_layers")
-    if count != int(count) or count < 1:
-        raise SpecError(f"config says there are {count!r} layers: give 1 or more")
-    return int(count)
 
 
 def _expect(facts: Facts, is_encoder: bool) -> None:
