@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from address import Address, choose
+from address import Address
 from charts.error import error_histogram, token_chart
 from charts.maps import full_colour, tensor_chart
-from data import token_text
+from choices import choose_measure
+from data import Stamp, open_run, stamp_of, token_text
 from looks import colours
 from tensor_map import TensorMap, max_pooled
-from tttdebug.tracking.record import Record
+from tttdebug.tracking.record import Key, Record
 from tttdebug.tracking.run import Run
 from wording import size
-
-_BY = {"rel_l2": "rel L2", "distance": "1 − PCC"}
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,13 @@ def show_error(run: Run, record: Record) -> None:
 
 
 def _tokens(run: Run, record: Record, profile: dict[str, Any]) -> None:
-    address = Address.current()
-    by = choose(
-        "Shown",
-        list(_BY),
-        address.by if address.by in _BY else "rel_l2",
-        lambda chosen: {"by": chosen},
-        st.radio,
-        format_func=_BY.get,
-        horizontal=True,
-        label_visibility="collapsed",
-    )
+    by = choose_measure(Address.current())
     texts = token_text(run, record.key)
     st.altair_chart(
         token_chart(profile["token_rel_l2"], profile["token_pcc"], texts, record.floor_rel_l2, by), key=f"tokens {by}"
+    )
+    st.caption(
+        "In the ring: the worst token. Dashed: the floor." if by == "rel_l2" else "In the ring: the worst token."
     )
 
 
@@ -70,7 +63,7 @@ def show_worst(run: Run, record: Record) -> None:
     """The elements of the greatest difference, with their coordinates in the reference's layout."""
     profile = run.profiles.get(record.key)
     if profile is None or not profile["worst"]:
-        st.caption("No element differs." if profile else "Not kept.")
+        st.caption("No element differs." if profile else "They were not kept.")
         return
     rows = [
         {
@@ -87,6 +80,7 @@ def show_worst(run: Run, record: Record) -> None:
         column_config={"reference": number, "port": number, "difference": number},
         hide_index=True,
         height="content",
+        placeholder="nan",
         key="worst",
     )
 
@@ -94,12 +88,12 @@ def show_worst(run: Run, record: Record) -> None:
 def show_tensors(run: Run, record: Record) -> None:
     """Reference, port and difference as maps."""
     st.subheader("Tensors", anchor=False)
-    maps = _maps(run, record)
+    maps = _maps(run.path, stamp_of(run.path), record.key)
     if maps is None:
         st.caption("This boundary's tensors were not saved. To keep them, run again with:")
         st.code("tttdebug run … --save-tensors all", language="bash")
         return
-    row_name = "token" if len(record.shape) < 2 or _rows(record) == record.shape[-2] else "row"
+    row_name = "token" if len(record.shape) == 2 else "row"
     full = full_colour(maps.reference, maps.port)
     shown = {
         "Reference": (maps.reference, full, True),
@@ -120,13 +114,9 @@ def show_tensors(run: Run, record: Record) -> None:
     )
 
 
-@st.cache_data(
-    max_entries=64,
-    show_spinner="Reading the tensors …",
-    hash_funcs={Run: lambda run: (run.path, id(run)), Record: lambda record: record.key},
-)
-def _maps(run: Run, record: Record) -> Maps | None:
-    pair = run.tensors(record.key)
+@st.cache_data(max_entries=64, show_spinner="Reading the tensors …")
+def _maps(path: Path, stamp: Stamp, key: Key) -> Maps | None:
+    pair = open_run(path).tensors(key)
     if pair is None:
         return None
     reference_RC, port_RC = (tensor.reshape(-1, tensor.shape[-1]).double().numpy() for tensor in pair)
@@ -137,10 +127,3 @@ def _cell(pooled: TensorMap) -> str:
     if pooled.rows_a_cell == pooled.channels_a_cell == 1:
         return "A cell is one value."
     return f"A cell is {pooled.rows_a_cell} × {pooled.channels_a_cell} values and shows the strongest of them."
-
-
-def _rows(record: Record) -> int:
-    rows = 1
-    for dim in record.shape[:-1]:
-        rows *= dim
-    return rows

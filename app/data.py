@@ -25,6 +25,7 @@ OUTSIDE = "outside layers"
 """The kind of boundaries that belong to no layer: embed, final_norm, logits."""
 
 Stamp = tuple[tuple[int, int], ...]
+"""Time and size of each file of a run."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def find_runs(folder: Path) -> dict[str, Path]:
 
 def open_run(path: Path) -> Run:
     """The run in `path`, loaded anew only when its files have changed. Raises RunError."""
-    return _load(path, _stamp(path))
+    return _load(path, stamp_of(path))
 
 
 def current_run(address: Address) -> Run:
@@ -83,7 +84,7 @@ def default_boundary(run: Run, address: Address) -> str:
 
 def summary(name: str, path: Path) -> Summary:
     """What the list of runs says about one of them."""
-    return _summary(name, path, _stamp(path))
+    return _summary(name, path, stamp_of(path))
 
 
 def outcome(run: Run) -> str:
@@ -194,7 +195,7 @@ def _worst(record: Record) -> str:
     return f"{record.boundary}, {record.verdict if math.isnan(record.rel_l2) else f'rel L2 {record.rel_l2:.3g}'}"
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp_of(path: Path) -> Stamp:
     """Changes when a file of the run does."""
     return tuple(_file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS))
 

@@ -45,6 +45,8 @@ def steps(value: float) -> str:
 
 def times(value: float) -> str:
     """A factor: 2.4 ×, 55 ×."""
+    if not math.isfinite(value):
+        return str(value)
     return f"{value:.1f} ×" if value < 10 else f"{value:,.0f} ×"
 
 
@@ -144,7 +146,7 @@ def sentence(record: Record) -> str:
             f"{record.nonfinite_reference:,} in the reference."
         )
     if math.isnan(record.rel_l2):
-        return f"{where} could not be compared ({plain(record.verdict)})."
+        return f"{where} could not be compared: {style_of(record.verdict).meaning}."
     ratio = above_floor(record)
     floor = f", {times(ratio)} its floor of {size(record.floor_rel_l2)}" if math.isfinite(ratio) else ""
     return f"{where} has rel L2 {size(record.rel_l2)}{floor}, and PCC {pcc(record.pcc)}."

@@ -53,11 +53,11 @@ def token_chart(
         alt.Tooltip("pcc_text:N", title="PCC"),
     ]
     chart, worst_chart = alt.Chart(tokens).encode(x=x, y=y), alt.Chart(worst).encode(x=x, y=y)
-    floor_chart = alt.Chart(floors).encode(y=alt.Y("floor:Q", scale=log_scale(domain)))
     left = int(worst["position"].iloc[0]) < len(tokens) / 2
     return alt.layer(
-        floor_chart.mark_rule(color=GREY, strokeDash=[4, 3], tooltip=None),
-        floor_chart.mark_text(text="floor", color=GREY, align="left", dy=-7, tooltip=None).encode(x=alt.value(4)),
+        alt.Chart(floors)
+        .mark_rule(color=GREY, strokeDash=[4, 3], tooltip=None)
+        .encode(y=alt.Y("floor:Q", scale=log_scale(domain))),
         chart.mark_line(color=PRIMARY, strokeWidth=1, opacity=0.5, tooltip=None),
         chart.mark_point(color=PRIMARY, filled=True, size=30, opacity=1).encode(tooltip=tooltip),
         worst_chart.mark_point(color=VERMILLION, size=130, strokeWidth=2).encode(tooltip=tooltip),

@@ -4,12 +4,12 @@
 import streamlit as st
 
 from address import MODULE, OVERVIEW, Address, choose, go
-from calls import choose_call, records_of
 from charts.diagram import layer_diagram
 from charts.scales import PICK
+from choices import choose_call, records_of
 from data import current_run, default_boundary, place_of, places_of
 from looks import colours
-from tables import pick_boundary
+from record_tables import pick_boundary
 from wording import layer_sentence, plain, verdict_tally
 
 address = Address.current()

@@ -5,9 +5,9 @@ import streamlit as st
 
 from address import LAYER, Address, choose, link
 from boundary import show_error, show_tensors, show_worst
-from calls import choose_call, records_of
+from choices import choose_call, records_of
 from data import above_floor, current_run, default_boundary, place_of
-from tables import fact_table, metric_table
+from record_tables import fact_table, metric_table
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
 
 address = Address.current()
@@ -29,7 +29,7 @@ with title:
     st.header(f"{verdict_mark(record.verdict)} {plain(record.boundary)}", anchor=False)
     st.markdown(sentence(record))
     if record.note:
-        st.markdown(f"{'' if record.verdict == 'ok' else 'Misses its gate: '}{code(record.note)}")
+        st.markdown(f"{'' if record.verdict in ('ok', 'shape_mismatch') else 'Misses its gate: '}{code(record.note)}")
 place = place_of(record.boundary)
 
 with st.container(horizontal=True):
@@ -42,14 +42,15 @@ with st.container(horizontal=True):
         st.space("stretch")
         link(LAYER, address.at(boundary=record.boundary), f"all of {plain(place)}", icon=":material/arrow_upward:")
 
-show_error(run, record)
-metrics, worst = st.columns([3, 2], gap="medium")
-with metrics:
-    st.subheader("All metrics", anchor=False)
-    metric_table(record)
-with worst:
-    st.subheader("Worst elements", anchor=False)
-    show_worst(run, record)
-show_tensors(run, record)
+if record.verdict != "shape_mismatch":
+    show_error(run, record)
+    metrics, worst = st.columns([3, 2], gap="medium")
+    with metrics:
+        st.subheader("All metrics", anchor=False)
+        metric_table(record)
+    with worst:
+        st.subheader("Worst elements", anchor=False)
+        show_worst(run, record)
+    show_tensors(run, record)
 st.subheader("What was compared", anchor=False)
 fact_table(record)

@@ -3,19 +3,17 @@
 
 import streamlit as st
 
-from address import LAYER, MODULE, Address, choose, go, link
-from calls import choose_call, records_of
+from address import LAYER, MODULE, Address, go, link
 from charts.depth import depth_panels
 from charts.scales import PICK
+from choices import choose_call, choose_measure, records_of
 from data import current_run, depth_frame, label_of, place_of
 from ledger import show_ledger, show_manifest
-from tables import pick_boundary
+from record_tables import pick_boundary
 from tokens import show_agreement, show_continuations
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import Run
 from wording import explanation, headline, incompleteness, moment, plain, verdict_tally
-
-BY = {"rel_l2": "rel L2", "distance": "1 − PCC"}
 
 
 def header(run: Run) -> None:
@@ -53,15 +51,7 @@ if not run.records:
 st.subheader("Error over depth", anchor=False)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     call = choose_call(run, address)
-    by = choose(
-        "Shown",
-        list(BY),
-        address.by if address.by in BY else "rel_l2",
-        lambda chosen: {"by": chosen},
-        st.radio,
-        format_func=BY.get,
-        horizontal=True,
-    )
+    by = choose_measure(address)
 records = records_of(run, call)
 st.markdown(verdict_tally(records))
 with st.container(gap="xxsmall"):

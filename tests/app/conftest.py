@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,19 +11,12 @@ from pathlib import Path
 import pytest
 import sample_runs
 import torch
-from dashboard_reader import Reader, Server
-from playwright.sync_api import BrowserContext, sync_playwright
+from dashboard_reader import Reader, Server, chromium, served, window
+from playwright.sync_api import BrowserContext
 
-from tttdebug.reporting.dashboard import HOST, RUNS_VARIABLE, app_script, free_port, server_command, wait_until_healthy
+from tttdebug.reporting.dashboard import app_script
 
-BROWSER_FLAGS = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+ARTIFACTS = Path(__file__).parents[2] / "test-artifacts" / "dashboard"
 sys.path.insert(0, str(app_script().parent))  # as Streamlit does for the app's own modules
 
 
@@ -48,37 +39,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            server_command(port), env=os.environ | {RUNS_VARIABLE: str(runs)}, stdout=file, stderr=subprocess.STDOUT
-        )
-    try:
-        wait_until_healthy(process, port)
-        yield Server(f"http://{HOST}:{port}", log)
-    finally:
-        process.terminate()
-        process.wait()
+    with served(runs, tmp_path_factory.mktemp("server") / "log") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[BrowserContext]:
     """One window for all tests, so that Streamlit's scripts are loaded once."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+    if chromium() is None:
         reason = "no Chromium: apt-get install -y --no-install-recommends chromium"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*BROWSER_FLAGS, *sandbox])
-        yield browser.new_context()
-        browser.close()
+    with window() as context:
+        yield context
 
 
 @pytest.fixture
 def reader(browser: BrowserContext, server: Server) -> Iterator[Reader]:
     """A reader with a fresh page; whatever went wrong in the browser or the server fails the test in the end."""
-    reader = Reader(browser.new_page(), server)
+    reader = Reader(browser.new_page(), server, ARTIFACTS)
     before = server.complaints()
     yield reader
     reader.page.close()

@@ -1,19 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody who looks at a served dashboard in a browser, and notes what goes wrong there."""
+"""A served dashboard, a browser window, and somebody who looks and notes what goes wrong."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from playwright.sync_api import ConsoleMessage, Page, Request, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tttdebug.reporting.dashboard import HOST
+from tttdebug.reporting.dashboard import HOST, RUNS_VARIABLE, free_port, server_command, wait_until_healthy
 
-ARTIFACTS = Path(__file__).parents[2] / "test-artifacts" / "dashboard"
+BROWSER_FLAGS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 MAIN = '[data-testid="stMain"]'
 DRAWN = """() => {
     const charts = [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')];
@@ -35,12 +47,44 @@ class Server:
         return "\n".join(line for line in lines if re.search(r"error|warning|traceback|exception", line, re.IGNORECASE))
 
 
+@contextmanager
+def served(runs: Path, log: Path) -> Iterator[Server]:
+    """The dashboard over a folder of runs, on a free port."""
+    port = free_port()
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            server_command(port), env=os.environ | {RUNS_VARIABLE: str(runs)}, stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_until_healthy(process, port)
+        yield Server(f"http://{HOST}:{port}", log)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def chromium() -> str | None:
+    """The system's Chromium."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextmanager
+def window() -> Iterator[BrowserContext]:
+    """A window of the system's Chromium with a new profile."""
+    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*BROWSER_FLAGS, *sandbox])
+        yield browser.new_context()
+        browser.close()
+
+
 @dataclass
 class Reader:
     """Somebody who looks at the dashboard in a browser."""
 
     page: Page
     server: Server
+    shots: Path
     errors: list[str] = field(default_factory=list)
     """Complaints of the console, uncaught errors, dialogs, and requests that leave this machine."""
 
@@ -87,14 +131,14 @@ class Reader:
         self.page.locator(f".st-key-{key}").first.click(position={"x": x, "y": y})
 
     def keep(self, name: str) -> None:
-        """A screenshot of the whole page in test-artifacts/."""
+        """A screenshot of the whole page, in `shots`."""
         self.settle()
         size = self.page.viewport_size
         assert size is not None
         height = self.page.locator(MAIN).evaluate("main => main.scrollHeight")
         self.page.set_viewport_size({"width": size["width"], "height": height})
         self.settle()
-        self.page.screenshot(path=ARTIFACTS / f"{name}.png", animations="disabled")
+        self.page.screenshot(path=self.shots / f"{name}.png", animations="disabled")
         self.page.set_viewport_size(size)
 
     def _on_console(self, message: ConsoleMessage) -> None:

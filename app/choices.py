@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which call of the model is looked at: its phase and step, the user, and the mode of comparison."""
+"""What the reader chooses: the call of the model that is looked at, and the measure that charts show."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tttdebug.tracking.run import Run
 from wording import call_name
 
 Value = TypeVar("Value", bound=Hashable)
+MEASURES = {"rel_l2": "rel L2", "distance": "1 − PCC"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,19 @@ def choose_call(run: Run, address: Address) -> Call:
     if len(modes) > 1:
         choose("Error", modes, mode, lambda chosen: {"mode": chosen}, width=170)
     return Call(*call, user, mode)
+
+
+def choose_measure(address: Address) -> str:
+    """What charts of the error show: "rel_l2", or "distance" (1 − PCC)."""
+    return choose(
+        "Shown",
+        list(MEASURES),
+        address.by if address.by in MEASURES else "rel_l2",
+        lambda chosen: {"by": chosen},
+        st.radio,
+        format_func=MEASURES.__getitem__,
+        horizontal=True,
+    )
 
 
 def records_of(run: Run, call: Call) -> list[Record]:

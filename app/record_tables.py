@@ -68,7 +68,11 @@ def metric_table(record: Record) -> None:
         ("bf16 steps, median", steps(record.ulp_p50), "half of the elements are no further apart"),
         ("bf16 steps, 99 %", steps(record.ulp_p99), "99 % of the elements are no further apart"),
         ("bf16 steps, greatest", steps(record.ulp_max), "no element is further apart"),
-        ("worst token", str(record.worst_token), "the token position of the lowest PCC"),
+        (
+            "worst token",
+            str(record.worst_token) if record.worst_token >= 0 else "none",
+            "the token position of the lowest PCC",
+        ),
         ("worst token's PCC", pcc(record.worst_token_pcc), "over the elements of that token"),
         ("last token's PCC", pcc(record.last_token_pcc), "the token that the next one is predicted from"),
         ("non-finite, reference", f"{record.nonfinite_reference:,}", "elements that are inf or NaN"),
