@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,9 +107,9 @@ def read(config: Any) -> ModuleSpec:
     return ModuleSpecFactory.causal_lm_from_config(config)
 
 
-def read_or_error(config: Any) -> ModuleSpec | SpecError:
+def read_or_error(config: Any, part: Callable[[Any], ModuleSpec] = read) -> ModuleSpec | SpecError:
     try:
-        return read(config)
+        return part(config)
     except SpecError as error:
         return error
 
@@ -276,7 +277,7 @@ def test_a_named_architecture_of_ones_own():
 )
 def test_what_an_attention_cannot_be_read_from(config, message):
     if message is None:
-        with pytest.raises(SpecError, match="an entry for each of 16 layers"):
+        with pytest.raises(SpecError, match="an entry for every layer"):
             ModuleSpecFactory.attention_from_config(config, layer=1)
     else:
         with pytest.raises(SpecError, match=message):
@@ -314,6 +315,8 @@ def test_an_encoder_is_not_read_from_a_decoder():
 def test_a_layer_that_is_not_there(layer):
     with pytest.raises(SpecError, match="is not in the model: give 0 to 15"):
         ModuleSpecFactory.decoder_layer_from_config(LLAMA_3_2_1B, layer=layer)
+    with pytest.raises(SpecError, match="is not in the model: give 0 to 15"):
+        ModuleSpecFactory.feed_forward_from_config(LLAMA_3_2_1B, layer=layer)
 
 
 @pytest.mark.parametrize(
@@ -367,5 +370,6 @@ WHOLE_CONFIGS = {
 @settings(deadline=None, max_examples=300)
 def test_damaged_configs_give_a_spec_error_and_nothing_else(name, junk, data):
     key = data.draw(st.sampled_from(sorted(WHOLE_CONFIGS[name])))
-    outcome = read_or_error({**WHOLE_CONFIGS[name], key: junk})
-    assert isinstance(outcome, (ModuleSpec, SpecError))
+    damaged = {**WHOLE_CONFIGS[name], key: junk}
+    for part in (read, ModuleSpecFactory.attention_from_config, ModuleSpecFactory.feed_forward_from_config):
+        assert isinstance(read_or_error(damaged, part), (ModuleSpec, SpecError))

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from tttdebug.errors import SpecError
+from tttdebug.specs.architectures import UNNAMED
 from tttdebug.specs.attention import AttentionSpec, RopeSpec
 from tttdebug.specs.embedding import EmbeddingSpec, PatchEmbeddingSpec
 from tttdebug.specs.facts import Facts
@@ -69,6 +72,7 @@ def norm(facts: Facts, hidden_dim: int | None = None) -> NormSpec:
 
 def attention(facts: Facts, layer: int) -> AttentionSpec:
     """The self-attention of one layer."""
+    _expect_layer(facts, layer)
     kind = _layer_type(facts, layer)
     slides = kind != "full_attention" and facts.get("use_sliding_window", True)
     heads = _stated(
@@ -93,16 +97,22 @@ def attention(facts: Facts, layer: int) -> AttentionSpec:
     )
 
 
+def _expect_layer(facts: Facts, layer: int) -> None:
+    """Raise SpecError for a number that no layer has."""
+    last = facts.count("num_layers") - 1 if facts.get("num_layers") is not None else sys.maxsize
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer <= last:
+        raise SpecError(
+            f"layer {layer!r} is not in the model: give 0 {f'to {last}' if last < sys.maxsize else 'or more'}"
+        )
+
+
 def _layer_type(facts: Facts, layer: int) -> str | None:
     """What `layer_types` says of a layer; None where nobody says anything."""
-    num_layers = facts.get("num_layers")
-    if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0 or (num_layers and layer >= num_layers):
-        raise SpecError(f"layer {layer!r} is not in the model: give 0 to {num_layers - 1 if num_layers else '…'}")
     kinds = facts.get("layer_types")
     if kinds is None:
         return None
     if not isinstance(kinds, list) or layer >= len(kinds):
-        raise SpecError(f"config has layer_types={kinds!r}: give a list with an entry for each of {num_layers} layers")
+        raise SpecError(f"config has layer_types={kinds!r}: give a list with an entry for every layer")
     if kinds[layer] not in ("full_attention", "sliding_attention"):
         raise SpecError(
             f"config has layer_types[{layer}]={kinds[layer]!r}: only full_attention and sliding_attention are supported"
@@ -128,7 +138,7 @@ def _rope(facts: Facts, kind: str | None, head_dim: int) -> RopeSpec:
         )
     fields = {ROPE_FIELDS[key]: value for key, value in parameters.items() if value is not None}
     share = fields.pop("rotary_dim", facts.number("partial_rotary_factor", 1.0))
-    if isinstance(share, bool) or not isinstance(share, (int, float)):
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share):
         raise SpecError(f"config has partial_rotary_factor={share!r}: give a number up to 1")
     rotary_dim = facts.number("rotary_dim", int(head_dim * share))
     if fields.get("scaling", "default") == "default":
@@ -158,6 +168,7 @@ def _rope_parameters(facts: Facts, kind: str | None) -> Mapping[str, Any]:
 
 def feed_forward(facts: Facts, layer: int) -> FeedForwardSpec | MixtureOfExpertsSpec:
     """The feed-forward network of one layer, or its mixture of experts."""
+    _expect_layer(facts, layer)
     is_mixture = (
         facts.get("num_experts")
         and layer not in facts.get("dense_layers", [])
@@ -299,9 +310,12 @@ def encoder(facts: Facts) -> EncoderModelSpec:
 
 def _expect(facts: Facts, is_encoder: bool) -> None:
     """Raise SpecError where a layer or model of the other kind was asked for, or it is not said which kind it is."""
-    if not facts.architecture.model_types and not facts.architecture.says:
+    if facts.architecture is UNNAMED:
         raise SpecError("config has no 'model_type', which says where norms, biases and positions stand: add it")
     if facts.architecture.is_encoder != is_encoder:
-        kind, method = ("an encoder", "encoder") if facts.architecture.is_encoder else ("a decoder", "causal_lm")
-        name = ", ".join(facts.architecture.model_types)
-        raise SpecError(f"{name} is {kind}: use {method}_from_config and {method.split('_')[0]}_layer_from_config")
+        is_what = (
+            "an encoder: use encoder_from_config and encoder_layer_from_config"
+            if facts.architecture.is_encoder
+            else "a decoder: use causal_lm_from_config and decoder_layer_from_config"
+        )
+        raise SpecError(f"{' or '.join(facts.architecture.model_types)} is {is_what}")
