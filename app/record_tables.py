@@ -10,6 +10,7 @@ import streamlit as st
 
 from data import above_floor
 from tttdebug.reporting.palette import style_of
+from tttdebug.tracking.gates import explained_by_floor
 from tttdebug.tracking.record import Record
 from wording import pcc, size, steps, times, verdict_label
 
@@ -61,7 +62,8 @@ def metric_table(record: Record) -> None:
         ("norm ratio", f"{record.norm_ratio:.5f}", "‖port‖ / ‖reference‖"),
         ("rel L2", size(record.rel_l2), "‖port − reference‖ / ‖reference‖"),
         ("floor", size(record.floor_rel_l2), "the rel L2 that the number formats must cause"),
-        ("rel L2 / floor", times(above_floor(record)), "a gate can fail only above 3 ×"),
+        ("rel L2 / floor", times(above_floor(record)), "rel L2 in units of its floor"),
+        ("explained rel L2", size(explained_by_floor(record.floor_rel_l2)), "a boundary fails only above it"),
         ("greatest difference", size(record.max_abs_diff), "max |port − reference|"),
         ("mean difference", size(record.mean_abs), "mean |port − reference|"),
         ("RMSE", size(record.rmse), "root of the mean squared difference"),

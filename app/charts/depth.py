@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR, VERDICT_SHAPE, domain_of, drawable, log_axis, log_scale
-from data import OUTSIDE
+from data import above_floor
+from places import OUTSIDE, kind_of, place_of
 from tttdebug.reporting.palette import GREY, VERMILLION, looks_like
-from tttdebug.tracking.gates import FLOOR_FACTOR
+from tttdebug.tracking.gates import explained_by_floor
+from tttdebug.tracking.record import Record
 from wording import pcc, size, times, verdict_label
 
 _NAME_WIDTH = 150
@@ -17,26 +21,36 @@ _PANEL_HEIGHT = 84
 _LABEL_HEIGHT = 22
 
 
-def depth_panels(frame: pd.DataFrame, by: str) -> dict[str, alt.LayerChart]:
-    """Panels by kind, in the order of execution; `by` is the column on the y axis, "rel_l2" or "distance" (1 − PCC).
+def depth_panels(records: Sequence[Record], by: str) -> dict[str, alt.LayerChart]:
+    """Panels by kind, in the order of execution; `by` is what the y axis shows, "rel_l2" or "distance" (1 − PCC).
 
     A click selects the nearest point's boundary under the name `PICK`.
     """
-    places = list(dict.fromkeys(frame["place"]))
-    kinds = sorted(dict.fromkeys(frame["kind"]), key=lambda kind: kind == OUTSIDE)
-    points = frame.assign(
-        limit=frame["floor"] * FLOOR_FACTOR,
-        look=frame["verdict"].map(looks_like),
-        verdict_text=frame["verdict"].map(verdict_label),
-        rel_l2_text=frame["rel_l2"].map(size),
-        above_floor_text=frame["above_floor"].map(times),
-        pcc_text=frame["pcc"].map(pcc),
-    )
+    points = pd.DataFrame([_point(record) for record in records])
+    places = list(dict.fromkeys(points["place"]))
+    kinds = sorted(dict.fromkeys(points["kind"]), key=lambda kind: kind == OUTSIDE)
     domain = domain_of([points["rel_l2"], points["floor"], points["limit"]] if by == "rel_l2" else [points[by]])
     points["shown"] = drawable(points[by], domain)
     return {
         kind: _panel(points[points["kind"] == kind], places, kind, domain, by == "rel_l2", last=kind == kinds[-1])
         for kind in kinds
+    }
+
+
+def _point(record: Record) -> dict[str, object]:
+    return {
+        "boundary": record.boundary,
+        "place": place_of(record.boundary),
+        "kind": kind_of(record.boundary),
+        "look": looks_like(record.verdict),
+        "rel_l2": record.rel_l2,
+        "distance": 1 - record.pcc,
+        "floor": record.floor_rel_l2,
+        "limit": explained_by_floor(record.floor_rel_l2),
+        "verdict_text": verdict_label(record.verdict),
+        "rel_l2_text": size(record.rel_l2),
+        "above_floor_text": times(above_floor(record)),
+        "pcc_text": pcc(record.pcc),
     }
 
 
@@ -90,7 +104,7 @@ def _panel(
 
 
 def _floor(chart: alt.Chart, x: alt.X, domain: tuple[float, float]) -> list[alt.Chart]:
-    """The floor as a band from below, and the line above which a gate can fail."""
+    """The floor as a band from below, and the line up to which the number formats explain an error."""
     scale = log_scale(domain)
     band = chart.mark_bar(color=GREY, opacity=0.2, width=alt.RelativeBandSize(1), tooltip=None).encode(
         x=x, y=alt.Y("floor:Q", scale=scale), y2=alt.datum(domain[0])

@@ -7,8 +7,9 @@ from address import LAYER, MODULE, Address, go, link
 from charts.depth import depth_panels
 from charts.scales import PICK
 from choices import choose_call, choose_measure, records_of
-from data import current_run, depth_frame, label_of, place_of
+from data import current_run, label_of
 from ledger import show_ledger, show_manifest
+from places import place_of
 from record_tables import pick_boundary
 from tokens import show_agreement, show_continuations
 from tttdebug.tracking.record import Record
@@ -32,7 +33,7 @@ def header(run: Run) -> None:
 
 def depth(records: list[Record], by: str) -> None:
     """A click in a panel leads to the layer, or to the module where its place has no other."""
-    for kind, panel in depth_panels(depth_frame(records), by).items():
+    for kind, panel in depth_panels(records, by).items():
         event = st.altair_chart(panel, on_select="rerun", selection_mode=PICK, key=f"depth {by} {kind}")
         if picked := event.selection[PICK]:
             boundary = picked[0]["boundary"]
@@ -58,7 +59,7 @@ with st.container(gap="xxsmall"):
     depth(records, by)
 st.caption(
     "Click a point to open its layer. Grey band: the floor, the error that the number formats must cause. "
-    "Red line: 3 × the floor, above which a gate can fail."
+    "Red line: the most that they explain; a boundary fails only above it."
     if by == "rel_l2"
     else "Click a point to open its layer. The floor is known for rel L2 only."
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tttdebug.errors import PromptError, RunError, SpecError, WeightsError
@@ -98,15 +99,16 @@ def _new_folder(model: str) -> Path:
 
 def _refuse_unwritable(out: Path) -> None:
     """Find out before minutes of work whether a run can be written there, leaving nothing behind."""
-    import os
-
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(
             f"--out {out} exists and is not an empty folder; give a new one, so that no run overwrites another"
         )
     parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(f"--out {out}: cannot write into {parent}; choose a folder you may write to")
+    try:
+        with TemporaryDirectory(dir=parent):
+            pass
+    except OSError as error:
+        raise RunError(f"--out {out}: cannot write into {parent} ({error.strerror}); choose another folder") from None
 
 
 def _state_dict(path: Path | None) -> dict[str, torch.Tensor] | None:

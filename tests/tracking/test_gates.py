@@ -3,8 +3,10 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tttdebug.tracking.comparison import compare
-from tttdebug.tracking.gates import default_gate, judge
+from tttdebug.tracking.gates import default_gate, explained_by_floor, judge
 
 REFERENCE = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
 NOISE = torch.randn(64, 96, generator=torch.Generator().manual_seed(1))
@@ -35,6 +37,8 @@ def test_default_gates_are_those_of_the_field(boundary, phase, dtypes, pcc):
         (REFERENCE + 0.01 * NOISE, 0.001, "ok"),
         (REFERENCE + 0.3 * NOISE, 0.2, "floor"),
         (REFERENCE + 0.3 * NOISE, 0.05, "diverged"),
+        (REFERENCE + 0.3 * NOISE, 0.21, "floor"),
+        (REFERENCE + 0.9 * NOISE, 0.40, "diverged"),
         (2 * REFERENCE, 0.01, "diverged"),
         (REFERENCE + 0.3 * NOISE, float("nan"), "diverged"),
         (torch.where(NOISE > 3, float("nan"), REFERENCE), 10.0, "nonfinite"),
@@ -42,6 +46,11 @@ def test_default_gates_are_those_of_the_field(boundary, phase, dtypes, pcc):
 )
 def test_verdicts(port, floor, verdict):
     assert judge(compare(REFERENCE, port), default_gate("L00.mlp"), floor).verdict == verdict
+
+
+@given(st.floats(0, 2))
+def test_a_floor_explains_itself_and_never_three_times_itself(floor):
+    assert floor <= explained_by_floor(floor) <= 3 * floor
 
 
 def test_a_doubled_output_has_a_perfect_pcc_and_fails_on_its_slope():

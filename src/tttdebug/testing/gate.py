@@ -10,6 +10,8 @@ from tttdebug.testing.assertions import compared, require
 
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
+    from tttdebug.tracking.record import Record
+    from tttdebug.tracking.run import Run
 
 RECORDED = (
     "pcc",
@@ -49,3 +51,25 @@ class AccuracyGate:
             self._record_property(f"{name}.{metric}", getattr(comparison, metric))
         require(comparison, name, **limits)
         return comparison
+
+    def run(self, run: Run) -> None:
+        """Hold a tracked run to its gates: it finished, compared all it expected, and no boundary failed.
+
+        The figures of every boundary's worst comparison are recorded whether it passes or not. Raises AssertionError
+        with the first divergence when a gate fails.
+        """
+        __tracebackhide__ = True
+        from tttdebug.reporting.console import divergence_text, verdict_text
+
+        self.compared += len(run.records)
+        worst: dict[str, Record] = {}
+        for record in run.records:
+            if record.boundary not in worst or not record.rel_l2 <= worst[record.boundary].rel_l2:
+                worst[record.boundary] = record
+        for boundary, record in worst.items():
+            for figure in ("verdict", *RECORDED, "floor_rel_l2"):
+                self._record_property(f"{boundary}.{figure}", getattr(record, figure))
+        if not run.passed:
+            divergence = run.first_divergence()
+            story = "" if divergence is None else f"{divergence_text(run, divergence).plain}\n"
+            raise AssertionError(f"{story}{verdict_text(run).plain}\nrun: {run.path}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
 
-FLOOR_FACTOR = 3.0
+_FLOOR_FACTOR = 3.0  # of a small floor, where settings that the floor leaves out (a norm's own fidelity) weigh most
+_LARGE_FLOOR_FACTOR = 1.75  # of a large one, which the weights' format makes alone: benchmarks/floor_margins.py
+_LEFT_OUT = 0.06  # how much rel_l2 those settings add at most
 LOGITS_WARN_PCC = 0.96
 _LAYER = re.compile(r"^L\d+\.")
 
@@ -64,15 +67,24 @@ class Judgement:
     missed: tuple[str, ...]
 
 
+def explained_by_floor(floor_rel_l2: float) -> float:
+    """The greatest rel_l2 that number formats explain at a boundary with this floor; nan when the floor is not known.
+
+    Three times a small floor, towards 1.75 times a large one: three times 0.4 would excuse anything.
+    """
+    return min(_FLOOR_FACTOR * floor_rel_l2, math.hypot(_LARGE_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT))
+
+
 def judge(comparison: Comparison, gate: Gate, floor_rel_l2: float) -> Judgement:
     """The verdict on one comparison.
 
     `nonfinite` where the same elements are not non-finite on both sides; `ok` where the gate holds; `floor` where it
-    does not but rel_l2 is within 3 times what the number formats must cause; else `diverged`.
+    does not but the number formats explain the error; else `diverged`.
     """
     missed = gate.misses(comparison)
     if not comparison.nonfinite_masks_agree:
         return Judgement("nonfinite", missed)
     if not missed:
         return Judgement("ok", ())
-    return Judgement("floor" if comparison.rel_l2 <= FLOOR_FACTOR * floor_rel_l2 else "diverged", missed)
+    explained = comparison.rel_l2 <= explained_by_floor(floor_rel_l2)
+    return Judgement("floor" if explained else "diverged", missed)
