@@ -89,14 +89,10 @@ class RopeSpec(ModuleSpec):
         return 0.1 * mscale * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
 
 
-def divisors(number: int) -> list[int]:
-    """All divisors of a positive number, ascending."""
-    small = [candidate for candidate in range(1, int(number**0.5) + 1) if number % candidate == 0]
-    return sorted({*small, *(number // divisor for divisor in small)})
-
-
 def _nearest_divisors(number: int, wanted: int) -> str:
-    near = sorted(sorted(divisors(number), key=lambda divisor: abs(divisor - wanted))[:3])
+    small = [candidate for candidate in range(1, min(math.isqrt(number), 10_000) + 1) if number % candidate == 0]
+    divisors = {*small, *(number // divisor for divisor in small)}
+    near = sorted(sorted(divisors, key=lambda divisor: abs(divisor - wanted))[:3])
     return f"take {', '.join(map(str, near))}"
 
 
