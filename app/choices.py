@@ -10,9 +10,9 @@ from typing import TypeVar
 import streamlit as st
 
 from address import Address, choose
-from tttdebug.tracking.record import Key, Record
+from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import Run
-from wording import call_name
+from wording import call_name, code
 
 Value = TypeVar("Value", bound=Hashable)
 MEASURES = {"rel_l2": "rel L2", "distance": "1 − PCC"}
@@ -31,9 +31,6 @@ class Call:
     def of(cls, record: Record) -> Call:
         return cls(record.phase, record.step, record.user, record.mode)
 
-    def key(self, boundary: str) -> Key:
-        return Key(boundary, self.phase, self.step, self.user, self.mode)
-
 
 def choose_call(run: Run, address: Address) -> Call:
     """Select boxes for what there is more than one of; the first divergence's call unless the address names another.
@@ -42,13 +39,13 @@ def choose_call(run: Run, address: Address) -> Call:
     """
     default = Call.of(run.first_divergence() or run.records[0])
     calls = _distinct((record.phase, record.step) for record in run.records)
-    wanted = (address.phase or default.phase, _number(address.step, default.step if address.phase is None else 0))
-    call = _existing(wanted, calls, (default.phase, default.step), call_name(*wanted))
+    named = (address.phase, _number(address.step) or 0) if address.phase else None
+    call = _one_of(calls, named, (default.phase, default.step), call_name(*named) if named else "")
     of_call = [record for record in run.records if (record.phase, record.step) == call]
     users = _distinct(record.user for record in of_call)
-    user = _existing(_number(address.user, default.user), users, users[0], f"user {address.user}")
+    user = _one_of(users, _number(address.user), default.user, f"user {address.user}")
     modes = _distinct(record.mode for record in of_call)
-    mode = _existing(address.mode or default.mode, modes, modes[0], f"{address.mode} error")
+    mode = _one_of(modes, address.mode, default.mode, f"{address.mode} error")
     if len(calls) > 1:
         choose(
             "Call",
@@ -87,14 +84,17 @@ def _distinct(values: Iterable[Value]) -> list[Value]:
     return list(dict.fromkeys(values))
 
 
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isdecimal() else default
+def _number(text: str | None) -> int | None:
+    """The number that an address gives; −1, which nothing has, where it is none."""
+    if text is None:
+        return None
+    return int(text) if text.isdecimal() else -1
 
 
-def _existing(wanted: Value, options: list[Value], fallback: Value, name: str) -> Value:
-    if wanted in options:
-        return wanted
-    st.warning(
-        "The address names a part that this run does not have. Shown instead is what it has.", icon=":material/info:"
-    )
-    return fallback
+def _one_of(options: list[Value], named: Value | None, default: Value, name: str) -> Value:
+    """What the address names, said to be missing where it is; else the default, else the first."""
+    if named in options:
+        return named
+    if named is not None:
+        st.warning(f"The address names {code(name)}, which this run does not have.", icon=":material/info:")
+    return default if default in options else options[0]

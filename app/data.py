@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from address import RUNS, Address, go
@@ -21,9 +20,6 @@ from tttdebug.tracking.record import Key, Record
 from tttdebug.tracking.run import MANIFEST, PROFILES, RECORDS, TOKENS, Run
 
 DEPTH_SEARCHED = 3
-OUTSIDE = "outside layers"
-"""The kind of boundaries that belong to no layer: embed, final_norm, logits."""
-
 Stamp = tuple[tuple[int, int], ...]
 """Time and size of each file of a run."""
 
@@ -51,6 +47,8 @@ def runs_folder() -> Path:
 
 def find_runs(folder: Path) -> dict[str, Path]:
     """Every run under `folder`, or the one that it is, by the name that links use; damaged ones too."""
+    if not folder.is_dir():
+        return {}
     if _is_run(folder):
         return {folder.name: folder}
     return {path.relative_to(folder).as_posix(): path for path in sorted(_runs_below(folder, DEPTH_SEARCHED))}
@@ -88,7 +86,7 @@ def summary(name: str, path: Path) -> Summary:
 
 
 def outcome(run: Run) -> str:
-    """ "passed", "failed", "incomplete" (finished, but comparisons are missing) or "unfinished"."""
+    """One of "passed", "failed", "incomplete" (finished, but comparisons are missing) and "unfinished"."""
     if not run.manifest.finished:
         return "unfinished"
     if run.failed:
@@ -104,50 +102,6 @@ def worst_record(run: Run) -> Record | None:
 def label_of(described: Any) -> str:
     """The name in the manifest's description of a model or device."""
     return str(described.get("name") or described.get("kind") or "unnamed")
-
-
-def place_of(boundary: str) -> str:
-    """The layer that a boundary belongs to; a boundary outside the layers is its own place."""
-    return boundary.rpartition(".")[0] or boundary
-
-
-def kind_of(boundary: str) -> str:
-    """Which module of its layer a boundary is."""
-    layer, _, kind = boundary.rpartition(".")
-    return kind if layer else OUTSIDE
-
-
-def places_of(records: Sequence[Record]) -> dict[str, str]:
-    """Every layer, and every boundary outside of the layers, with its first boundary; in the order of execution."""
-    firsts: dict[str, str] = {}
-    for record in records:
-        firsts.setdefault(place_of(record.boundary), record.boundary)
-    return firsts
-
-
-def depth_frame(records: list[Record]) -> pd.DataFrame:
-    """A row a record with its place, its kind, how often its rel_l2 exceeds its floor, and 1 − pcc."""
-    rows = [
-        {
-            "boundary": record.boundary,
-            "place": place_of(record.boundary),
-            "kind": kind_of(record.boundary),
-            "verdict": record.verdict,
-            "failed": record.failed,
-            "pcc": record.pcc,
-            "distance": 1 - record.pcc,
-            "rel_l2": record.rel_l2,
-            "floor": record.floor_rel_l2,
-            "above_floor": above_floor(record),
-            "slope": record.slope,
-            "max_abs_diff": record.max_abs_diff,
-            "worst_token": record.worst_token,
-            "worst_token_pcc": record.worst_token_pcc,
-            "note": record.note,
-        }
-        for record in records
-    ]
-    return pd.DataFrame(rows)
 
 
 def above_floor(record: Record) -> float:
@@ -214,7 +168,7 @@ def _is_run(folder: Path) -> bool:
 
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
     for path in folder.iterdir():
-        if not path.is_dir() or path.name.startswith("."):
+        if path.name.startswith(".") or not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
             continue
         if _is_run(path):
             yield path

@@ -7,8 +7,9 @@ from address import MODULE, OVERVIEW, Address, choose, go
 from charts.diagram import layer_diagram
 from charts.scales import PICK
 from choices import choose_call, records_of
-from data import current_run, default_boundary, place_of, places_of
+from data import current_run, default_boundary
 from looks import colours
+from places import place_of, places_of
 from record_tables import pick_boundary
 from wording import layer_sentence, plain, verdict_tally
 

@@ -6,7 +6,8 @@ import streamlit as st
 from address import LAYER, Address, choose, link
 from boundary import show_error, show_tensors, show_worst
 from choices import choose_call, records_of
-from data import above_floor, current_run, default_boundary, place_of
+from data import above_floor, current_run, default_boundary
+from places import place_of
 from record_tables import fact_table, metric_table
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
 
