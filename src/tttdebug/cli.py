@@ -88,7 +88,7 @@ def run(
 ) -> None:
     """Run a model's TTNN port beside its torch reference and compare every module."""
     from tttdebug.job import Job, do
-    from tttdebug.reporting import console, json_summary
+    from tttdebug.reporting import console, figures, json_summary
 
     job = Job(
         model=model,
@@ -107,6 +107,8 @@ def run(
     )
     with console.progress(hidden=quiet or as_json) as progress:
         finished = do(job, progress)
+        progress("draw", None)
+        figures.save_depth_figure(finished)
     if as_json:
         typer.echo(json_summary.dumps(finished))
     elif quiet:

@@ -77,7 +77,7 @@ def describe_device(device: Any) -> DeviceDescription:
     from tttdebug.emulator import Device
 
     if isinstance(device, Device):
-        return DeviceDescription("emulated", device.engine.name, device.architecture, tuple(device.grid))
+        return DeviceDescription("emulated", device.engine.name, device.architecture, device.grid)
     grid = device.compute_with_storage_grid_size()
     return DeviceDescription("ttnn", "ttnn", str(device.arch()).rpartition(".")[2].lower(), (grid.x, grid.y))
 

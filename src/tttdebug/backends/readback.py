@@ -33,8 +33,14 @@ def to_torch(value: Any) -> torch.Tensor:
             f"a tensor of shape {tuple(value.shape)} was freed before it could be read; capture it before "
             "ttnn.deallocate"
         )
-    if type(value).__module__.startswith("tttdebug.emulator"):
-        from tttdebug.emulator import ttnn
-    else:
-        import ttnn
-    return ttnn.to_torch(value)
+    return _namespace_of(value).to_torch(value)
+
+
+def _namespace_of(tensor: Any) -> Any:
+    if type(tensor).__module__.startswith("tttdebug.emulator"):
+        from tttdebug.emulator import ttnn as emulated
+
+        return emulated
+    import ttnn
+
+    return ttnn
