@@ -96,5 +96,5 @@ def _one_of(options: list[Value], named: Value | None, default: Value, name: str
     if named in options:
         return named
     if named is not None:
-        st.warning(f"The address names {code(name)}, which this run does not have.", icon=":material/info:")
+        st.info(f"The address names {code(name)}, which this run does not have.", icon=":material/info:")
     return default if default in options else options[0]

@@ -46,7 +46,7 @@ with title:
     if st.button("all layers", icon=":material/arrow_upward:", type="tertiary"):
         go(OVERVIEW, address)
 if place != place_of(boundary):
-    st.warning("The address names a layer that this call does not have.", icon=":material/info:")
+    st.info("The address names a layer that this call does not have.", icon=":material/info:")
 
 st.markdown(layer_sentence(modules))
 st.markdown(verdict_tally(modules))

@@ -24,26 +24,28 @@ record = records.get(boundary) or next(iter(records.values()))
 with boundary_choice:
     choose("Boundary", list(records), record.boundary, lambda chosen: {"boundary": chosen})
 if boundary not in records:
-    st.warning("The address names a boundary that this call does not have.", icon=":material/info:")
+    st.info("The address names a boundary that this call does not have.", icon=":material/info:")
 
 with title:
     st.header(f"{verdict_mark(record.verdict)} {plain(record.boundary)}", anchor=False)
     st.markdown(sentence(record))
     if record.note:
         st.markdown(f"{'' if record.verdict in ('ok', 'shape_mismatch') else 'Misses its gate: '}{code(record.note)}")
+compared = record.verdict != "shape_mismatch"
 place = place_of(record.boundary)
 
 with st.container(horizontal=True):
-    st.metric("PCC", pcc(record.pcc), width=150)
-    st.metric("rel L2", size(record.rel_l2), width=110)
-    st.metric("rel L2 / floor", times(above_floor(record)), width=130)
-    st.metric("slope", f"{record.slope:.4f}", width=120)
-    st.metric("greatest difference", size(record.max_abs_diff), width=170)
+    if compared:
+        st.metric("PCC", pcc(record.pcc), width=150)
+        st.metric("rel L2", size(record.rel_l2), width=110)
+        st.metric("rel L2 / floor", times(above_floor(record)), width=130)
+        st.metric("slope", f"{record.slope:.4f}", width=120)
+        st.metric("greatest difference", size(record.max_abs_diff), width=170)
     if place != record.boundary:
         st.space("stretch")
         link(LAYER, address.at(boundary=record.boundary), f"all of {plain(place)}", icon=":material/arrow_upward:")
 
-if record.verdict != "shape_mismatch":
+if compared:
     show_error(run, record)
     metrics, worst = st.columns([3, 2], gap="medium")
     with metrics:

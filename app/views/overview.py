@@ -58,8 +58,8 @@ st.markdown(verdict_tally(records))
 with st.container(gap="xxsmall"):
     depth(records, by)
 st.caption(
-    "Click a point to open its layer. Grey band: the floor, the error that the number formats must cause. "
-    "Red line: the most that they explain; a boundary fails only above it."
+    "Click a point to open its layer. Grey: the floor, the error that the number formats must cause. "
+    "Red: the most that they explain."
     if by == "rel_l2"
     else "Click a point to open its layer. The floor is known for rel L2 only."
 )

@@ -34,7 +34,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, folder: Path, page: str, **address: s
 
 
 def texts(app: AppTest) -> str:
-    return "\n".join(element.value for element in (*app.header, *app.markdown, *app.caption, *app.warning, *app.info))
+    return "\n".join(element.value for element in (*app.header, *app.markdown, *app.caption, *app.info))
 
 
 def test_a_sound_run_is_called_sound(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
@@ -67,7 +67,7 @@ def test_an_address_that_names_what_is_not_there_says_so(
 ) -> None:
     app = shown(monkeypatch, runs, "module", run=BROKEN, **address)
     assert not app.exception
-    assert "does not have" in app.warning[0].value
+    assert "does not have" in app.info[0].value
 
 
 def test_a_call_with_non_finite_and_mismatched_boundaries_is_shown(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
