@@ -3,9 +3,9 @@
 
     python benchmarks/emulator_llama.py [--recordings FOLDER] [--precision accuracy|performance|bf16] [--tokens 128]
 
-Weights are those of `load_reference("llama")`, SmolLM2-135M-Instruct. With recordings, per boundary: the PCC of the
-emulated activations with the fp32 reference, that of the real ones, and of emulated with real. Then prefill times in the
-same process, taking turns with the Hugging Face forward.
+Weights are those of `load_reference("llama")`, SmolLM2-135M-Instruct. With recordings, per boundary: how near the
+emulated activations and the real ones are to the fp32 reference, and to each other. Then prefill times in the same
+process, taking turns with the Hugging Face forward.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from transformers import LlamaForCausalLM
+
 from tttdebug.emulator import Device, open_device, ttnn
 from tttdebug.references import load_reference
-from transformers import LlamaForCausalLM
 
 # S positions, D hidden, H query heads, K key/value heads, E head dim
 
@@ -228,7 +229,9 @@ def print_times(console: Console, model: LlamaForCausalLM, precision: str, token
                 start = time.perf_counter()
                 way()
                 seconds[name].append(time.perf_counter() - start)
-    table = Table(title=f"prefill of {tokens} tokens, {precision}, {torch.get_num_threads()} threads, median of {repeats}")
+    table = Table(
+        title=f"prefill of {tokens} tokens, {precision}, {torch.get_num_threads()} threads, median of {repeats}"
+    )
     for heading in ("", "seconds", "ratio"):
         table.add_column(heading)
     medians = {name: sorted(times[1:])[math.ceil(repeats / 2) - 1] for name, times in seconds.items()}

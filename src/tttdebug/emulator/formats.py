@@ -7,6 +7,7 @@ the values, exactly, in the format's `storage` type: every block-float value fit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -111,14 +112,15 @@ class BlockFormat:
     def _groups(self, x: Tensor) -> Tensor:
         return x.reshape(-1, self.group)
 
-    def _by_chunks(self, x: Tensor, encode) -> Tensor:
+    def _by_chunks(self, x: Tensor, encode: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
         width = x.shape[-1] if x.ndim else 1
         padding = -width % self.group
         rows = torch.nn.functional.pad(x.reshape(-1, width), (0, padding)) if padding else x.reshape(-1)
         flat = rows.reshape(-1)
         values = torch.empty(flat.shape, dtype=self.storage, device=x.device)
-        for start in range(0, flat.numel(), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
+        size = _CHUNK if x.device.type == "cpu" else max(1, flat.numel())
+        for start in range(0, flat.numel(), size):
+            chunk = slice(start, start + size)
             values[chunk] = self.decode(*encode(flat[chunk])).reshape(-1)
         if padding:
             values = values.reshape(-1, width + padding)[:, :width]
@@ -127,7 +129,7 @@ class BlockFormat:
 
 @dataclass(frozen=True)
 class IntegerFormat:
-    """An integer type; `storage` is the torch type that the emulator computes in, `torch_dtype` what `to_torch` gives."""
+    """An integer type: `storage` is the torch type that the emulator computes in, `torch_dtype` that of `to_torch`."""
 
     name: str
     storage: torch.dtype
@@ -159,4 +161,3 @@ Format = FloatFormat | BlockFormat | IntegerFormat
 FORMATS: dict[str, Format] = {
     f.name: f for f in (FLOAT32, BFLOAT16, BFLOAT8_B, BFLOAT4_B, UINT32, INT32, UINT16, UINT8)
 }
-

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
+
+import torch
 
 from tttdebug.emulator.device import Device, OpRecord
 from tttdebug.emulator.dtypes import DataType, Layout
@@ -17,55 +19,52 @@ from tttdebug.emulator.tensor import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Keywords of many ops that never change a value.
-_EVERYWHERE = ("queue_id", "sub_core_grids", "sub_device_id", "use_multicore")
+_NEVER_MATTER = ("queue_id", "sub_core_grids", "sub_device_id", "use_multicore")
 _OUTPUTS = ("output_tensor", "optional_output_tensor", "preallocated_output")
 
 
 def operation(
-    name: str, *, accepts: Iterable[str] = (), only: dict[str, object] | None = None, on_host: bool = False
+    name: str, *, accepts: Iterable[str] = (), only: Mapping[str, object] | None = None, on_host: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function an op of the namespace.
 
-    `accepts` names further keywords of the real op that do not change values; `only` those that the emulator takes at
-    one value alone. `memory_config` and a preallocated output are handled here unless the function takes them itself.
-    Tensors must be on one open device, unless `on_host`. Every violation raises EmulatorError.
+    The function takes the arguments that decide values. `accepts` names further keywords of the real op that do not;
+    `only` those that the emulator takes at one value alone. `memory_config` and a preallocated output are handled here
+    unless the function takes them itself. Tensors must be on one open device, unless `on_host`.
+
+    The op raises EmulatorError, naming itself and the argument, for whatever breaks these rules.
     """
-    only = only or {}
-    ignored = {*accepts, *_EVERYWHERE}
+    refused = dict(only or {})
+    ignored = {*accepts, *_NEVER_MATTER}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
-        own = signature.parameters.keys()
+        own = signature.parameters
+        takes = ", ".join([*own, *(k for k in ("memory_config",) if k not in own), *accepts, *refused])
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            memory_config: MemoryConfig | None = None
-            preallocated: Tensor | None = None
-            for key in kwargs.keys() - own:
-                value = kwargs.pop(key)
-                if key == "memory_config":
-                    memory_config = _memory_config(name, value)
-                elif key in _OUTPUTS:
-                    preallocated = _preallocated(name, key, value)
-                elif key in only:
-                    if value != only[key] and value is not None:
-                        raise EmulatorError(f"{name}: {key}={value!r} is not emulated, only {only[key]!r}")
-                elif key not in ignored:
-                    known = ", ".join(sorted({*own, *only, *accepts, "memory_config"}))
-                    raise EmulatorError(f"{name}: there is no argument {key!r}; it takes {known}")
+            further = {key: kwargs.pop(key) for key in kwargs.keys() - own.keys()}
+            memory_config = _typed(name, further, "memory_config", MemoryConfig)
+            output_to = next((t for t in (_typed(name, further, key, Tensor) for key in _OUTPUTS) if t), None)
+            for key, value in further.items():
+                if key not in refused and key not in ignored:
+                    raise EmulatorError(f"{name}: there is no argument {key!r}; it takes {takes}")
+                if key in refused and value is not None and value != refused[key]:
+                    raise EmulatorError(f"{name}: {key}={value!r} is not emulated, only {refused[key]!r}")
             try:
-                bound = signature.bind(*args, **kwargs)
+                arguments = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
-                raise EmulatorError(f"{name}: {error}; it takes {', '.join(own)}") from None
-            inputs = tuple(a for a in bound.arguments.values() if isinstance(a, Tensor))
+                raise EmulatorError(f"{name}: {error}; it takes {takes}") from None
+            _check_types(name, own, arguments)
+            inputs = tuple(value for value in arguments.values() if isinstance(value, Tensor))
             device = _common_device(name, inputs, on_host)
-            output = function(*bound.args, **bound.kwargs)
+            output = function(*args, **kwargs)
             if memory_config is not None:
                 for tensor in _tensors(output):
                     tensor.place(memory_config)
-            if preallocated is not None:
-                output = cast(R, _write(name, preallocated, output))
+            if output_to is not None:
+                output = cast(R, _write(name, output_to, output))
             if device is not None and device.observers:
                 _show(device, name, inputs, output)
             return output
@@ -75,14 +74,17 @@ def operation(
     return decorate
 
 
-def result(values: object, like: Tensor, dtype: DataType | None = None, plan: object | None = None) -> Tensor:
-    """The output tensor of an op: on `like`'s device and layout, and in its memory config where the shape is the same."""
-    import torch
-
-    assert isinstance(values, torch.Tensor)
-    same = tuple(values.shape) == tuple(like.shape)
-    memory_config = like.memory_config() if same or not like.is_sharded() else DRAM_MEMORY_CONFIG
+def result(values: torch.Tensor, like: Tensor, dtype: DataType | None = None, plan: object | None = None) -> Tensor:
+    """The output tensor of an op: on `like`'s device, in its layout, and placed as it is where shapes agree."""
+    keeps_shards = not like.is_sharded() or tuple(values.shape) == tuple(like.shape)
+    memory_config = like.memory_config() if keeps_shards else DRAM_MEMORY_CONFIG
     return Tensor(values, dtype or like.dtype, like.layout, like.device(), memory_config, plan)
+
+
+def unshared(values: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """`values` in memory of their own, so that a cache update in place does not reach through to `source`."""
+    shared = values.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
+    return values.clone() if shared else values
 
 
 def device_of(tensor: Tensor) -> Device:
@@ -106,16 +108,31 @@ def require_float(name: str, **tensors: Tensor | None) -> None:
             raise EmulatorError(f"{name}: {argument} is {tensor.dtype}; this op takes floating-point types (typecast)")
 
 
-def _memory_config(name: str, value: object) -> MemoryConfig | None:
-    if value is not None and not isinstance(value, MemoryConfig):
-        raise EmulatorError(f"{name}: memory_config={value!r} is not a MemoryConfig")
+def require_sharded(name: str, **tensors: Tensor) -> None:
+    """That every given tensor lies in shards, as the op's kernel needs it."""
+    for argument, tensor in tensors.items():
+        if not tensor.is_sharded():
+            raise EmulatorError(f"{name}: {argument} is interleaved; the kernel needs it sharded (to_memory_config)")
+
+
+def _typed(name: str, arguments: dict[str, Any], key: str, kind: type[Any]) -> Any:
+    """Takes `key` out of the arguments; None, or of that type."""
+    value = arguments.pop(key, None)
+    if value is not None and not isinstance(value, kind):
+        raise EmulatorError(f"{name}: {key}={value!r} is not a {kind.__name__}")
     return value
 
 
-def _preallocated(name: str, key: str, value: object) -> Tensor | None:
-    if value is not None and not isinstance(value, Tensor):
-        raise EmulatorError(f"{name}: {key}={value!r} is not a tensor")
-    return value
+def _check_types(name: str, parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, object]) -> None:
+    """That tensors and data types are what they are declared to be."""
+    for key, value in arguments.items():
+        declared = parameters[key].annotation
+        if declared == "Tensor" and not isinstance(value, Tensor):
+            raise EmulatorError(f"{name}: {key} is a {type(value).__name__}; give a ttnn tensor")
+        if declared == "Tensor | None" and not (value is None or isinstance(value, Tensor)):
+            raise EmulatorError(f"{name}: {key} is a {type(value).__name__}; give a ttnn tensor or None")
+        if declared == "DataType | None" and not (value is None or isinstance(value, DataType)):
+            raise EmulatorError(f"{name}: {key}={value!r} is not a ttnn data type, e.g. ttnn.bfloat16")
 
 
 def _common_device(name: str, inputs: tuple[Tensor, ...], on_host: bool) -> Device | None:
@@ -144,7 +161,7 @@ def _tensors(output: object) -> tuple[Tensor, ...]:
 def _write(name: str, preallocated: Tensor, output: object) -> Tensor:
     if not isinstance(output, Tensor) or output.dtype is not preallocated.dtype:
         raise EmulatorError(f"{name}: the output is {output!r} and does not fit the given {preallocated}")
-    preallocated.replace(output.data)
+    preallocated.replace(output.data, output.plan)
     return preallocated
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a tensor lies: memory configs, shards and cores. Values never depend on it; the rules are checked all the same."""
+"""Where a tensor lies: memory configs, shards and cores. No value depends on it; the rules are checked all the same."""
 
 from __future__ import annotations
 
@@ -182,7 +182,8 @@ def create_sharded_memory_config(
         grid = core_grid
     else:
         raise EmulatorError(
-            f"{op}: core_grid={core_grid!r}; give a CoreGrid, or a CoreRangeSet with use_height_and_width_as_shard_shape"
+            f"{op}: core_grid={core_grid!r}; give a CoreGrid, or a CoreRangeSet with "
+            "use_height_and_width_as_shard_shape"
         )
     *batch, height, width = (int(size) for size in shape)
     if use_height_and_width_as_shard_shape:
@@ -200,6 +201,13 @@ def create_sharded_memory_config(
             raise EmulatorError(f"{op}: {rows}×{columns} does not divide into {splits[0]}×{splits[1]} shards")
         rows, columns = rows // splits[0], columns // splits[1]
     return MemoryConfig(_LAYOUT_OF[strategy], BufferType.L1, ShardSpec(grid, (rows, columns), orientation))
+
+
+def one_core_per_user(users: int, rows: int, columns: int, grid: tuple[int, int]) -> MemoryConfig:
+    """Height shards in L1 of `rows` × `columns`, padded to tiles: how decode ops lay users over cores."""
+    cores = num_cores_to_corerangeset(users, CoreCoord(*grid), row_wise=True)
+    spec = ShardSpec(cores, (round_up(rows), round_up(columns)), ShardOrientation.ROW_MAJOR)
+    return MemoryConfig(TensorMemoryLayout.HEIGHT_SHARDED, BufferType.L1, spec)
 
 
 def check_shards(op: str, memory_config: MemoryConfig, shape: Sequence[int]) -> None:

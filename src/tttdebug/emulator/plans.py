@@ -46,17 +46,27 @@ class BinaryPlan:
 
 
 @dataclass(frozen=True)
-class MatmulPlan:
-    """A matrix product: how K is cut into blocks, where partial sums rest, and what is fused behind it.
+class Blocking:
+    """How a matrix product cuts K: `in0_block_w` tiles of 32 at a time stay in Dest, `blocks` times.
 
-    `in0_block_w` counts tiles of 32 along K that stay in Dest; `blocks` is how often that fits K.
+    `l1_acc` tells that the packer adds the partial sums of the blocks.
     """
 
-    kernel: Kernel
     program: str
     in0_block_w: int
     blocks: int
     l1_acc: bool
+
+
+SINGLE_BLOCK = Blocking("fused", 1, 1, False)
+
+
+@dataclass(frozen=True)
+class MatmulPlan:
+    """A matrix product: its kernel, its blocks, the formats of operands and result, what is fused behind it."""
+
+    kernel: Kernel
+    blocking: Blocking
     in0: Format
     in1: Format
     output: Format
@@ -67,7 +77,15 @@ class MatmulPlan:
         """The format in which partial sums leave Dest between blocks."""
         if self.kernel.fp32_dest:
             return FLOAT32
-        return BFLOAT16 if self.l1_acc else self.output
+        return BFLOAT16 if self.blocking.l1_acc else self.output
+
+
+@dataclass(frozen=True)
+class RotaryPlan:
+    """A rotary embedding; every step is packed as `output`."""
+
+    kernel: Kernel
+    output: Format
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tttdebug.emulator.dtypes import TILE, round_up
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import Kernel, MathFidelity
 from tttdebug.emulator.placement import CoreCoord, CoreGrid, CoreRangeSet, MemoryConfig, TensorMemoryLayout
+from tttdebug.emulator.plans import Blocking
 
 
 @dataclass(kw_only=True)
@@ -135,16 +136,6 @@ class Product:
     N: int
     batched: bool
     bias: bool
-
-
-@dataclass(frozen=True)
-class Blocking:
-    """How K is cut: `in0_block_w` tiles at a time, `blocks` times; `l1_acc` when the packer adds the partial sums."""
-
-    program: str
-    in0_block_w: int
-    blocks: int
-    l1_acc: bool
 
 
 def choose_blocking(

@@ -20,7 +20,6 @@ from tttdebug.emulator import ttnn
 from tttdebug.emulator.device import Device
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import MathFidelity, WormholeComputeKernelConfig
-from tttdebug.emulator.ops.eltwise import as_activation
 from tttdebug.emulator.tensor import Tensor
 
 
@@ -38,9 +37,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near emulated values are to recorded ones: shares of equal bits and of values within one unit in the last
-    place of a bfloat16, the rms difference relative to the recording's rms, and the slope ⟨recorded, emulated⟩/⟨recorded,
-    recorded⟩."""
+    """How near emulated values e are to recorded ones r: shares of equal bits and of values within one unit in the
+    last place of a bfloat16, the rms difference relative to the rms of r, and the slope ⟨r, e⟩ / ⟨r, r⟩."""
 
     equal: float
     within_one_ulp: float
@@ -120,11 +118,11 @@ def _convert_on_host(recording: Recording, device: Device) -> Tensor:
 
 
 def _typecast(recording: Recording, device: Device) -> Tensor:
-    return ttnn.typecast(_upload(recording, device, "x", recording.attrs["src"]), _dtype(recording))
+    return ttnn.typecast(_upload(recording, device, "x", recording.attrs["src"]), dtype=_dtype(recording))
 
 
 def _unary(recording: Recording, device: Device) -> Tensor:
-    name, _, mode = recording.op.partition("_approx")
+    name = recording.op.removesuffix("_approx")
     options = {"fast_and_approximate_mode": True} if recording.op != name else {}
     return getattr(ttnn, name)(_upload(recording, device, "x"), **options)
 
@@ -174,7 +172,7 @@ def _matmul(recording: Recording, device: Device) -> Tensor:
 def _attention(recording: Recording, device: Device) -> Tensor:
     attrs = recording.attrs
     q, k, v = (_upload(recording, device, name) for name in ("q", "k", "v"))
-    program = None
+    program: ttnn.SDPAProgramConfig | None = None
     if attrs["q_chunk_size"] is not None:
         program = ttnn.SDPAProgramConfig(
             compute_with_storage_grid_size=attrs.get("grid", device.grid),
@@ -221,8 +219,8 @@ _REPLAYS: dict[str, Callable[[Recording, Device], Tensor]] = {
     "argmax": _argmax,
     **dict.fromkeys(
         (
-            "exp", "exp_approx", "exp2", "expm1", "log", "log1p", "reciprocal", "sqrt", "rsqrt", "square", "sigmoid", "silu",
-            "gelu", "gelu_approx", "tanh", "relu", "relu6", "softplus", "neg", "abs", "erf", "sin", "cos",
+            "exp", "exp_approx", "exp2", "expm1", "log", "log1p", "reciprocal", "sqrt", "rsqrt", "square", "sigmoid",
+            "silu", "gelu", "gelu_approx", "tanh", "relu", "relu6", "neg", "abs", "erf",
         ),
         _unary,
     ),

@@ -12,7 +12,9 @@ from torch import Tensor
 
 SMALLEST_NORMAL = 2.0**-126
 LARGEST_DENORMAL_BFLOAT16 = SMALLEST_NORMAL - 2.0**-133
-_LARGEST_FLUSHED = SMALLEST_NORMAL - 2.0**-134 - 2.0**-149  # the largest fp32 that does not round up to a normal bfloat16
+_LARGEST_FLUSHED = (
+    SMALLEST_NORMAL - 2.0**-134 - 2.0**-149
+)  # the largest fp32 that does not round up to a normal bfloat16
 
 
 def to_bfloat16_ties_even(x: Tensor) -> Tensor:

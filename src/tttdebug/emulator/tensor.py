@@ -91,11 +91,11 @@ class Tensor:
         """The values that a reader on the device, or of the host tensor, finds."""
         return self.data if self._device is not None else self.dtype.format.quantise(self.data)
 
-    def replace(self, data: torch.Tensor) -> None:
-        """Other contents of the same shape, as an op writes into a given output tensor."""
+    def replace(self, data: torch.Tensor, plan: object | None = None) -> None:
+        """Other contents of the same shape, as an op writes them into a given output tensor."""
         if data.shape != self.data.shape:
             raise EmulatorError(f"tensor {self.tensor_id} has {self._shape}; it cannot take {list(data.shape)}")
-        self._data = data
+        self._data, self.plan = data, plan
 
     @property
     def shape(self) -> Shape:
@@ -146,7 +146,7 @@ class Tensor:
 
     def cpu(self, blocking: bool = True) -> Tensor:
         """The tensor on the host."""
-        return Tensor(self.values, self.dtype, self.layout)
+        return Tensor(self.values.clone(), self.dtype, self.layout)
 
     def to(self, target: Layout | Device, memory_config: MemoryConfig | None = None) -> Tensor:
         """The tensor in another layout, or on a device."""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: F401 (the imported names are what this module offers)
 """The emulated `ttnn`: the real package's names and signatures, computed in torch.
 
     from tttdebug.emulator import ttnn
@@ -11,8 +12,9 @@ A name that is not emulated raises UnknownNameError when it is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tttdebug.emulator.device import Device, close_device
 from tttdebug.emulator.device import open_device as _open
@@ -26,6 +28,7 @@ from tttdebug.emulator.kernel import (
     WormholeComputeKernelConfig,
     init_device_compute_kernel_config,
 )
+from tttdebug.emulator.mesh import ConcatMeshToTensor, ReplicateTensorToMesh, ShardTensorToMesh
 from tttdebug.emulator.ops.attention import (
     paged_scaled_dot_product_attention_decode,
     scaled_dot_product_attention,
@@ -62,6 +65,7 @@ from tttdebug.emulator.ops.data_movement import (
     interleaved_to_sharded,
     pad,
     permute,
+    repeat,
     reshape,
     sharded_to_interleaved,
     squeeze,
@@ -75,13 +79,18 @@ from tttdebug.emulator.ops.eltwise import (
     UnaryWithParam,
     add,
     divide,
+    erf,
     exp,
+    exp2,
+    expm1,
     gelu,
     log,
+    log1p,
     multiply,
     neg,
     reciprocal,
     relu,
+    relu6,
     rsqrt,
     rsub,
     sigmoid,
@@ -183,23 +192,21 @@ def is_tensor_storage_on_device(tensor: Tensor) -> bool:
 class Namespace(ModuleType):
     """A part of ttnn, such as ttnn.transformer, whose missing names say so."""
 
+    def __init__(self, name: str, *functions: Callable[..., Any]) -> None:
+        super().__init__(name)
+        vars(self).update({function.__name__: function for function in functions})
+
     def __getattr__(self, name: str) -> NoReturn:
         raise unknown_name(self.__name__, name, vars(self))
 
 
-def _namespace(name: str, *functions: object) -> Namespace:
-    part = Namespace(name)
-    vars(part).update({getattr(function, "__name__"): function for function in functions})
-    return part
-
-
-transformer = _namespace(
+transformer = Namespace(
     "ttnn.transformer",
     scaled_dot_product_attention,
     scaled_dot_product_attention_decode,
     paged_scaled_dot_product_attention_decode,
 )
-experimental = _namespace(
+experimental = Namespace(
     "ttnn.experimental",
     nlp_create_qkv_heads,
     nlp_create_qkv_heads_decode,
@@ -210,7 +217,7 @@ experimental = _namespace(
     paged_update_cache,
     paged_fill_cache,
 )
-kv_cache = _namespace("ttnn.kv_cache", fill_cache_for_user_, update_cache_for_token_)
+kv_cache = Namespace("ttnn.kv_cache", fill_cache_for_user_, update_cache_for_token_)
 
 
 def __getattr__(name: str) -> NoReturn:

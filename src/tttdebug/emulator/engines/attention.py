@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scaled dot-product attention as ttnn's kernels walk over it: chunks of keys, a running maximum, sums rescaled.
 
-Three kernels. `streaming` prefill (bfloat16 Dest) and `legacy` prefill (fp32 Dest) add up whole tiles of exponentials and
-sum each row at the end; decode sums the rows of each chunk. What is not modelled: rounding inside a bfloat16 Dest during
-one matrix product, and the spread of a decode cache over cores.
+Three kernels. The streaming prefill (bfloat16 Dest) and the legacy one (fp32 Dest) add up whole tiles of exponentials
+and sum each row at the end; decode sums the rows of each chunk. What is not modelled: how the matrix unit rounds single
+products, and the spread of a decode cache over cores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tttdebug.emulator.engines import fpu
 from tttdebug.emulator.engines import vector_unit as sfpu
 from tttdebug.emulator.engines.matrix_product import matrix_product, stepwise_product
 from tttdebug.emulator.formats import BFLOAT16, FLOAT32, Format
-from tttdebug.emulator.plans import AttentionPlan, MatmulPlan
+from tttdebug.emulator.plans import SINGLE_BLOCK, AttentionPlan, MatmulPlan
 from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_even, to_bfloat16_truncated
 
 # B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim;
@@ -31,31 +31,27 @@ def attend(q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, 
     K, T = k_BKTE.shape[1:3]
     q_BKRE = q_BHSE.reshape(B, K, -1, E)
     mask_BKRT = None if mask is None else _scaled_mask(mask, plan).expand(B, H, S, T).reshape(B, K, -1, T)
-    rows_R1 = torch.arange(S, device=q_BHSE.device).repeat(H // K)[:, None]
-    kernel, form = plan.kernel, BFLOAT16 if plan.streaming else FLOAT32
-    maximum = total = weighted = None
+    keys_T = torch.arange(T, device=q_BHSE.device)
+    queries_R1 = torch.arange(S, device=q_BHSE.device).repeat(H // K)[:, None]
+    form = BFLOAT16 if plan.streaming else FLOAT32
+    maximum, total, weighted = _nothing_seen(q_BHSE)
     for start in range(0, T, plan.k_chunk):
         chunk = slice(start, start + plan.k_chunk)
         scores = _product(q_BKRE, k_BKTE[..., chunk, :].mT, form, plan).to(torch.float32)
         if mask_BKRT is not None:
             scores = _add_mask(scores, mask_BKRT[..., chunk], plan)
         if plan.causal:
-            future_RC = torch.arange(T, device=q_BHSE.device)[chunk] > rows_R1
-            scores = scores.masked_fill_(future_RC, -torch.inf)
-        highest = fpu.max_rows(scores)
-        if maximum is not None:
-            highest = torch.maximum(maximum, highest)
-        weights = form.pack(_exponentials(scores, highest, plan))
-        added = _product(weights, v_BKTE[..., chunk, :], BFLOAT16, plan)
-        tiles = _sum_tiles(weights)
-        if maximum is None:
+            scores = scores.masked_fill_(keys_T[chunk] > queries_R1, -torch.inf)
+        previous, maximum = maximum, torch.maximum(maximum, fpu.max_rows(scores))
+        weights = form.pack(_exponentials(scores, maximum, plan))
+        tiles, added = _sum_tiles(weights), _product(weights, v_BKTE[..., chunk, :], BFLOAT16, plan)
+        if start == 0:
             total, weighted = tiles, added
-        else:
-            factor = _correction(maximum, highest, plan)
-            total = _rescaled_total(total, factor, tiles, plan)
-            weighted = added + to_bfloat16(fpu.multiply(weighted, factor, kernel))
-        maximum = highest
-    return plan.output.pack(_normalised(weighted, fpu.sum_rows(total, kernel), plan)).view(B, H, S, E)
+            continue
+        factor = _correction(previous, maximum, plan)
+        total = _rescaled_total(total, factor, tiles, plan)
+        weighted = added + to_bfloat16(fpu.multiply(weighted, factor, plan.kernel))
+    return plan.output.pack(_normalised(weighted, fpu.sum_rows(total, plan.kernel), plan)).view(B, H, S, E)
 
 
 def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan) -> Tensor:
@@ -64,31 +60,34 @@ def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list
     K, kernel = k_BKTE.shape[1], plan.kernel
     q_BKRE = q_BHE.reshape(B, K, -1, E)
     last_B111 = torch.tensor(positions, device=q_BHE.device).view(B, 1, 1, 1)
-    maximum = total = weighted = None
+    keys_T = torch.arange(k_BKTE.shape[2], device=q_BHE.device)
+    half_tile = H <= _HALF_TILE and plan.causal
+    maximum, total, weighted = _nothing_seen(q_BHE)
     for start in range(0, max(positions) + 1, plan.k_chunk):
         chunk = slice(start, start + plan.k_chunk)
-        k_BKCE, v_BKCE = k_BKTE[:B, :, chunk], v_BKTE[:B, :, chunk]
-        scores = _product(q_BKRE, k_BKCE.mT, BFLOAT16, plan).to(torch.float32)
-        unseen_B11C = torch.arange(start, start + scores.shape[-1], device=q_BHE.device) > last_B111
-        scores = scores.masked_fill_(unseen_B11C, -torch.inf)
-        highest = fpu.max_rows(scores)
-        if maximum is not None:
-            highest = torch.maximum(maximum, highest)
-        weights = BFLOAT16.pack(_exponentials(scores, highest, plan, half_tile=H <= _HALF_TILE and plan.causal))
-        summed, added = to_bfloat16(fpu.sum_rows(weights, kernel)), _product(weights, v_BKCE, BFLOAT16, plan)
-        if maximum is None:
+        scores = _product(q_BKRE, k_BKTE[:B, :, chunk].mT, BFLOAT16, plan).to(torch.float32)
+        scores = scores.masked_fill_(keys_T[chunk] > last_B111, -torch.inf)
+        previous, maximum = maximum, torch.maximum(maximum, fpu.max_rows(scores))
+        weights = to_bfloat16(_exponentials(scores, maximum, plan, half_tile=half_tile))
+        summed, added = (
+            to_bfloat16(fpu.sum_rows(weights, kernel)),
+            _product(weights, v_BKTE[:B, :, chunk], BFLOAT16, plan),
+        )
+        if start == 0:
             total, weighted = summed, added
-        else:
-            factor = _correction(maximum, highest, plan)
-            total, weighted = (
-                to_bfloat16(fpu.add(new, to_bfloat16(fpu.multiply(old, factor, kernel)), kernel))
-                for new, old in ((summed, total), (added, weighted))
-            )
-        maximum = highest
-    if weighted is None:
-        return torch.zeros_like(q_BHE)
-    out_BHE = plan.output.pack(_normalised(weighted, total, plan)).view(B, H, E)
-    return out_BHE.masked_fill(last_B111.view(B, 1, 1) < 0, 0)
+            continue
+        factor = _correction(previous, maximum, plan)
+        total, weighted = (
+            to_bfloat16(fpu.add(new, to_bfloat16(fpu.multiply(old, factor, kernel)), kernel))
+            for old, new in ((total, summed), (weighted, added))
+        )
+    seen = plan.output.pack(_normalised(weighted, total, plan)).expand(B, K, H // K, E).reshape(B, H, E)
+    return seen.masked_fill(last_B111.view(B, 1, 1) < 0, 0)
+
+
+def _nothing_seen(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Maximum, total and weighted values before the first chunk."""
+    return like.new_full((), -torch.inf, dtype=torch.float32), like.new_ones(()), like.new_zeros(())
 
 
 def to_bfloat16(dest: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ def to_bfloat16(dest: Tensor) -> Tensor:
 def _product(a: Tensor, b: Tensor, form: Format, plan: AttentionPlan) -> Tensor:
     if not plan.kernel.fp32_dest:
         return form.pack(stepwise_product(a, b, plan.kernel.fidelity))
-    product = MatmulPlan(plan.kernel, "attention", 1, 1, False, BFLOAT16, BFLOAT16, form)
+    product = MatmulPlan(plan.kernel, SINGLE_BLOCK, BFLOAT16, BFLOAT16, form)
     return form.pack(matrix_product(a, b, product))
 
 
@@ -127,7 +126,7 @@ def _exponentials(scores: Tensor, maximum: Tensor, plan: AttentionPlan, *, half_
 
 
 def _schraudolph(x: Tensor, scale: float, *, fp32_dest: bool) -> Tensor:
-    """The unit's approximate exp(x·scale) without a lower clamp: what underflows is negative, and the packer zeroes it."""
+    """The unit's approximate exp(x·scale), not clamped below: what underflows is negative, and the packer zeroes it."""
     slope = torch.tensor(sfpu.SCHRAUDOLPH_SLOPE * scale, dtype=torch.float32).item()
     linear = torch.nn.functional.relu(x * slope + sfpu.SCHRAUDOLPH_OFFSET)
     bits = linear.add_(0.5).clamp_(max=32767).to(torch.int32).bitwise_left_shift_(15)
@@ -151,7 +150,7 @@ def _correction(old: Tensor, new: Tensor, plan: AttentionPlan) -> Tensor:
 
 
 def _rescaled_total(total: Tensor, factor: Tensor, tiles: Tensor, plan: AttentionPlan) -> Tensor:
-    """total · factor + tiles; the streaming kernel's packer adds in bfloat16, the legacy kernel's matrix unit in fp32."""
+    """total · factor + tiles, added by the packer in bfloat16 (streaming) or by the matrix unit in fp32 (legacy)."""
     scaled = fpu.multiply(total, factor, plan.kernel)
     return tiles + to_bfloat16(scaled) if plan.streaming else fpu.add(tiles, scaled, plan.kernel)
 

@@ -19,6 +19,7 @@ from tttdebug.emulator.plans import (
     MatmulPlan,
     NormPlan,
     ReducePlan,
+    RotaryPlan,
     SoftmaxPlan,
     UnaryPlan,
 )
@@ -72,8 +73,8 @@ class Engine(Protocol):
     ) -> Tensor:
         """One query per user; user b sees keys 0…positions[b]."""
 
-    def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: MatmulPlan) -> Tensor:
+    def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: RotaryPlan) -> Tensor:
         """x·cos + (x·transform)·sin, `transform` acting on each 32 columns."""
 
-    def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: MatmulPlan) -> Tensor:
+    def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
         """x·cos + [−x₂, x₁]·sin, with x₁ and x₂ the halves of the last dimension."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Elementwise functions and binary ops as Dest keeps them, each on the unit that ttnn gives it to.
 
-A function of one bfloat16 has 65,536 possible arguments, so the vector unit computes each of them once and a tensor is a
-look-up; fp32 tensors go through the unit's steps.
+A function of one bfloat16 has 65,536 possible arguments: the vector unit computes each of them once, and a tensor is
+then a look-up. fp32 tensors go through the unit's steps.
 """
 
 from __future__ import annotations
@@ -53,6 +53,17 @@ def _kernel(activation: Activation, approx: bool, *, fp32_dest: bool) -> Callabl
         return exact if fp32_dest else to_bfloat16_ties_away(exact).to(torch.float32)
 
     return rounded
+
+
+def scalar_operand(value: float, function: str, like: Tensor) -> tuple[Tensor, str]:
+    """A scalar as the chip gets it, in the tensor's type, and the function it goes into.
+
+    Dividing a bfloat16 tensor by a scalar is multiplying it by the reciprocal that the vector unit makes.
+    """
+    scalar = torch.tensor(value, dtype=torch.float32).to(like.dtype)
+    if function == "divide" and like.dtype == torch.bfloat16:
+        return sfpu.reciprocal_fp32(scalar.to(torch.float32)).to(like.device), "multiply"
+    return scalar.to(like.device), function
 
 
 Binary = Callable[[Tensor, Tensor, Kernel], Tensor]

@@ -8,19 +8,21 @@ from torch import Tensor
 
 from tttdebug.emulator.engines import fpu, functions
 from tttdebug.emulator.engines.attention import attend, attend_decode
-from tttdebug.emulator.engines.elementwise import BINARY_UNITS, elementwise
+from tttdebug.emulator.engines.elementwise import BINARY_UNITS, elementwise, scalar_operand
 from tttdebug.emulator.engines.matrix_product import matrix_product
 from tttdebug.emulator.engines.normalization import norm, softmax
 from tttdebug.emulator.engines.reduction import reduce
 from tttdebug.emulator.formats import BFLOAT16, FLOAT32, BlockFormat, FloatFormat, Format, IntegerFormat
 from tttdebug.emulator.kernel import Arch
 from tttdebug.emulator.plans import (
+    SINGLE_BLOCK,
     Activation,
     AttentionPlan,
     BinaryPlan,
     MatmulPlan,
     NormPlan,
     ReducePlan,
+    RotaryPlan,
     SoftmaxPlan,
     UnaryPlan,
 )
@@ -58,12 +60,15 @@ class FastEngine:
     def binary(self, a: Tensor, b: Tensor | float, plan: BinaryPlan) -> Tensor:
         for activation in plan.on_a:
             a = self._apply(a, activation, plan.a)
+        function = plan.function
+        if isinstance(plan.a, IntegerFormat):
+            return plan.output.quantise(functions.BINARY[function](a, b))
         if isinstance(b, Tensor):
             for activation in plan.on_b:
                 b = self._apply(b, activation, plan.b)
         else:
-            b = torch.tensor(b, dtype=torch.float32, device=a.device).to(a.dtype)
-        values = plan.output.pack(BINARY_UNITS[plan.unit][plan.function](a, b, plan.kernel))
+            b, function = scalar_operand(b, function, a)
+        values = plan.output.pack(BINARY_UNITS[plan.unit][function](a, b, plan.kernel))
         for activation in plan.after:
             values = self._apply(values, activation, plan.output)
         return values
@@ -97,12 +102,14 @@ class FastEngine:
     ) -> Tensor:
         return attend_decode(q_BHE, k_BKTE, v_BKTE, positions, plan)
 
-    def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: MatmulPlan) -> Tensor:
+    def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: RotaryPlan) -> Tensor:
         tiles = x.unflatten(-1, (-1, transform.shape[-1]))
-        rotated = matrix_product(tiles, transform, plan).flatten(-2)
+        form = plan.output
+        product = MatmulPlan(plan.kernel, SINGLE_BLOCK, form, form, form)
+        rotated = form.pack(matrix_product(tiles, transform, product)).flatten(-2)
         return _add_rotated(x, rotated, cos, sin, plan)
 
-    def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: MatmulPlan) -> Tensor:
+    def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
         first, second = x.chunk(2, -1)
         return _add_rotated(x, torch.cat([-second, first], -1), cos, sin, plan)
 
@@ -113,7 +120,7 @@ class FastEngine:
         return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32, approx=approx))
 
 
-def _add_rotated(x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: MatmulPlan) -> Tensor:
+def _add_rotated(x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
     """x·cos + rotated·sin, each product and the sum packed."""
     kernel = plan.kernel
     along, across = fpu.multiply(x, cos, kernel), fpu.multiply(rotated, sin, kernel)

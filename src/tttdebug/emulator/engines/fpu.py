@@ -12,8 +12,8 @@ A product is made in up to four phases. SrcA shows 5 bits of its significand at 
     2       first 5 bits   last 4 bits
     3       next 5 bits    last 4 bits
 
-LoFi runs phase 0, HiFi2 0–1, HiFi3 0–2, HiFi4 all. An elementwise op takes its first operand into SrcA, a matrix product
-its right one (the weights); row reductions have the data in SrcB, column reductions in SrcA.
+LoFi runs phase 0, HiFi2 0–1, HiFi3 0–2, HiFi4 all. An elementwise op takes its first operand into SrcA, a matrix
+product its right one (the weights); row reductions have the data in SrcB, column reductions in SrcA.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _power_of_two(bits: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _products(fidelity: MathFidelity, device: torch.device) -> Tensor:
-    """Magnitudes of products of [1, 2) × [1, 2) as a bfloat16 Dest ends with them; index is sign, fraction a, fraction b."""
+    """Magnitudes of products of [1, 2) × [1, 2) as a bfloat16 Dest ends with them, by sign, fraction a, fraction b."""
     significands = torch.arange(128, 256, dtype=torch.float64) / 128
     sign = torch.tensor([1.0, -1.0], dtype=torch.float64).view(2, 1, 1)
     a, b = significands.view(1, 128, 1), significands.view(1, 1, 128)
@@ -149,11 +149,13 @@ def _accumulate(
 ) -> Tensor:
     """The sum over the last dimension of each phase's products (data part, scaler part), as Dest keeps it.
 
-    Products are added in groups of 8, rounded to 10 bits below the group's largest exponent: that of the whole operands,
-    lowered by 5 and 7 for their later bits.
+    Products are added in groups of 8, rounded to 10 bits below the group's largest exponent: that of the whole
+    operands, lowered by 5 and 7 for their later bits.
     """
     weight_exponent = int(torch.frexp(weight).exponent) - 1
-    largest = _grouped(x).view(torch.int32).bitwise_and_(_EXPONENT).amax(-1).bitwise_right_shift_(23).add_(weight_exponent)
+    largest = (
+        _grouped(x).view(torch.int32).bitwise_and_(_EXPONENT).amax(-1).bitwise_right_shift_(23).add_(weight_exponent)
+    )
     exponents = [largest - 5 * (phase % 2) - 7 * (phase // 2) for phase in range(len(parts))]
     terms = [
         _group_sums(data, part, exponent) if part else torch.zeros_like(exponent, dtype=torch.float32)
@@ -202,5 +204,5 @@ def _in_order(terms: Tensor, *, phases_first: bool) -> Tensor:
 
 
 def max_rows(x: Tensor) -> Tensor:
-    """The maximum over the last dimension (kept). It comes back through SrcB: cut to bfloat16 with a bfloat16 scaler."""
+    """The maximum over the last dimension (kept), which comes back through SrcB and is cut to bfloat16 there."""
     return to_bfloat16_truncated(x.amax(-1, keepdim=True).to(torch.float32)).to(torch.float32)

@@ -26,12 +26,9 @@ UNARY: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "relu": F.relu,
     "relu6": F.relu6,
-    "softplus": F.softplus,
     "neg": torch.neg,
     "abs": torch.abs,
     "erf": torch.erf,
-    "sin": torch.sin,
-    "cos": torch.cos,
 }
 
 BINARY: dict[str, Callable[[Tensor, Tensor | float], Tensor]] = {

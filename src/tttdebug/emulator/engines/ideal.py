@@ -18,6 +18,7 @@ from tttdebug.emulator.plans import (
     MatmulPlan,
     NormPlan,
     ReducePlan,
+    RotaryPlan,
     SoftmaxPlan,
     UnaryPlan,
 )
@@ -101,11 +102,11 @@ class IdealEngine:
             )
         return torch.cat(users).squeeze(2)
 
-    def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: MatmulPlan) -> Tensor:
+    def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: RotaryPlan) -> Tensor:
         rotated = (x.unflatten(-1, (-1, transform.shape[-1])) @ transform).flatten(-2)
         return x * cos + rotated * sin
 
-    def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: MatmulPlan) -> Tensor:
+    def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
         first, second = x.chunk(2, -1)
         return x * cos + torch.cat([-second, first], -1) * sin
 

@@ -30,7 +30,7 @@ def matrix_product(a: Tensor, b: Tensor, plan: MatmulPlan, *, stays_in_dest: boo
     if fp32:
         packed = plan.output is BFLOAT16 and not stays_in_dest
         return _product(*cut_operands(a, b, fidelity), torch.bfloat16 if packed else torch.float32)
-    if plan.blocks == 1:
+    if plan.blocking.blocks == 1:
         return _product(*cut_operands(a, b, fidelity), torch.bfloat16)
     return _sum_of_blocks(a, b, fidelity, plan)
 
@@ -72,7 +72,7 @@ def cut_operands(a: Tensor, b: Tensor, fidelity: MathFidelity) -> tuple[Tensor, 
 
 def _sum_of_blocks(a: Tensor, b: Tensor, fidelity: MathFidelity, plan: MatmulPlan) -> Tensor:
     """Blocks of K added as partial sums rest between them: in bfloat16 (ties to even), or packed in a block format."""
-    width = plan.in0_block_w * TILE
+    width = plan.blocking.in0_block_w * TILE
     spans = [slice(start, start + width) for start in range(0, a.shape[-1], width)]
     blocks = (_product(*cut_operands(a[..., k], b[..., k, :], fidelity), torch.bfloat16) for k in spans)
     total = next(blocks)
@@ -94,8 +94,8 @@ def _sufficient_fidelity(fidelity: MathFidelity, in0: Format, in1: Format) -> Ma
 
 
 def _product(a: Tensor, b: Tensor, output: torch.dtype) -> Tensor:
-    """a @ b with fp32 sums. Torch rounds its bfloat16 result to even where the packer goes away from zero; sums that lie
-    exactly between two bfloat16 are too rare to matter."""
+    """a @ b with fp32 sums. Torch rounds its bfloat16 result to even where the packer goes away from zero; sums that
+    lie exactly between two bfloat16 are too rare to matter."""
     if output == a.dtype == b.dtype == torch.bfloat16 and _multiplies_bfloat16_well(a):
         return a @ b
     return (a.to(torch.float32) @ b.to(torch.float32)).to(output)

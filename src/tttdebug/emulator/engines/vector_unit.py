@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vector unit (SFPU) of Wormhole: its multiply-add, and ttnn's kernels for elementwise functions, step by step.
 
-Each function takes and gives fp32 values and comes in two forms, because ttnn compiles two: one for tensors whose Dest is
-bfloat16 (shorter polynomials, rounded at the end) and one for fp32. Constants are those of the kernels.
+Each function takes and gives fp32 values and comes in two forms, because ttnn compiles two: one for a bfloat16 Dest
+(shorter polynomials, rounded at the end) and one for an fp32 Dest. Constants are those of the kernels.
 """
 
 from __future__ import annotations
@@ -92,6 +92,10 @@ def exp_bf16(x: Tensor, c0: float = 1.001953125, *, rounded: bool = True) -> Ten
     p = fma(fma(f, 4.791750143340323e-15, 7.839635491371155e-8), f, c0)
     y = _float((_bits(p) & 0x7FFFFF) | (((z >> 23) & 255) << 23).to(torch.int32))
     return _rounded(y) if rounded else y
+
+
+def exp2_bf16(x: Tensor) -> Tensor:
+    return exp_bf16(multiply(x, LN2), 1.0017248)
 
 
 def exp_fp32(x: Tensor) -> Tensor:
@@ -283,9 +287,10 @@ def square_bf16(x: Tensor) -> Tensor:
     return to_bfloat16_ties_even(multiply(x, x)).to(torch.float32)
 
 
-# By ttnn's name: the kernel for bfloat16 Dest (already rounded to what Dest keeps, or to be truncated) and for fp32 Dest.
+# By ttnn's name: the steps for a bfloat16 Dest, whose result the store truncates, and those for an fp32 Dest.
 ACCURATE: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "exp": (exp_bf16, exp_fp32),
+    "exp2": (exp2_bf16, lambda x: torch.exp2(x.to(torch.float64)).to(torch.float32)),
     "log": (log_bf16, log_fp32),
     "reciprocal": (reciprocal_bf16, reciprocal_fp32),
     "sqrt": (lambda x: _rounded(sqrt(x)), sqrt),

@@ -76,7 +76,9 @@ def scaled_dot_product_attention_decode(
     _check_heads(op, q, k, v, query_heads=q.shape[2])
     users, length = q.shape[1], k.shape[2]
     positions = _positions(op, users, length, is_causal, cur_pos, cur_pos_tensor)
-    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=_largest_chunk(length), prefill=False)
+    plan = _plan(
+        op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=_largest_chunk(length), prefill=False
+    )
     return _decode(q, k.values, v.values, positions, plan)
 
 
@@ -174,8 +176,8 @@ def _check_heads(op: str, q: Tensor, k: Tensor, v: Tensor, *, query_heads: int) 
             raise EmulatorError(f"{op}: {argument} has {tensor.shape}; four dimensions are needed")
     if k.shape != v.shape or q.shape[-1] != k.shape[-1] or query_heads % k.shape[1]:
         raise EmulatorError(
-            f"{op}: q {q.shape}, k {k.shape}, v {v.shape}: k and v must agree, head sizes be equal and the {query_heads} "
-            f"query heads divide by the {k.shape[1]} key/value heads"
+            f"{op}: q {q.shape}, k {k.shape}, v {v.shape}: k and v must agree, head sizes be equal and the "
+            f"{query_heads} query heads divide by the {k.shape[1]} key/value heads"
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from tttdebug.emulator.errors import EmulatorError
-from tttdebug.emulator.operation import device_of, operation
+from tttdebug.emulator.operation import device_of, operation, require_sharded
 from tttdebug.emulator.tensor import Tensor
 
 # B users, K key/value heads, S positions written, T positions held, E head dim
@@ -23,7 +23,7 @@ def fill_cache(cache_tensor: Tensor, input_tensor: Tensor, batch_idx: int, *, up
     end = update_idx + input_tensor.shape[2]
     if input_tensor.shape[1] != cache_tensor.shape[1] or end > cache_tensor.shape[2]:
         raise EmulatorError(f"{op}: {input_tensor.shape} at position {update_idx} does not fit {cache_tensor.shape}")
-    cache_tensor.data[batch_idx, :, update_idx:end] = _packed(input_tensor, cache_tensor)[0]
+    cache_tensor.data[batch_idx, :, update_idx:end] = _copied(op, input_tensor, cache_tensor)[0]
     return cache_tensor
 
 
@@ -79,6 +79,7 @@ def paged_update_cache(
     """
     op = "ttnn.experimental.paged_update_cache"
     _check(op, cache_tensor, input_tensor)
+    require_sharded(op, input_tensor=input_tensor)
     heads, users = cache_tensor.shape[1], input_tensor.shape[1]
     if update_idxs_tensor is not None:
         indices = [int(i) for i in update_idxs_tensor.values.reshape(-1)]
@@ -116,13 +117,13 @@ def paged_fill_cache(
     _check(op, cache_tensor, input_tensor)
     user = int(batch_idx_tensor.values.reshape(-1)[0]) if batch_idx_tensor is not None else batch_idx
     _check_index(op, "batch_idx", user, page_table.shape[0])
-    packed, length = _packed(input_tensor, cache_tensor)[0], cache_tensor.shape[2]
-    if packed.shape[1] > page_table.shape[1] * length:
-        raise EmulatorError(f"{op}: {packed.shape[1]} positions need more pages than page_table {page_table.shape} has")
-    for start in range(0, packed.shape[1], length):
-        rows = packed[:, start : start + length]
+    rows, length = _copied(op, input_tensor, cache_tensor)[0], cache_tensor.shape[2]
+    if rows.shape[1] > page_table.shape[1] * length:
+        raise EmulatorError(f"{op}: {rows.shape[1]} positions need more pages than page_table {page_table.shape} has")
+    for start in range(0, rows.shape[1], length):
+        written = rows[:, start : start + length]
         page, _ = _locate(op, cache_tensor, page_table, user, start)
-        cache_tensor.data[page, :, : rows.shape[1]] = rows
+        cache_tensor.data[page, :, : written.shape[1]] = written
     return cache_tensor
 
 
@@ -138,7 +139,15 @@ def _locate(op: str, cache: Tensor, page_table: Tensor | None, user: int, index:
     return page, index % length
 
 
+def _copied(op: str, source: Tensor, cache: Tensor) -> torch.Tensor:
+    """What a fill writes: it moves whole tiles, so the data types must agree."""
+    if source.dtype is not cache.dtype:
+        raise EmulatorError(f"{op}: input is {source.dtype}, the cache {cache.dtype}; typecast the input first")
+    return source.values
+
+
 def _packed(source: Tensor, cache: Tensor) -> torch.Tensor:
+    """What an update writes: it goes through the packer."""
     return device_of(cache).engine.repack(source.values, cache.dtype.format)
 
 

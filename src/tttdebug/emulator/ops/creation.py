@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from tttdebug.emulator.device import Device
 from tttdebug.emulator.dtypes import DataType, Layout
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.formats import FloatFormat, IntegerFormat
-from tttdebug.emulator.operation import device_of, operation, result
+from tttdebug.emulator.mesh import MeshMapper
+from tttdebug.emulator.operation import device_of, operation, result, unshared
 from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig, check_shards
 from tttdebug.emulator.tensor import Tensor
 
@@ -37,21 +39,24 @@ _DTYPE_OF = {
         "spec": None,
         "tile": None,
         "pad_value": 0,
-        "mesh_mapper": None,
         "preserve_nan_values": False,
-        "col_tilize": False,
         "enable_bfloat_opt": False,
     },
 )
 def from_torch(
-    tensor: torch.Tensor | np.ndarray,
+    tensor: torch.Tensor | np.ndarray[Any, Any],
     dtype: DataType | None = None,
     *,
     layout: Layout | None = None,
     device: Device | None = None,
     memory_config: MemoryConfig | None = None,
+    mesh_mapper: MeshMapper | None = None,
+    col_tilize: bool = False,
 ) -> Tensor:
-    """A ttnn tensor with the values of a torch tensor, rounded to `dtype` as the host rounds."""
+    """A ttnn tensor with the values of a torch tensor, rounded to `dtype` as the host rounds.
+
+    With `col_tilize` the last two dimensions are exchanged first, so that blocks of a block format lie along the other.
+    """
     op = "ttnn.from_torch"
     source = torch.from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
     if not isinstance(source, torch.Tensor):
@@ -60,17 +65,23 @@ def from_torch(
         if source.dtype not in _DTYPE_OF:
             raise EmulatorError(f"{op}: no ttnn data type for {source.dtype}; give dtype=")
         dtype = _DTYPE_OF[source.dtype]
-    if not isinstance(dtype, DataType):
-        raise EmulatorError(f"{op}: dtype={dtype!r} is not a ttnn data type, e.g. ttnn.bfloat16")
+    if col_tilize:
+        if not dtype.is_block or source.ndim < 2:
+            raise EmulatorError(
+                f"{op}: col_tilize needs a block format and two dimensions, got {dtype}, {source.shape}"
+            )
+        source = source.mT
     if dtype.is_block:
         if layout is Layout.ROW_MAJOR:
             raise EmulatorError(f"{op}: {dtype} exists in TILE_LAYOUT only")
         layout = Layout.TILE
-    host = Tensor(source.detach().clone(), dtype, layout or Layout.ROW_MAJOR)
-    return host if device is None else to_device(host, device, memory_config)
+    host = Tensor(source.detach(), dtype, layout or Layout.ROW_MAJOR)
+    if device is not None:
+        return to_device(host, device, memory_config)
+    return Tensor(source.detach().clone(), dtype, host.layout)
 
 
-@operation("ttnn.as_tensor", accepts=("cache_dump_mode",), only={"mesh_mapper": None})
+@operation("ttnn.as_tensor", accepts=("cache_dump_mode",))
 def as_tensor(
     tensor: torch.Tensor,
     dtype: DataType | None = None,
@@ -80,6 +91,7 @@ def as_tensor(
     memory_config: MemoryConfig | None = None,
     cache_file_name: str | Path | None = None,
     preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    mesh_mapper: MeshMapper | None = None,
 ) -> Tensor:
     """`from_torch` with an optional `preprocess`. No cache file is written or read: quantising again costs little."""
     if preprocess is not None:
@@ -89,7 +101,7 @@ def as_tensor(
     return from_torch(tensor, dtype, layout=layout, device=device, memory_config=memory_config)
 
 
-@operation("ttnn.to_torch", accepts=("cq_id",), only={"mesh_composer": None}, on_host=True)
+@operation("ttnn.to_torch", accepts=("cq_id", "mesh_composer"), on_host=True)
 def to_torch(
     tensor: Tensor, dtype: torch.dtype | None = None, *, torch_rank: int | None = None, device: Device | None = None
 ) -> torch.Tensor:
@@ -118,7 +130,8 @@ def to_device(tensor: Tensor, device: Device, memory_config: MemoryConfig | None
     device.check_open("ttnn.to_device")
     memory_config = memory_config or DRAM_MEMORY_CONFIG
     check_shards("ttnn.to_device", memory_config, tensor.shape)
-    data = device.engine.hold(tensor.data.to(device.torch_device), tensor.dtype.format)
+    moved = tensor.data.to(device.torch_device)
+    data = unshared(device.engine.hold(moved, tensor.dtype.format), tensor.data)
     return Tensor(data, tensor.dtype, tensor.layout, device, memory_config)
 
 
@@ -144,7 +157,7 @@ def to_layout(
     if layout is Layout.ROW_MAJOR and target.is_block:
         raise EmulatorError(f"ttnn.to_layout: {target} exists in TILE_LAYOUT only; typecast it first")
     if target is not tensor.dtype:
-        tensor = typecast(tensor, target)
+        tensor = typecast(tensor, target) if tensor.device() is not None else to_dtype(tensor, target)
     output = Tensor(tensor.data, target, layout, tensor.device(), tensor.memory_config())
     if memory_config is not None:
         output.place(memory_config)

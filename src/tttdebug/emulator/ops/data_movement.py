@@ -11,16 +11,22 @@ import torch
 
 from tttdebug.emulator.dtypes import DataType
 from tttdebug.emulator.errors import EmulatorError
-from tttdebug.emulator.operation import device_of, operation, result
-from tttdebug.emulator.placement import MemoryConfig, ShardOrientation, ShardSpec, TensorMemoryLayout, check_shards
+from tttdebug.emulator.operation import device_of, operation, result, unshared
+from tttdebug.emulator.placement import (
+    BufferType,
+    CoreRangeSet,
+    MemoryConfig,
+    ShardOrientation,
+    ShardSpec,
+    TensorMemoryLayout,
+    check_shards,
+)
 from tttdebug.emulator.tensor import Tensor
 
 
 def _rearranged(values: torch.Tensor, source: Tensor) -> Tensor:
     """The output of an op that moved elements; groups of a block format that were torn apart are packed again."""
-    values = values.contiguous()
-    if source.data.untyped_storage().data_ptr() == values.untyped_storage().data_ptr():
-        values = values.clone()
+    values = unshared(values.contiguous(), source.data)
     device = source.device()
     if source.dtype.is_block and device is not None:
         values = device.engine.repack(values, source.dtype.format)
@@ -58,7 +64,8 @@ def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
 def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """The tensor without its sizes of 1, or without those of `dim`."""
     data = input_tensor.data
-    return result(data.squeeze() if dim is None else data.squeeze(dim), input_tensor)
+    dims = tuple(range(data.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    return result(data.squeeze(dims), input_tensor)
 
 
 @operation("ttnn.slice", only={"pad_value": None, "slice_dim": None, "num_devices": None}, on_host=True)
@@ -140,6 +147,14 @@ def transpose(input_tensor: Tensor, dim1: int, dim2: int) -> Tensor:
     return _rearranged(input_tensor.data.transpose(dim1, dim2), input_tensor)
 
 
+@operation("ttnn.repeat", on_host=True)
+def repeat(input_tensor: Tensor, repeat_dims: Sequence[int]) -> Tensor:
+    """The tensor repeated along each dimension, as torch's repeat."""
+    if len(repeat_dims) < len(input_tensor.shape):
+        raise EmulatorError(f"ttnn.repeat: repeat_dims={list(repeat_dims)} has fewer entries than {input_tensor.shape}")
+    return _rearranged(input_tensor.data.repeat(*repeat_dims), input_tensor)
+
+
 @operation("ttnn.interleaved_to_sharded", accepts=("keep_l1_aligned",))
 def interleaved_to_sharded(
     input_tensor: Tensor,
@@ -153,8 +168,6 @@ def interleaved_to_sharded(
     op = "ttnn.interleaved_to_sharded"
     config = sharded_memory_config
     if not isinstance(config, MemoryConfig):
-        from tttdebug.emulator.placement import BufferType, CoreRangeSet
-
         if not isinstance(config, CoreRangeSet) or shard_shape is None or shard_scheme is None:
             raise EmulatorError(f"{op}: {config!r}; give a MemoryConfig, or a CoreRangeSet with shard shape and scheme")
         spec = ShardSpec(config, shard_shape, shard_orientation or ShardOrientation.ROW_MAJOR)

@@ -19,28 +19,25 @@ from tttdebug.emulator.tensor import Tensor
 class UnaryOpType(Enum):
     """The functions that can be fused into other ops; the value is the emulator's name."""
 
+    ABS = "abs"
+    ERF = "erf"
     EXP = "exp"
     EXP2 = "exp2"
     EXPM1 = "expm1"
+    GELU = "gelu"
+    IDENTITY = "identity"
     LOG = "log"
     LOG1P = "log1p"
+    NEG = "neg"
     RECIP = "reciprocal"
-    SQRT = "sqrt"
-    RSQRT = "rsqrt"
-    SQUARE = "square"
-    SIGMOID = "sigmoid"
-    SILU = "silu"
-    GELU = "gelu"
-    TANH = "tanh"
     RELU = "relu"
     RELU6 = "relu6"
-    SOFTPLUS = "softplus"
-    NEG = "neg"
-    ABS = "abs"
-    ERF = "erf"
-    SIN = "sin"
-    COS = "cos"
-    IDENTITY = "identity"
+    RSQRT = "rsqrt"
+    SIGMOID = "sigmoid"
+    SILU = "silu"
+    SQRT = "sqrt"
+    SQUARE = "square"
+    TANH = "tanh"
 
 
 @dataclass(frozen=True)
@@ -69,51 +66,56 @@ def as_activation(op: str, function: FusedFunction) -> Activation:
     raise EmulatorError(f"{op}: activation {function!r} is not emulated; known are {', '.join(UNARY)}")
 
 
-def _unary(name: str, function: str) -> Callable[..., Tensor]:
+def _unary(name: str, only: dict[str, object] | None = None) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
-    @operation(op)
+    @operation(op, only=only)
     def unary(input_tensor: Tensor) -> Tensor:
-        require_float(op, input_tensor=input_tensor)
-        plan = UnaryPlan(Activation(function), input_tensor.dtype.format)
-        values = device_of(input_tensor).engine.unary(input_tensor.values, plan)
-        return result(values, input_tensor, plan=plan)
+        return _compute(op, input_tensor, UnaryPlan(Activation(name), input_tensor.dtype.format))
 
     unary.__name__ = unary.__qualname__ = name
     unary.__doc__ = f"{name} of every element."
     return unary
 
 
-silu = _unary("silu", "silu")
-relu = _unary("relu", "relu")
-reciprocal = _unary("reciprocal", "reciprocal")
-square = _unary("square", "square")
-neg = _unary("neg", "neg")
-abs_ = _unary("abs", "abs")
-
-
-def _approximable(name: str, function: str) -> Callable[..., Tensor]:
+def _approximable(name: str, only: dict[str, object] | None = None) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
-    @operation(op)
+    @operation(op, only=only)
     def unary(input_tensor: Tensor, *, fast_and_approximate_mode: bool = False) -> Tensor:
-        require_float(op, input_tensor=input_tensor)
-        plan = UnaryPlan(Activation(function), input_tensor.dtype.format, approx=fast_and_approximate_mode)
-        values = device_of(input_tensor).engine.unary(input_tensor.values, plan)
-        return result(values, input_tensor, plan=plan)
+        plan = UnaryPlan(Activation(name), input_tensor.dtype.format, approx=fast_and_approximate_mode)
+        return _compute(op, input_tensor, plan)
 
     unary.__name__ = unary.__qualname__ = name
-    unary.__doc__ = f"{name} of every element, optionally by the chip's quicker approximation."
+    unary.__doc__ = f"{name} of every element, by the chip's quicker approximation when asked."
     return unary
 
 
-exp = _approximable("exp", "exp")
-sqrt = _approximable("sqrt", "sqrt")
-rsqrt = _approximable("rsqrt", "rsqrt")
-log = _approximable("log", "log")
-tanh = _approximable("tanh", "tanh")
-gelu = _approximable("gelu", "gelu")
-sigmoid = _approximable("sigmoid", "sigmoid")
+def _compute(op: str, x: Tensor, plan: UnaryPlan) -> Tensor:
+    require_float(op, input_tensor=x)
+    return result(device_of(x).engine.unary(x.values, plan), x, plan=plan)
+
+
+_NO_FAST_MODE: dict[str, object] = {"fast_and_approximate_mode": False}
+
+abs_ = _unary("abs")
+erf = _unary("erf", _NO_FAST_MODE)
+exp2 = _unary("exp2")
+expm1 = _unary("expm1")
+log = _unary("log", _NO_FAST_MODE)
+log1p = _unary("log1p", _NO_FAST_MODE)
+neg = _unary("neg")
+reciprocal = _unary("reciprocal")
+relu = _unary("relu")
+relu6 = _unary("relu6")
+sigmoid = _unary("sigmoid", {"vector_mode": 4, "mode": None})
+silu = _unary("silu")
+sqrt = _unary("sqrt", _NO_FAST_MODE)
+square = _unary("square")
+tanh = _unary("tanh", _NO_FAST_MODE)
+exp = _approximable("exp")
+gelu = _approximable("gelu", {"variant": None})
+rsqrt = _approximable("rsqrt")
 
 
 def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
@@ -121,7 +123,7 @@ def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
 
     @operation(op)
     def binary(
-        input_tensor_a: Tensor,
+        input_tensor_a: Tensor | float,
         input_tensor_b: Tensor | float,
         *,
         dtype: DataType | None = None,
@@ -130,17 +132,22 @@ def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
         input_tensor_b_activations: Sequence[FusedFunction] = (),
         fast_and_approximate_mode: bool = fpu,
     ) -> Tensor:
-        a, b = input_tensor_a, input_tensor_b
+        a, b, computed = input_tensor_a, input_tensor_b, function
         if not isinstance(a, Tensor):
-            raise EmulatorError(f"{op}: input_tensor_a is {a!r}; the first operand must be a tensor")
+            if not isinstance(b, Tensor) or function not in _WITH_SCALAR_FIRST:
+                raise EmulatorError(f"{op}: operands {a!r} and {b!r}; the first must be a tensor")
+            a, b, computed = b, a, _WITH_SCALAR_FIRST[function]
+            input_tensor_a_activations, input_tensor_b_activations = input_tensor_b_activations, ()
         b_dtype = b.dtype if isinstance(b, Tensor) else a.dtype
+        if a.dtype.is_float != b_dtype.is_float or (dtype or a.dtype).is_float != a.dtype.is_float:
+            raise EmulatorError(f"{op}: {a.dtype} and {b_dtype} do not mix; typecast one of them")
         if isinstance(b, Tensor):
             _check_broadcast(op, a, b)
         output = dtype or a.dtype
         fp32 = DataType.FLOAT32 in (a.dtype, b_dtype, output)
         plan = BinaryPlan(
-            function,
-            _unit(function, a.dtype, b_dtype, fast_and_approximate_mode),
+            computed,
+            _unit(computed, a.dtype, b_dtype, fast_and_approximate_mode),
             ELTWISE_FP32 if fp32 else ELTWISE,
             a.dtype.format,
             b_dtype.format,
@@ -156,6 +163,8 @@ def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
     binary.__doc__ = f"{name}, elementwise with broadcasting; the output has the first operand's data type."
     return binary
 
+
+_WITH_SCALAR_FIRST = {"add": "add", "multiply": "multiply", "subtract": "rsub"}
 
 add = _binary("add", "add", fpu=True)
 subtract = _binary("subtract", "subtract", fpu=True)

@@ -7,7 +7,8 @@ import torch
 
 from tttdebug.emulator.dtypes import TILE
 from tttdebug.emulator.errors import EmulatorError
-from tttdebug.emulator.operation import operation, require_tile, result
+from tttdebug.emulator.operation import device_of, operation, require_sharded, require_tile, result
+from tttdebug.emulator.placement import MemoryConfig, TensorMemoryLayout, one_core_per_user
 from tttdebug.emulator.tensor import Tensor
 
 # B batch, H query heads, K key/value heads, S positions, E head dim; F = (H + 2K)·E, the fused width
@@ -43,20 +44,32 @@ def nlp_create_qkv_heads(
     only={"output_tensors": None, "batch_offset": None, "slice_size": None},
 )
 def nlp_create_qkv_heads_decode(
-    input_tensor: Tensor, *, num_heads: int, num_kv_heads: int | None = None
+    input_tensor: Tensor,
+    *,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    memory_config: MemoryConfig | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """[1, 1, B, F], a user a row, as q [1, B, H, E] and k, v [1, B, K, E]."""
+    """[1, 1, B, F], a user a row, as q [1, B, H, E] and k, v [1, B, K, E], height-sharded with a core per user."""
     op = "ttnn.experimental.nlp_create_qkv_heads_decode"
     require_tile(op, input_tensor=input_tensor)
     if len(input_tensor.shape) != 4 or input_tensor.shape[0] != 1 or input_tensor.shape[1] != 1:
         raise EmulatorError(f"{op}: input_tensor has {input_tensor.shape}; it must be [1, 1, users, width]")
     if input_tensor.shape[2] > TILE:
         raise EmulatorError(f"{op}: {input_tensor.shape[2]} users; at most {TILE} are supported")
+    if memory_config is not None and memory_config.memory_layout is not TensorMemoryLayout.HEIGHT_SHARDED:
+        raise EmulatorError(f"{op}: memory_config is {memory_config.memory_layout.name}; it must be HEIGHT_SHARDED")
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-    q, k, v = _split(op, input_tensor, num_heads, kv_heads)
-    heads = ((q, num_heads), (k, kv_heads), (v, kv_heads))
-    q_1BHE, k_1BKE, v_1BKE = (result(x[0].unflatten(-1, (n, -1)), input_tensor) for x, n in heads)
-    return q_1BHE, k_1BKE, v_1BKE
+    q, k, v = (
+        result(fused[0].unflatten(-1, (heads, -1)), input_tensor)
+        for fused, heads in zip(
+            _split(op, input_tensor, num_heads, kv_heads), (num_heads, kv_heads, kv_heads), strict=True
+        )
+    )
+    for heads in (q, k, v):
+        _, users, count, size = heads.shape
+        heads.place(one_core_per_user(users, count, size, device_of(input_tensor).grid))
+    return q, k, v
 
 
 @operation("ttnn.experimental.nlp_concat_heads")
@@ -76,9 +89,10 @@ def nlp_concat_heads_decode(input_tensor: Tensor, *, num_heads: int) -> Tensor:
         raise EmulatorError(
             f"{op}: input_tensor has {input_tensor.shape}; it must be [1, users, {num_heads}, head size]"
         )
+    require_sharded(op, input_tensor=input_tensor)
     joined_BF = input_tensor.values[0, :, :num_heads].flatten(1)
     padded = torch.nn.functional.pad(joined_BF, (0, 0, 0, max(0, TILE - joined_BF.shape[0])))
-    return result(padded[None, None], input_tensor)
+    return Tensor(padded[None, None], input_tensor.dtype, input_tensor.layout, input_tensor.device())
 
 
 def _split(op: str, fused: Tensor, heads: int, kv_heads: int) -> tuple[torch.Tensor, ...]:

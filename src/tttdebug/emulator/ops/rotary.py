@@ -8,8 +8,8 @@ import torch
 from tttdebug.emulator.dtypes import TILE
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import ROTARY_EMBEDDING, WormholeComputeKernelConfig, resolve_kernel
-from tttdebug.emulator.operation import device_of, operation, require_float, require_tile, result
-from tttdebug.emulator.plans import MatmulPlan
+from tttdebug.emulator.operation import device_of, operation, require_float, require_sharded, require_tile, result
+from tttdebug.emulator.plans import RotaryPlan
 from tttdebug.emulator.tensor import Tensor
 
 # B batch, H heads, S positions, E head dim
@@ -32,11 +32,13 @@ def rotary_embedding_llama(
     """
     op = "ttnn.experimental.rotary_embedding_llama"
     require_tile(op, input_tensor=input_tensor, cos_cache=cos_cache, sin_cache=sin_cache, trans_mat=trans_mat)
+    if is_decode_mode:
+        require_sharded(op, input_tensor=input_tensor, cos_cache=cos_cache, sin_cache=sin_cache, trans_mat=trans_mat)
     cos, sin = _tables(op, input_tensor, cos_cache, sin_cache, is_decode_mode)
     if trans_mat.shape[-1] != TILE or trans_mat.shape[-2] % TILE or input_tensor.shape[-1] % TILE:
         raise EmulatorError(
-            f"{op}: trans_mat has {trans_mat.shape} and x {input_tensor.shape}; trans_mat must be [1, 1, {TILE}·n, {TILE}] "
-            f"and the head size a multiple of {TILE}"
+            f"{op}: trans_mat has {trans_mat.shape} and x {input_tensor.shape}; trans_mat must be "
+            f"[1, 1, {TILE}·n, {TILE}] and the head size a multiple of {TILE}"
         )
     transform = trans_mat.values.reshape(-1, TILE)[:TILE]
     plan = _plan(op, input_tensor, compute_kernel_config)
@@ -53,7 +55,7 @@ def rotary_embedding(
     *,
     compute_kernel_config: WormholeComputeKernelConfig | None = None,
 ) -> Tensor:
-    """x·cos + [−x₂, x₁]·sin with the halves x₁, x₂ of the last dimension; with `token_index`, that row of the tables."""
+    """x·cos + [−x₂, x₁]·sin with the halves x₁, x₂ of the last dimension; `token_index` picks one row of the tables."""
     op = "ttnn.experimental.rotary_embedding"
     require_tile(op, input_tensor=input_tensor, cos_cache=cos_cache, sin_cache=sin_cache)
     if token_index is None:
@@ -80,6 +82,5 @@ def _tables(op: str, x: Tensor, cos: Tensor, sin: Tensor, decode: bool) -> tuple
     return cos.values[..., : x.shape[-2], :], sin.values[..., : x.shape[-2], :]
 
 
-def _plan(op: str, x: Tensor, config: WormholeComputeKernelConfig | None) -> MatmulPlan:
-    form = x.dtype.format
-    return MatmulPlan(resolve_kernel(op, config, ROTARY_EMBEDDING), "rotary", 1, 1, False, form, form, form)
+def _plan(op: str, x: Tensor, config: WormholeComputeKernelConfig | None) -> RotaryPlan:
+    return RotaryPlan(resolve_kernel(op, config, ROTARY_EMBEDDING), x.dtype.format)
