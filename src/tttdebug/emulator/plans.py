@@ -134,6 +134,7 @@ class AttentionPlan:
     approximate_exponential: bool
     output: Format
     prefill: bool = True
+    window: int | None = None  # a causal query sees itself and the window - 1 keys before it
 
     @property
     def streaming(self) -> bool:

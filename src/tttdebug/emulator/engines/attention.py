@@ -41,7 +41,7 @@ def attend(q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, 
         if mask_BKRT is not None:
             scores = _add_mask(scores, mask_BKRT[..., chunk], plan)
         if plan.causal:
-            scores = scores.masked_fill_(keys_T[chunk] > queries_R1, -torch.inf)
+            scores = scores.masked_fill_(_unseen(keys_T[chunk], queries_R1, plan), -torch.inf)
         previous, maximum = maximum, torch.maximum(maximum, fpu.max_rows(scores))
         weights = form.pack(_exponentials(scores, maximum, plan))
         tiles, added = _sum_tiles(weights), _product(weights, v_BKTE[..., chunk, :], BFLOAT16, plan)
@@ -66,7 +66,7 @@ def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list
     for start in range(0, max(positions) + 1, plan.k_chunk):
         chunk = slice(start, start + plan.k_chunk)
         scores = _product(q_BKRE, k_BKTE[:B, :, chunk].mT, BFLOAT16, plan).to(torch.float32)
-        scores = scores.masked_fill_(keys_T[chunk] > last_B111, -torch.inf)
+        scores = scores.masked_fill_(_unseen(keys_T[chunk], last_B111, plan), -torch.inf)
         previous, maximum = maximum, torch.maximum(maximum, fpu.max_rows(scores))
         weights = to_bfloat16(_exponentials(scores, maximum, plan, half_tile=half_tile))
         summed, added = (
@@ -83,6 +83,12 @@ def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list
         )
     seen = plan.output.pack(_normalised(weighted, total, plan)).expand(B, K, H // K, E).reshape(B, H, E)
     return seen.masked_fill(last_B111.view(B, 1, 1) < 0, 0)
+
+
+def _unseen(keys: Tensor, last: Tensor, plan: AttentionPlan) -> Tensor:
+    """Which keys are hidden from a query whose own position is `last`."""
+    future = keys > last
+    return future if plan.window is None else future | (keys <= last - plan.window)
 
 
 def _nothing_seen(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,7 +123,7 @@ def _add_mask(scores: Tensor, mask: Tensor, plan: AttentionPlan) -> Tensor:
 def _exponentials(scores: Tensor, maximum: Tensor, plan: AttentionPlan, *, half_tile: bool = False) -> Tensor:
     """exp((scores − maximum) · scale) as Dest keeps it."""
     fp32 = plan.kernel.fp32_dest
-    shifted = fpu.subtract(scores.clamp(min=-3e38), maximum, plan.kernel)
+    shifted = fpu.subtract(scores.clamp(min=-3e38), maximum.clamp(min=-3e38), plan.kernel)
     if half_tile or plan.approximate_exponential or (plan.streaming and plan.prefill):
         return _schraudolph(shifted, plan.scale, fp32_dest=fp32)
     if fp32:

@@ -66,12 +66,12 @@ class Engine(Protocol):
     def attention(
         self, q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan
     ) -> Tensor:
-        """Prefill; query position s sees keys 0…s when causal. `mask` is added to the scaled scores."""
+        """Prefill; query position s sees keys 0…s when causal, the last `window` of them if there is one. `mask` is added to the scaled scores."""
 
     def attention_decode(
         self, q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan
     ) -> Tensor:
-        """One query per user; user b sees keys 0…positions[b]."""
+        """One query per user; user b sees keys 0…positions[b], the last `window` of them if there is one."""
 
     def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: RotaryPlan) -> Tensor:
         """x·cos + (x·transform)·sin, `transform` acting on each 32 columns."""

@@ -23,6 +23,7 @@ UNARY: dict[str, Callable[..., Tensor]] = {
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
     "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "tanh": torch.tanh,
     "relu": F.relu,
     "relu6": F.relu6,

@@ -84,8 +84,11 @@ class IdealEngine:
         k_BHTE, v_BHTE = k_BKTE.repeat_interleave(groups, 1), v_BKTE.repeat_interleave(groups, 1)
         scores_BHST = q_BHSE @ k_BHTE.mT * plan.scale
         if plan.causal:
-            future = torch.ones(scores_BHST.shape[-2:], dtype=torch.bool, device=q_BHSE.device).triu(1)
-            scores_BHST = scores_BHST.masked_fill(future, -torch.inf)
+            everything = torch.ones(scores_BHST.shape[-2:], dtype=torch.bool, device=q_BHSE.device)
+            unseen = everything.triu(1)
+            if plan.window is not None:
+                unseen |= everything.tril(-plan.window)
+            scores_BHST = scores_BHST.masked_fill(unseen, -torch.inf)
         if mask is not None:
             scores_BHST = scores_BHST + mask
         return torch.softmax(scores_BHST, -1) @ v_BHTE
@@ -96,7 +99,7 @@ class IdealEngine:
         plan = replace(plan, causal=False)  # each user's keys end at that user's own position
         users = []
         for b, position in enumerate(positions):
-            seen = slice(0, position + 1)
+            seen = slice(max(0, position + 1 - (plan.window or position + 1)), position + 1)
             users.append(
                 self.attention(q_BHE[b, None, :, None], k_BKTE[b, None, :, seen], v_BKTE[b, None, :, seen], None, plan)
             )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -16,7 +17,7 @@ from tttdebug.emulator.tensor import Tensor
 
 # B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim
 
-_NO_SINK: dict[str, object] = {"attention_sink": None, "sliding_window_size": None}
+_NO_SINK: dict[str, object] = {"attention_sink": None}
 
 
 @operation(
@@ -38,6 +39,7 @@ def scaled_dot_product_attention(
     attn_mask: Tensor | None = None,
     is_causal: bool = True,
     scale: float | None = None,
+    sliding_window_size: int | None = None,
     program_config: SDPAProgramConfig | None = None,
     compute_kernel_config: WormholeComputeKernelConfig | None = None,
 ) -> Tensor:
@@ -50,6 +52,7 @@ def scaled_dot_product_attention(
     if is_causal and q.shape[2] != k.shape[2]:
         raise EmulatorError(f"{op}: is_causal needs as many queries as keys, got {q.shape[2]} and {k.shape[2]}")
     plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32)
+    plan = replace(plan, window=_window(op, sliding_window_size, is_causal))
     mask = None if attn_mask is None else attn_mask.values
     values = device_of(q).engine.attention(q.values, k.values, v.values, mask, plan)
     return result(values, q, plan=plan)
@@ -67,6 +70,7 @@ def scaled_dot_product_attention_decode(
     cur_pos: Sequence[int] = (),
     cur_pos_tensor: Tensor | None = None,
     scale: float | None = None,
+    sliding_window_size: int | None = None,
     program_config: SDPAProgramConfig | None = None,
     compute_kernel_config: WormholeComputeKernelConfig | None = None,
 ) -> Tensor:
@@ -79,6 +83,7 @@ def scaled_dot_product_attention_decode(
     plan = _plan(
         op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=_largest_chunk(length), prefill=False
     )
+    plan = replace(plan, window=_window(op, sliding_window_size, is_causal))
     return _decode(q, k.values, v.values, positions, plan)
 
 
@@ -86,6 +91,7 @@ def scaled_dot_product_attention_decode(
     "ttnn.transformer.paged_scaled_dot_product_attention_decode",
     only={
         **_NO_SINK,
+        "sliding_window_size": None,
         "attn_mask": None,
         "paged_cache_geometry": None,
         "cache_position_modulo": None,
@@ -149,6 +155,12 @@ def _plan(
         q.dtype.format,
         prefill,
     )
+
+
+def _window(op: str, size: int | None, is_causal: bool) -> int | None:
+    if size is not None and (not is_causal or size < 1):
+        raise EmulatorError(f"{op}: sliding_window_size={size} is emulated with is_causal=True and from 1 on")
+    return size
 
 
 def _positions(
