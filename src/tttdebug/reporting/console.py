@@ -86,7 +86,7 @@ def verdict_text(run: Run) -> Text:
         text = Text("PASS  ", style="bold green").append("every gate holds. ")
         if counts["floor"]:
             text.append(
-                f"{counts['floor']} boundaries are below their gate, but their number formats alone explain "
+                f"{counts['floor']} comparisons miss their gate, but their number formats alone explain "
                 "that (floor). "
             )
     text.append(ledger + ".")
