@@ -58,6 +58,7 @@ def test_a_broken_port_exits_1_and_names_the_module_first(tttdebug, tmp_path):
     code, out, _ = tttdebug("run", *SHORT, "--port-weights", tmp_path / "broken.safetensors", "--out", tmp_path / "run")
     assert code == 1
     assert "FAIL" in out
+    assert "inherited its error" in out.replace("\n", " ")
     assert "first divergence" in out
     assert "L01.mlp differs from model.layers.1.mlp in prefill" in out
 

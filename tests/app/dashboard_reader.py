@@ -112,9 +112,9 @@ class Reader:
     def see(self, text: str) -> None:
         expect(self.page.get_by_text(text).first).to_be_visible()
 
-    def title(self, text: str) -> None:
-        """The page has this heading, and has been drawn."""
-        expect(self.page.get_by_role("heading", level=2).filter(has_text=text)).to_be_visible()
+    def title(self, text: str | re.Pattern[str]) -> None:
+        """The page has this heading, to the letter, and has been drawn."""
+        expect(self.page.get_by_role("heading", level=2)).to_have_text(text)
         self.settle()
 
     def chosen(self, label: str) -> str:
@@ -140,6 +140,7 @@ class Reader:
         self.settle()
         self.page.screenshot(path=self.shots / f"{name}.png", animations="disabled")
         self.page.set_viewport_size(size)
+        self.settle()
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not _probes_base_path(message.location.get("url", "")):

@@ -26,11 +26,11 @@ def place_in_panel(reader: Reader, key: str, band: int) -> tuple[float, float]:
 
 def test_clicks_lead_from_the_verdict_to_the_faulty_module(reader: Reader) -> None:
     reader.open(f"/overview?run={BROKEN}")
-    reader.title("The port diverges, first at L03.mlp")
+    reader.title("▼ The port diverges, first at L03.mlp")
     reader.keep("overview")
     reader.click_in("depth-rel_l2-mlp", *place_in_panel(reader, "depth-rel_l2-mlp", band=4))
     reader.title("L03")
-    assert "boundary=L03.mlp" in reader.page.url
+    expect(reader.page).to_have_url(re.compile("/layer.*boundary=L03.mlp"))
     reader.keep("layer")
     width = reader.page.locator(".st-key-diagram-L03").bounding_box()["width"]
     reader.click_in("diagram-L03", width * 0.7, 50)
@@ -41,7 +41,7 @@ def test_clicks_lead_from_the_verdict_to_the_faulty_module(reader: Reader) -> No
     reader.page.go_back()
     reader.title("L03")
     reader.page.go_back()
-    reader.title("The port diverges")
+    reader.title("▼ The port diverges, first at L03.mlp")
 
 
 def test_a_run_is_opened_from_the_list(reader: Reader) -> None:
@@ -57,20 +57,20 @@ def test_a_run_is_opened_from_the_list(reader: Reader) -> None:
 def test_a_link_shows_what_it_names_and_survives_a_reload(reader: Reader) -> None:
     reader.open(f"/?run={BROKEN}&boundary=L02.self_attn&phase=decode&step=1")
     for _ in range(2):
-        reader.title("L02.self_attn")
+        reader.title(re.compile("^. L02.self_attn$"))
         assert reader.chosen("Call") == "decode 1"
         reader.page.reload()
 
 
 def test_choosing_with_the_keyboard_changes_page_and_address(reader: Reader) -> None:
     reader.open(f"/module?run={BROKEN}&boundary=L01.mlp")
-    reader.title("L01.mlp")
+    reader.title(re.compile("^. L01.mlp$"))
     reader.choose("Call", "decode 0")
     expect(reader.page).to_have_url(re.compile("phase=decode&step=0"))
     reader.choose("Boundary", "logits")
-    reader.title("logits")
+    reader.title(re.compile("^. logits$"))
     reader.page.go_back()
-    reader.title("L01.mlp")
+    reader.title(re.compile("^. L01.mlp$"))
     assert reader.chosen("Boundary") == "L01.mlp"
     reader.choose("Run", SOUND)
     expect(reader.page).to_have_url(re.compile(SOUND))
@@ -90,26 +90,27 @@ def test_a_run_that_cannot_be_read_says_why(reader: Reader, run: str, said: str)
 
 def test_an_unfinished_run_shows_what_there_is(reader: Reader) -> None:
     reader.open("/overview?run=unfinished")
-    reader.title("Nothing diverges so far")
+    reader.title("– Nothing diverges so far")
     reader.see("14 of 99 comparisons")
     reader.keep("unfinished")
 
 
 def test_names_and_texts_of_a_run_are_never_interpreted(reader: Reader) -> None:
     reader.open("/overview?run=hostile")
-    reader.title(f"The port diverges, first at L00.{MARKUP[0]}")
+    reader.title(f"▼ The port diverges, first at L00.{MARKUP[0]}")
     for text in MARKUP:
         expect(reader.page.get_by_text(text, exact=True).first).to_be_attached()
     for number, text in enumerate(MARKUP):
         reader.open(f"/module?run=hostile&boundary={quote(f'L{number:02d}.{text}')}")
-        reader.title(f"L{number:02d}.{text}")
+        reader.title(f"▼ L{number:02d}.{text}")
         expect(reader.page.locator("img[src='x'], a[href^='javascript']")).to_have_count(0)
 
 
 def test_a_narrow_dark_window_cuts_nothing_off(reader: Reader) -> None:
     reader.sit("dark", width=700)
-    for page in ("overview", "layer", "module"):
+    titles = {"overview": "▼ The port diverges, first at L03.mlp", "layer": "L03", "module": "▼ L03.mlp"}
+    for page, title in titles.items():
         reader.open(f"/{page}?run={BROKEN}&boundary=L03.mlp")
-        reader.title("L03")
+        reader.title(title)
         assert reader.page.locator(MAIN).evaluate("main => main.scrollWidth") <= 700
         reader.keep(f"{page}_narrow_dark")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -19,39 +19,37 @@ from tttdebug.emulator.tensor import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NEVER_MATTER = ("queue_id", "sub_core_grids", "sub_device_id", "use_multicore")
 _OUTPUTS = ("output_tensor", "optional_output_tensor", "preallocated_output")
 
 
 def operation(
-    name: str, *, accepts: Iterable[str] = (), only: Mapping[str, object] | None = None, on_host: bool = False
+    name: str, *, accepts: str = "", only: Mapping[str, object] | None = None, on_host: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function an op of the namespace.
 
-    The function takes the arguments that decide values. `accepts` names further keywords of the real op that do not;
-    `only` those that the emulator takes at one value alone. `memory_config` and a preallocated output are handled here
-    unless the function takes them itself. Tensors must be on one open device, unless `on_host`.
+    The function takes the arguments that decide values. `accepts` names, with spaces between, further keywords of the
+    real op: `memory_config` and a preallocated output are handled here, the rest changes no value. `only` holds those
+    that the emulator takes at one value alone. Tensors must be on one open device, unless `on_host`.
 
     The op raises EmulatorError, naming itself and the argument, for whatever breaks these rules.
     """
-    refused = dict(only or {})
-    ignored = {*accepts, *_NEVER_MATTER}
+    accepted, refused = tuple(accepts.split()), dict(only or {})
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         own = signature.parameters
-        takes = ", ".join([*own, *(k for k in ("memory_config",) if k not in own), *accepts, *refused])
+        takes = ", ".join([*own, *accepted, *refused])
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             further = {key: kwargs.pop(key) for key in kwargs.keys() - own.keys()}
-            memory_config = _typed(name, further, "memory_config", MemoryConfig)
-            output_to = next((t for t in (_typed(name, further, key, Tensor) for key in _OUTPUTS) if t), None)
             for key, value in further.items():
-                if key not in refused and key not in ignored:
+                if key not in accepted and key not in refused:
                     raise EmulatorError(f"{name}: there is no argument {key!r}; it takes {takes}")
                 if key in refused and value is not None and value != refused[key]:
                     raise EmulatorError(f"{name}: {key}={value!r} is not emulated, only {refused[key]!r}")
+            memory_config = _typed(name, further, "memory_config", MemoryConfig)
+            output_to = next((t for t in (_typed(name, further, key, Tensor) for key in _OUTPUTS) if t), None)
             try:
                 arguments = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
@@ -69,6 +67,7 @@ def operation(
                 _show(device, name, inputs, output)
             return output
 
+        vars(call)["further_arguments"] = (*accepted, *refused)
         return call
 
     return decorate
@@ -116,8 +115,8 @@ def require_sharded(name: str, **tensors: Tensor) -> None:
 
 
 def _typed(name: str, arguments: dict[str, Any], key: str, kind: type[Any]) -> Any:
-    """Takes `key` out of the arguments; None, or of that type."""
-    value = arguments.pop(key, None)
+    """The argument `key`: None, or of that type."""
+    value = arguments.get(key)
     if value is not None and not isinstance(value, kind):
         raise EmulatorError(f"{name}: {key}={value!r} is not a {kind.__name__}")
     return value

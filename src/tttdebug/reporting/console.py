@@ -77,14 +77,16 @@ def verdict_text(run: Run) -> Text:
     divergence = run.first_divergence()
     if divergence is not None:
         text = Text("FAIL  ", style="bold red")
-        text.append(f"{len(run.failed)} gates fail, first {divergence.boundary} in {_call_of(divergence)}. ")
+        text.append(f"{divergence.boundary} in {_call_of(divergence)} is the first to miss its gate")
+        later = len(run.failed) - 1
+        text.append(f"; {later} later ones miss theirs and may only have inherited its error. " if later else ". ")
     elif not run.passed:
         text = Text("INCOMPLETE  ", style="bold red").append(f"the run is {manifest.status}. ")
     else:
         text = Text("PASS  ", style="bold green").append("every gate holds. ")
         if counts["floor"]:
             text.append(
-                f"{counts['floor']} boundaries are below their gate, but their number formats alone explain "
+                f"{counts['floor']} comparisons miss their gate, but their number formats alone explain "
                 "that (floor). "
             )
     text.append(ledger + ".")

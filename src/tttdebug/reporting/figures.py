@@ -37,7 +37,7 @@ def save_depth_figure(run: Run) -> Path:
         floors = [record.floor_rel_l2 for record in records]
         explained = [explained_by_floor(floor) for floor in floors]
         panel.fill_between(layers, floors, explained, color=PRIMARY, alpha=0.15, label="explained by the formats")
-        panel.plot(layers, floors, color=PRIMARY, linewidth=1, label="floor")
+        panel.plot(layers, floors, color=PRIMARY, linewidth=1, label="caused by the formats")
         for verdict in dict.fromkeys(record.verdict for record in records):
             at = [layer for layer, record in enumerate(records) if record.verdict == verdict]
             panel.scatter(

@@ -22,6 +22,7 @@ _NO_SINK: dict[str, object] = {"attention_sink": None}
 
 @operation(
     "ttnn.transformer.scaled_dot_product_attention",
+    accepts="memory_config",
     only={
         **_NO_SINK,
         "cu_window_seqlens": None,
@@ -59,7 +60,9 @@ def scaled_dot_product_attention(
 
 
 @operation(
-    "ttnn.transformer.scaled_dot_product_attention_decode", only={**_NO_SINK, "attn_mask": None, "share_cache": False}
+    "ttnn.transformer.scaled_dot_product_attention_decode",
+    accepts="memory_config",
+    only={**_NO_SINK, "attn_mask": None, "share_cache": False},
 )
 def scaled_dot_product_attention_decode(
     input_tensor_q: Tensor,
@@ -89,6 +92,7 @@ def scaled_dot_product_attention_decode(
 
 @operation(
     "ttnn.transformer.paged_scaled_dot_product_attention_decode",
+    accepts="memory_config",
     only={
         **_NO_SINK,
         "sliding_window_size": None,

@@ -27,7 +27,7 @@ def fill_cache(cache_tensor: Tensor, input_tensor: Tensor, batch_idx: int, *, up
     return cache_tensor
 
 
-@operation("ttnn.update_cache", accepts=("compute_kernel_config",))
+@operation("ttnn.update_cache", accepts="compute_kernel_config")
 def update_cache(cache: Tensor, input: Tensor, update_idx: int, *, batch_offset: int = 0) -> Tensor:
     """Writes one position for every user: input [1, K, B or more, E] into a cache [B, K, T, E]; gives the cache."""
     op = "ttnn.update_cache"
@@ -55,7 +55,7 @@ def update_cache_for_token_(
 
 @operation(
     "ttnn.experimental.paged_update_cache",
-    accepts=("compute_kernel_config",),
+    accepts="compute_kernel_config",
     only={
         "share_cache": False,
         "batch_offset": 0,
@@ -101,7 +101,7 @@ def paged_update_cache(
 
 @operation(
     "ttnn.experimental.paged_fill_cache",
-    accepts=("compute_kernel_config",),
+    accepts="compute_kernel_config",
     only={"mesh_coords": None, "block_size": None, "cache_position_modulo": None, "valid_seq_len_tensor": None},
 )
 def paged_fill_cache(

@@ -34,7 +34,7 @@ _DTYPE_OF = {
 
 @operation(
     "ttnn.from_torch",
-    accepts=("cq_id",),
+    accepts="cq_id",
     only={
         "spec": None,
         "tile": None,
@@ -81,7 +81,7 @@ def from_torch(
     return Tensor(source.detach().clone(), dtype, host.layout)
 
 
-@operation("ttnn.as_tensor", accepts=("cache_dump_mode",))
+@operation("ttnn.as_tensor", accepts="cache_dump_mode")
 def as_tensor(
     tensor: torch.Tensor,
     dtype: DataType | None = None,
@@ -101,7 +101,7 @@ def as_tensor(
     return from_torch(tensor, dtype, layout=layout, device=device, memory_config=memory_config)
 
 
-@operation("ttnn.to_torch", accepts=("cq_id", "mesh_composer"), on_host=True)
+@operation("ttnn.to_torch", accepts="cq_id mesh_composer", on_host=True)
 def to_torch(
     tensor: Tensor, dtype: torch.dtype | None = None, *, torch_rank: int | None = None, device: Device | None = None
 ) -> torch.Tensor:
@@ -122,7 +122,7 @@ def to_torch(
     return values.to(device="cpu", dtype=dtype or values.dtype, copy=True)
 
 
-@operation("ttnn.to_device", on_host=True)
+@operation("ttnn.to_device", accepts="queue_id", on_host=True)
 def to_device(tensor: Tensor, device: Device, memory_config: MemoryConfig | None = None) -> Tensor:
     """The tensor in a device's memory."""
     if not isinstance(device, Device):
@@ -135,7 +135,7 @@ def to_device(tensor: Tensor, device: Device, memory_config: MemoryConfig | None
     return Tensor(data, tensor.dtype, tensor.layout, device, memory_config)
 
 
-@operation("ttnn.from_device", on_host=True)
+@operation("ttnn.from_device", accepts="queue_id", on_host=True)
 def from_device(tensor: Tensor, blocking: bool = True) -> Tensor:
     """The tensor on the host."""
     return tensor.cpu(blocking)
@@ -164,12 +164,18 @@ def to_layout(
     return output
 
 
-@operation("ttnn.typecast")
-def typecast(input_tensor: Tensor, *dtypes: DataType, dtype: DataType | None = None) -> Tensor:
-    """The tensor in another data type, converted on the device."""
-    if len(dtypes) > 2 or (dtype is None and not dtypes) or not isinstance(dtype or dtypes[-1], DataType):
-        raise EmulatorError(f"ttnn.typecast: {dtypes or dtype!r}; give one ttnn data type")
-    target = dtype or dtypes[-1]
+@operation("ttnn.typecast", accepts="memory_config output_tensor sub_core_grids")
+def typecast(
+    input_tensor: Tensor,
+    dtype: DataType | None = None,
+    output_dtype: DataType | None = None,
+    *,
+    input_dtype: DataType | None = None,
+) -> Tensor:
+    """The tensor in another data type, converted on the device; of two data types the second is the new one."""
+    target = output_dtype or dtype
+    if target is None:
+        raise EmulatorError("ttnn.typecast: give the data type to convert to")
     engine = device_of(input_tensor).engine
     values = engine.cast(input_tensor.values, input_tensor.dtype.format, target.format)
     return result(values, input_tensor, target)
@@ -195,7 +201,7 @@ def to_memory_config(
     return Tensor(values, dtype or tensor.dtype, tensor.layout, tensor.device(), memory_config)
 
 
-@operation("ttnn.clone", accepts=("compute_kernel_config",))
+@operation("ttnn.clone", accepts="memory_config compute_kernel_config")
 def clone(input: Tensor, *, dtype: DataType | None = None) -> Tensor:
     """A copy, packed in `dtype` when that differs."""
     if dtype is None or dtype is input.dtype:
@@ -204,9 +210,10 @@ def clone(input: Tensor, *, dtype: DataType | None = None) -> Tensor:
 
 
 @operation("ttnn.reallocate")
-def reallocate(tensor: Tensor) -> Tensor:
+def reallocate(tensor: Tensor, memory_config: MemoryConfig | None = None) -> Tensor:
     """The tensor moved in memory; the old one is freed."""
     moved = result(tensor.values, tensor)
+    moved.place(memory_config or tensor.memory_config())
     tensor.deallocate()
     return moved
 
@@ -218,6 +225,7 @@ def deallocate(tensor: Tensor, force: bool = True) -> None:
     tensor.deallocate(force)
 
 
+@operation("ttnn.full", only={"optional_tensor": None})
 def full(
     shape: Sequence[int],
     fill_value: float,
@@ -231,6 +239,7 @@ def full(
     return from_torch(source, dtype or DataType.BFLOAT16, layout=layout, device=device, memory_config=memory_config)
 
 
+@operation("ttnn.zeros")
 def zeros(
     shape: Sequence[int],
     dtype: DataType | None = None,
@@ -242,6 +251,7 @@ def zeros(
     return full(shape, 0.0, dtype, layout, device, memory_config)
 
 
+@operation("ttnn.ones")
 def ones(
     shape: Sequence[int],
     dtype: DataType | None = None,
@@ -253,6 +263,7 @@ def ones(
     return full(shape, 1.0, dtype, layout, device, memory_config)
 
 
+@operation("ttnn.arange")
 def arange(
     start: int,
     end: int | None = None,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import EllipsisType
+from typing import Any
 
 import torch
 
@@ -14,6 +15,8 @@ from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.operation import device_of, operation, result, unshared
 from tttdebug.emulator.placement import (
     BufferType,
+    CoreCoord,
+    CoreRange,
     CoreRangeSet,
     MemoryConfig,
     ShardOrientation,
@@ -33,7 +36,12 @@ def _rearranged(values: torch.Tensor, source: Tensor) -> Tensor:
     return result(values, source)
 
 
-@operation("ttnn.reshape", accepts=("reshape_tile_mode", "skip_padding_fill", "pad_value"), on_host=True)
+@operation(
+    "ttnn.reshape",
+    accepts="memory_config pad_value reshape_tile_mode sub_core_grids skip_padding_fill",
+    only={"logical_shape": None},
+    on_host=True,
+)
 def reshape(input_tensor: Tensor, shape: Sequence[int], padded_shape: Sequence[int] | None = None) -> Tensor:
     """The same elements in another shape; one size may be −1. The padded shape follows from the layout."""
     sizes = [int(size) for size in shape]
@@ -68,7 +76,12 @@ def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Ten
     return result(data.squeeze(dims), input_tensor)
 
 
-@operation("ttnn.slice", only={"pad_value": None, "slice_dim": None, "num_devices": None}, on_host=True)
+@operation(
+    "ttnn.slice",
+    accepts="memory_config output_tensor sub_core_grids",
+    only=dict.fromkeys(("starts", "ends", "steps", "pad_value", "slice_dim", "num_devices")),
+    on_host=True,
+)
 def slice_(
     input_tensor: Tensor, slice_start: Sequence[int], slice_end: Sequence[int], slice_step: Sequence[int] | None = None
 ) -> Tensor:
@@ -100,7 +113,7 @@ def index(tensor: Tensor, slices: object) -> Tensor:
     return _rearranged(values, tensor)
 
 
-@operation("ttnn.concat", only={"groups": 1}, on_host=True)
+@operation("ttnn.concat", accepts="memory_config output_tensor sub_core_grids", only={"groups": 1}, on_host=True)
 def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one data type and layout joined along `dim`."""
     if not tensors:
@@ -122,8 +135,13 @@ def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return _rearranged(torch.cat([t.data for t in tensors], dim), first)
 
 
-@operation("ttnn.pad", on_host=True)
-def pad(input_tensor: Tensor, padding: Sequence[Sequence[int]], value: float = 0.0) -> Tensor:
+@operation(
+    "ttnn.pad",
+    accepts="memory_config use_multicore sub_core_grids",
+    only={"output_padded_shape": None, "input_tensor_start": None},
+    on_host=True,
+)
+def pad(input_tensor: Tensor, padding: Sequence[Sequence[int]], value: float) -> Tensor:
     """The tensor with (before, after) elements of `value` added to each of its last dimensions."""
     if len(padding) > len(input_tensor.shape) or any(len(p) != 2 or min(p) < 0 for p in padding):
         raise EmulatorError(
@@ -133,7 +151,7 @@ def pad(input_tensor: Tensor, padding: Sequence[Sequence[int]], value: float = 0
     return _rearranged(torch.nn.functional.pad(input_tensor.data, flat, value=value), input_tensor)
 
 
-@operation("ttnn.permute", accepts=("pad_value",), on_host=True)
+@operation("ttnn.permute", accepts="memory_config pad_value", on_host=True)
 def permute(input_tensor: Tensor, dims: Sequence[int]) -> Tensor:
     """The dimensions in another order."""
     if sorted(d % len(input_tensor.shape) for d in dims) != list(range(len(input_tensor.shape))):
@@ -141,13 +159,13 @@ def permute(input_tensor: Tensor, dims: Sequence[int]) -> Tensor:
     return _rearranged(input_tensor.data.permute(*dims), input_tensor)
 
 
-@operation("ttnn.transpose", accepts=("pad_value",), on_host=True)
+@operation("ttnn.transpose", accepts="memory_config pad_value", on_host=True)
 def transpose(input_tensor: Tensor, dim1: int, dim2: int) -> Tensor:
     """Two dimensions exchanged."""
     return _rearranged(input_tensor.data.transpose(dim1, dim2), input_tensor)
 
 
-@operation("ttnn.repeat", on_host=True)
+@operation("ttnn.repeat", accepts="memory_config optional_output_tensor", on_host=True)
 def repeat(input_tensor: Tensor, repeat_dims: Sequence[int]) -> Tensor:
     """The tensor repeated along each dimension, as torch's repeat."""
     if len(repeat_dims) < len(input_tensor.shape):
@@ -155,27 +173,36 @@ def repeat(input_tensor: Tensor, repeat_dims: Sequence[int]) -> Tensor:
     return _rearranged(input_tensor.data.repeat(*repeat_dims), input_tensor)
 
 
-@operation("ttnn.interleaved_to_sharded", accepts=("keep_l1_aligned",))
-def interleaved_to_sharded(
+def interleaved_to_sharded(input_tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The tensor in shards, given as a memory config or as cores, shard shape, scheme and orientation."""
+    by_config = "sharded_memory_config" in kwargs or (bool(args) and isinstance(args[0], MemoryConfig))
+    return (_shard_by_config if by_config else _shard_by_cores)(input_tensor, *args, **kwargs)
+
+
+@operation("ttnn.interleaved_to_sharded", accepts="keep_l1_aligned preallocated_output")
+def _shard_by_config(
+    input_tensor: Tensor, sharded_memory_config: MemoryConfig, output_dtype: DataType | None = None
+) -> Tensor:
+    op = "ttnn.interleaved_to_sharded"
+    if not sharded_memory_config.is_sharded():
+        raise EmulatorError(f"{op}: {sharded_memory_config} is not sharded")
+    check_shards(op, sharded_memory_config, input_tensor.shape)
+    return _placed(input_tensor, sharded_memory_config, output_dtype)
+
+
+@operation("ttnn.interleaved_to_sharded", accepts="keep_l1_aligned")
+def _shard_by_cores(
     input_tensor: Tensor,
-    sharded_memory_config: MemoryConfig | object,
-    shard_shape: Sequence[int] | None = None,
-    shard_scheme: TensorMemoryLayout | None = None,
-    shard_orientation: ShardOrientation | None = None,
+    grid: CoreRangeSet | CoreCoord,
+    shard_shape: Sequence[int],
+    shard_scheme: TensorMemoryLayout,
+    shard_orientation: ShardOrientation,
     output_dtype: DataType | None = None,
 ) -> Tensor:
-    """The tensor in shards, given as a memory config or as grid, shard shape, scheme and orientation."""
-    op = "ttnn.interleaved_to_sharded"
-    config = sharded_memory_config
-    if not isinstance(config, MemoryConfig):
-        if not isinstance(config, CoreRangeSet) or shard_shape is None or shard_scheme is None:
-            raise EmulatorError(f"{op}: {config!r}; give a MemoryConfig, or a CoreRangeSet with shard shape and scheme")
-        spec = ShardSpec(config, shard_shape, shard_orientation or ShardOrientation.ROW_MAJOR)
-        config = MemoryConfig(shard_scheme, BufferType.L1, spec)
-    if not config.is_sharded():
-        raise EmulatorError(f"{op}: {config} is not sharded")
-    check_shards(op, config, input_tensor.shape)
-    return _placed(input_tensor, config, output_dtype)
+    if isinstance(grid, CoreCoord):
+        grid = CoreRangeSet([CoreRange(CoreCoord(0, 0), CoreCoord(grid.x - 1, grid.y - 1))])
+    spec = ShardSpec(grid, shard_shape, shard_orientation)
+    return _shard_by_config(input_tensor, MemoryConfig(shard_scheme, BufferType.L1, spec), output_dtype)
 
 
 @operation("ttnn.sharded_to_interleaved")

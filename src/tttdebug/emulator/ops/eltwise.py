@@ -69,7 +69,7 @@ def as_activation(op: str, function: FusedFunction) -> Activation:
 def _unary(name: str, only: dict[str, object] | None = None) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
-    @operation(op, only=only)
+    @operation(op, accepts="memory_config output_tensor sub_core_grids", only=only)
     def unary(input_tensor: Tensor) -> Tensor:
         return _compute(op, input_tensor, UnaryPlan(Activation(name), input_tensor.dtype.format))
 
@@ -81,7 +81,7 @@ def _unary(name: str, only: dict[str, object] | None = None) -> Callable[..., Te
 def _approximable(name: str, only: dict[str, object] | None = None) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
-    @operation(op, only=only)
+    @operation(op, accepts="memory_config output_tensor sub_core_grids", only=only)
     def unary(input_tensor: Tensor, *, fast_and_approximate_mode: bool = False) -> Tensor:
         plan = UnaryPlan(Activation(name), input_tensor.dtype.format, approx=fast_and_approximate_mode)
         return _compute(op, input_tensor, plan)
@@ -118,10 +118,10 @@ gelu = _approximable("gelu", {"variant": None})
 rsqrt = _approximable("rsqrt")
 
 
-def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
+def _binary(name: str, *, fpu: bool, further: str, only: dict[str, object] | None = None) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
-    @operation(op)
+    @operation(op, accepts=f"memory_config output_tensor {further}", only=only)
     def binary(
         input_tensor_a: Tensor | float,
         input_tensor_b: Tensor | float,
@@ -132,11 +132,11 @@ def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
         input_tensor_b_activations: Sequence[FusedFunction] = (),
         fast_and_approximate_mode: bool = fpu,
     ) -> Tensor:
-        a, b, computed = input_tensor_a, input_tensor_b, function
+        a, b, function = input_tensor_a, input_tensor_b, name
         if not isinstance(a, Tensor):
-            if not isinstance(b, Tensor) or function not in _WITH_SCALAR_FIRST:
+            if not isinstance(b, Tensor) or name not in _WITH_SCALAR_FIRST:
                 raise EmulatorError(f"{op}: operands {a!r} and {b!r}; the first must be a tensor")
-            a, b, computed = b, a, _WITH_SCALAR_FIRST[function]
+            a, b, function = b, a, _WITH_SCALAR_FIRST[name]
             input_tensor_a_activations, input_tensor_b_activations = input_tensor_b_activations, ()
         b_dtype = b.dtype if isinstance(b, Tensor) else a.dtype
         if a.dtype.is_float != b_dtype.is_float or (dtype or a.dtype).is_float != a.dtype.is_float:
@@ -146,8 +146,8 @@ def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
         output = dtype or a.dtype
         fp32 = DataType.FLOAT32 in (a.dtype, b_dtype, output)
         plan = BinaryPlan(
-            computed,
-            _unit(computed, a.dtype, b_dtype, fast_and_approximate_mode),
+            function,
+            _unit(function, a.dtype, b_dtype, fast_and_approximate_mode),
             ELTWISE_FP32 if fp32 else ELTWISE,
             a.dtype.format,
             b_dtype.format,
@@ -166,11 +166,13 @@ def _binary(name: str, function: str, *, fpu: bool) -> Callable[..., Tensor]:
 
 _WITH_SCALAR_FIRST = {"add": "add", "multiply": "multiply", "subtract": "rsub"}
 
-add = _binary("add", "add", fpu=True)
-subtract = _binary("subtract", "subtract", fpu=True)
-rsub = _binary("rsub", "rsub", fpu=True)
-multiply = _binary("multiply", "multiply", fpu=False)
-divide = _binary("divide", "divide", fpu=False)
+_PLACES = "sub_core_grids sub_device_id"
+
+add = _binary("add", fpu=True, further=_PLACES)
+subtract = _binary("subtract", fpu=True, further=_PLACES)
+multiply = _binary("multiply", fpu=False, further=_PLACES)
+divide = _binary("divide", fpu=False, further=_PLACES, only={"rounding_mode": None, "value": None})
+rsub = _binary("rsub", fpu=True, further="", only={"input_b": None})
 
 
 def _unit(function: str, a: DataType, b: DataType, fast: bool) -> str:

@@ -10,7 +10,7 @@ from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG
 from tttdebug.emulator.tensor import Tensor
 
 
-@operation("ttnn.embedding", accepts=("embeddings_type",), only={"padding_idx": None})
+@operation("ttnn.embedding", accepts="memory_config output_tensor embeddings_type", only={"padding_idx": None})
 def embedding(
     input_tensor: Tensor, weight: Tensor, *, layout: Layout | None = None, dtype: DataType | None = None
 ) -> Tensor:

@@ -14,7 +14,11 @@ from tttdebug.emulator.tensor import Tensor
 # B batch, H query heads, K key/value heads, S positions, E head dim; F = (H + 2K)·E, the fused width
 
 
-@operation("ttnn.experimental.nlp_create_qkv_heads", only={"output_tensors": None, "kv_tied": False})
+@operation(
+    "ttnn.experimental.nlp_create_qkv_heads",
+    accepts="memory_config",
+    only={"output_tensors": None, "kv_tied": False},
+)
 def nlp_create_qkv_heads(
     input: Tensor,
     input_kv: Tensor | None = None,
@@ -40,7 +44,7 @@ def nlp_create_qkv_heads(
 
 @operation(
     "ttnn.experimental.nlp_create_qkv_heads_decode",
-    accepts=("overlap_qk_coregrid",),
+    accepts="overlap_qk_coregrid",
     only={"output_tensors": None, "batch_offset": None, "slice_size": None},
 )
 def nlp_create_qkv_heads_decode(
@@ -72,7 +76,7 @@ def nlp_create_qkv_heads_decode(
     return q, k, v
 
 
-@operation("ttnn.experimental.nlp_concat_heads")
+@operation("ttnn.experimental.nlp_concat_heads", accepts="memory_config")
 def nlp_concat_heads(input_tensor: Tensor) -> Tensor:
     """[B, H, S, E] as [B, 1, S, H·E]."""
     require_tile("ttnn.experimental.nlp_concat_heads", input_tensor=input_tensor)
@@ -80,7 +84,7 @@ def nlp_concat_heads(input_tensor: Tensor) -> Tensor:
     return result(joined, input_tensor)
 
 
-@operation("ttnn.experimental.nlp_concat_heads_decode")
+@operation("ttnn.experimental.nlp_concat_heads_decode", accepts="memory_config output_tensor sub_core_grids")
 def nlp_concat_heads_decode(input_tensor: Tensor, *, num_heads: int) -> Tensor:
     """[1, B, H or more, E] as [1, 1, B padded to 32 with zeros, H·E], the first `num_heads` heads."""
     op = "ttnn.experimental.nlp_concat_heads_decode"

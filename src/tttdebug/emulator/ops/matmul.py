@@ -19,18 +19,14 @@ from tttdebug.emulator.plans import MatmulPlan, UnaryPlan
 from tttdebug.emulator.programs import MatmulProgram, Product, choose_blocking
 from tttdebug.emulator.tensor import Tensor
 
-_REFUSED: dict[str, object] = {
-    "output_tile": None,
-    "global_cb": None,
-    "prefetcher_pipes": [],
-    "in0_column_offset": None,
-}
+_ACCEPTED = "memory_config optional_output_tensor sub_device_id"
+_REFUSED: dict[str, object] = {"output_tile": None, "global_cb": None, "prefetcher_pipes": []}
 
 
 def _product(name: str, *, takes_bias: bool) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
-    @operation(op, only=_REFUSED)
+    @operation(op, accepts=_ACCEPTED, only={**_REFUSED, "in0_column_offset": None} if takes_bias else _REFUSED)
     def product(
         input_tensor_a: Tensor,
         input_tensor_b: Tensor,

@@ -21,7 +21,7 @@ from tttdebug.emulator.plans import NormPlan, SoftmaxPlan
 from tttdebug.emulator.tensor import Tensor
 
 
-@operation("ttnn.rms_norm", accepts=("program_config",))
+@operation("ttnn.rms_norm", accepts="memory_config program_config")
 def rms_norm(
     input_tensor: Tensor,
     *,
@@ -37,7 +37,7 @@ def rms_norm(
     )
 
 
-@operation("ttnn.layer_norm", accepts=("program_config",), only={"recip_tensor": None})
+@operation("ttnn.layer_norm", accepts="memory_config program_config", only={"recip_tensor": None})
 def layer_norm(
     input_tensor: Tensor,
     *,
@@ -87,7 +87,7 @@ def _row(op: str, name: str, parameter: Tensor | None, x: Tensor) -> torch.Tenso
     return parameter.values.reshape(-1)
 
 
-@operation("ttnn.softmax")
+@operation("ttnn.softmax", accepts="memory_config")
 def softmax(
     input_tensor: Tensor,
     dim: int = -1,

@@ -15,10 +15,10 @@ from tttdebug.emulator.plans import ReducePlan
 from tttdebug.emulator.tensor import Tensor
 
 
-def _reduction(name: str, function: str) -> Callable[..., Tensor]:
+def _reduction(name: str, function: str, only: dict[str, object]) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
-    @operation(op, only={"correction": True, "output_layout": None, "fast_and_approximate_mode": False})
+    @operation(op, accepts="memory_config sub_core_grids", only=only)
     def reduction(
         input_tensor: Tensor,
         dim: int | Sequence[int] | None = None,
@@ -42,13 +42,15 @@ def _reduction(name: str, function: str) -> Callable[..., Tensor]:
     return reduction
 
 
-sum_ = _reduction("sum", "sum")
-mean = _reduction("mean", "sum")
-max_ = _reduction("max", "max")
-min_ = _reduction("min", "min")
+_AS_THEY_ARE: dict[str, object] = {"correction": True, "fast_and_approximate_mode": False}
+
+sum_ = _reduction("sum", "sum", {**_AS_THEY_ARE, "output_layout": None})
+mean = _reduction("mean", "sum", {**_AS_THEY_ARE, "output_layout": None})
+max_ = _reduction("max", "max", _AS_THEY_ARE)
+min_ = _reduction("min", "min", _AS_THEY_ARE)
 
 
-@operation("ttnn.argmax", only={"enable_secondary_dm": None})
+@operation("ttnn.argmax", accepts="memory_config output_tensor sub_core_grids", only={"enable_secondary_dm": None})
 def argmax(input_tensor: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first largest element, uint32 in rows."""
     values = input_tensor.values

@@ -15,7 +15,7 @@ from tttdebug.emulator.tensor import Tensor
 # B batch, H heads, S positions, E head dim
 
 
-@operation("ttnn.experimental.rotary_embedding_llama")
+@operation("ttnn.experimental.rotary_embedding_llama", accepts="memory_config")
 def rotary_embedding_llama(
     input_tensor: Tensor,
     cos_cache: Tensor,
@@ -46,7 +46,7 @@ def rotary_embedding_llama(
     return result(values, input_tensor, plan=plan)
 
 
-@operation("ttnn.experimental.rotary_embedding")
+@operation("ttnn.experimental.rotary_embedding", accepts="memory_config")
 def rotary_embedding(
     input_tensor: Tensor,
     cos_cache: Tensor,
