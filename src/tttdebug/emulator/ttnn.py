@@ -75,6 +75,7 @@ from tttdebug.emulator.ops.data_movement import (
 )
 from tttdebug.emulator.ops.data_movement import slice_ as slice
 from tttdebug.emulator.ops.eltwise import (
+    GeluVariant,
     UnaryOpType,
     UnaryWithParam,
     add,
@@ -115,6 +116,7 @@ from tttdebug.emulator.ops.reduction import max_ as max
 from tttdebug.emulator.ops.reduction import min_ as min
 from tttdebug.emulator.ops.reduction import sum_ as sum
 from tttdebug.emulator.ops.rotary import rotary_embedding, rotary_embedding_llama
+from tttdebug.emulator.ops.selection import scatter, topk
 from tttdebug.emulator.placement import (
     DRAM_MEMORY_CONFIG,
     L1_BLOCK_SHARDED_MEMORY_CONFIG,

@@ -86,8 +86,7 @@ def verdict_text(run: Run) -> Text:
         text = Text("PASS  ", style="bold green").append("every gate holds. ")
         if counts["floor"]:
             text.append(
-                f"{counts['floor']} comparisons miss their gate, but their number formats alone explain "
-                "that (floor). "
+                f"{counts['floor']} comparisons miss their gate, but their number formats alone explain that (floor). "
             )
     text.append(ledger + ".")
     if manifest.skipped:

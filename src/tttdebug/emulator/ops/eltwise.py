@@ -25,6 +25,7 @@ class UnaryOpType(Enum):
     EXP2 = "exp2"
     EXPM1 = "expm1"
     GELU = "gelu"
+    GELU_TANH = "gelu_tanh"
     IDENTITY = "identity"
     LOG = "log"
     LOG1P = "log1p"
@@ -38,6 +39,14 @@ class UnaryOpType(Enum):
     SQRT = "sqrt"
     SQUARE = "square"
     TANH = "tanh"
+
+
+class GeluVariant(Enum):
+    """Which gelu: the exact one, a table of straight lines, or the approximation by tanh."""
+
+    Accurate = 0
+    FastLut = 1
+    Tanh = 2
 
 
 @dataclass(frozen=True)
@@ -114,8 +123,17 @@ sqrt = _unary("sqrt", _NO_FAST_MODE)
 square = _unary("square")
 tanh = _unary("tanh", _NO_FAST_MODE)
 exp = _approximable("exp")
-gelu = _approximable("gelu", {"variant": None})
 rsqrt = _approximable("rsqrt")
+
+
+@operation("ttnn.gelu", accepts="memory_config output_tensor sub_core_grids")
+def gelu(
+    input_tensor: Tensor, *, variant: GeluVariant | None = None, fast_and_approximate_mode: bool = False
+) -> Tensor:
+    """gelu of every element: the exact one, its tanh approximation, or by the chip's table."""
+    approx = fast_and_approximate_mode or variant is GeluVariant.FastLut
+    function = Activation("gelu_tanh" if variant is GeluVariant.Tanh else "gelu")
+    return _compute("ttnn.gelu", input_tensor, UnaryPlan(function, input_tensor.dtype.format, approx=approx))
 
 
 def _binary(name: str, *, fpu: bool, further: str, only: dict[str, object] | None = None) -> Callable[..., Tensor]:
