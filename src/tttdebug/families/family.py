@@ -1,89 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A family as a table: how its configs become specs, how its modules pair, what its weights are called."""
+"""A family as a table: how its configs become specs, how its modules pair, where its weights are."""
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tttdebug.errors import FamilyError
+from tttdebug.families.sources import Source
+from tttdebug.specs import CausalLMSpec, EncoderModelSpec, MixtureOfExpertsSpec
 from tttdebug.tracking.pairing import CachePair, Pair
 
 if TYPE_CHECKING:
     import torch
 
-    from tttdebug.specs import CausalLMSpec
+ModelSpec: TypeAlias = "CausalLMSpec | EncoderModelSpec"
+WeightTable: TypeAlias = "Mapping[str, str | Source]"
+_PART_OF_SPEC = {"norm": "final_norm", "pooler": "pooler", "classifier": "classifier"}
+"""Parts of a port that a model may lack, and the spec's field that is None then."""
 
 
 @dataclass(frozen=True)
 class Family:
     """One model family. `{i}` in a name stands for the layer number.
 
-    `weights` maps the port's weight names to the reference's; `pairs` are in the order of execution.
+    `pairs` are in the order of execution. `weights` maps the port's weight names to the reference's, or to a Source
+    where the reference keeps a weight in another shape or within a larger one; sizes that it needs come from the spec,
+    of which it may be a function. A weight that a spec does not ask for may be in the table. `bare_prefix` is what a
+    model with a head puts before the names of the model without. `needs` says in a few words what a user brings.
     """
 
     name: str
     architectures: tuple[str, ...]
-    spec: Callable[[Any], CausalLMSpec]
+    spec: Callable[[Any], ModelSpec]
     pairs: tuple[Pair, ...]
-    weights: Mapping[str, str]
+    weights: WeightTable | Callable[[Any], WeightTable]
     caches: tuple[CachePair, ...] = ()
+    bare_prefix: str = ""
+    needs: str = "a hub id, a folder or a torch module"
+    without_prefix: bool = False
 
-    def pairs_for(self, layers: int) -> tuple[Pair, ...]:
-        """The pairs of a model with that many layers, in the order of execution."""
-        before = [pair for pair in self.pairs[: self._first_layered] for pair in pair.for_layers(layers)]
-        layered = [tuple(pair.for_layers(layers)) for pair in self.pairs if "{i}" in pair.port]
-        after = [pair for pair in self.pairs[self._first_layered :] if "{i}" not in pair.port]
-        return (*before, *(pair for layer in zip(*layered, strict=True) for pair in layer), *after)
+    def for_model(self, model: Any) -> Family:
+        """This family with the names that they have in `model`, which may be one without its head."""
+        is_bare = bool(self.bare_prefix) and not hasattr(model, self.bare_prefix.removesuffix("."))
+        return replace(self, without_prefix=is_bare)
 
-    def caches_for(self, layers: int) -> tuple[CachePair, ...]:
-        """The pairs of key/value caches of a model with that many layers."""
-        return tuple(pair for cache in self.caches for pair in cache.for_layers(layers))
+    def pairs_for(self, spec: ModelSpec) -> tuple[Pair, ...]:
+        """The pairs of a model of that spec, in the order of execution."""
+        layered = [place for place, pair in enumerate(self.pairs) if "{i}" in pair.port]
+        first, last = (layered[0], layered[-1] + 1) if layered else (len(self.pairs), len(self.pairs))
+        in_order = [
+            *self.pairs[:first],
+            *(pair.of_layer(i) for i in range(spec.num_layers) for pair in self.pairs[first:last]),
+            *self.pairs[last:],
+        ]
+        return tuple(
+            replace(pair, reference=self._reference_name(pair.reference))
+            for pair in in_order
+            if _is_part_of(spec, pair.port)
+        )
 
-    def weight_names(self, layers: int) -> dict[str, str]:
-        """The port's weight names of such a model, each with the reference's name."""
-        names = {}
-        for port, reference in self.weights.items():
-            for i in range(layers) if "{i}" in port else (0,):
-                names[port.replace("{i}", str(i))] = reference.replace("{i}", str(i))
-        return names
+    def caches_for(self, spec: ModelSpec) -> tuple[CachePair, ...]:
+        """The pairs of key/value caches of a model of that spec."""
+        return tuple(
+            replace(pair, rotary_dim=spec.layers[pair.layer].attention.rotary_dim)
+            for cache in self.caches
+            for pair in cache.for_layers(spec.num_layers)
+        )
 
-    def port_weights(self, state: Mapping[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
-        """The port's weights out of a state dict under the reference's names. Raises FamilyError for a missing one."""
-        names = self.weight_names(layers)
-        missing = [reference for reference in names.values() if reference not in state]
-        if missing:
+    def sources(self, spec: ModelSpec) -> dict[str, Source]:
+        """Where each weight is that a port of that spec needs, by the port's name. Raises FamilyError for a gap."""
+        from tttdebug.modules.weight_shapes import weight_shapes
+
+        table = self.weights if isinstance(self.weights, Mapping) else self.weights(spec)
+        known: dict[str, Source] = {}
+        for port, reference in table.items():
+            source = Source(reference) if isinstance(reference, str) else reference
+            source = replace(source, name=self._reference_name(source.name))
+            for i in range(spec.num_layers) if "{i}" in port else (0,):
+                known[port.replace("{i}", str(i))] = source.of_layer(i)
+        if unknown := [name for name in weight_shapes(spec) if name not in known]:
             raise FamilyError(
-                f"the state dict lacks {len(missing)} of the {len(names)} weights that family {self.name} "
-                f"reads, first {missing[0]!r}; "
-                "give a state dict under the reference's names"
+                f"family {self.name} does not say where {len(unknown)} of the port's weights are, first {unknown[0]!r}, "
+                f"which the spec asks for: add it to the table of weights"
             )
-        return {port: state[reference] for port, reference in names.items()}
+        return {name: known[name] for name in weight_shapes(spec)}
 
-    @property
-    def _first_layered(self) -> int:
-        return next((place for place, pair in enumerate(self.pairs) if "{i}" in pair.port), len(self.pairs))
+    def port_weights(self, state: Mapping[str, torch.Tensor], spec: ModelSpec) -> dict[str, torch.Tensor]:
+        """The port's weights out of a state dict under the reference's names. Raises FamilyError for a missing one."""
+        sources = self.sources(spec)
+        if missing := [source.name for source in sources.values() if source.name not in state]:
+            raise FamilyError(
+                f"the state dict lacks {len(missing)} of the {len(sources)} weights that family {self.name} "
+                f"reads, first {missing[0]!r}; give a state dict under the reference's names"
+            )
+        return {port: source.view(state[source.name]) for port, source in sources.items()}
+
+    def refuse_unread(self, parameters: Iterable[str], spec: ModelSpec) -> None:
+        """Raise FamilyError when the reference has parameters that no weight of the port comes from."""
+        read = {source.name for source in self.sources(spec).values()}
+        if unread := [name for name in parameters if name not in read]:
+            raise FamilyError(
+                f"the reference has {len(unread)} parameters that family {self.name} does not read for this spec, first "
+                f"{unread[0]!r}: its port would compute something else"
+            )
+
+    def _reference_name(self, name: str) -> str:
+        return name.removeprefix(self.bare_prefix) if self.without_prefix else name
 
 
-@cache
-def all_families() -> tuple[Family, ...]:
-    """Every family in this package, by name."""
-    package = import_module("tttdebug.families")
-    modules = (import_module(f"{package.__name__}.{module.name}") for module in pkgutil.iter_modules(package.__path__))
-    return tuple(
-        sorted((module.FAMILY for module in modules if hasattr(module, "FAMILY")), key=lambda family: family.name)
-    )
-
-
-def family_for(model: Any) -> Family:
-    """The family of a Hugging Face model, by its class and its config. Raises FamilyError naming those supported."""
-    wanted = {type(model).__name__, *(getattr(model.config, "architectures", None) or ())}
-    for family in all_families():
-        if wanted & set(family.architectures):
-            return family
-    known = ", ".join(f"{family.name} ({', '.join(family.architectures)})" for family in all_families())
-    raise FamilyError(f"no family fits the architecture {' or '.join(sorted(wanted))}; supported: {known}")
+def _is_part_of(spec: ModelSpec, port: str) -> bool:
+    """Whether a port of that spec has the module at that path."""
+    if port.endswith(".router"):
+        return isinstance(spec.layers[int(port.split(".")[1])].feed_forward, MixtureOfExpertsSpec)
+    return port not in _PART_OF_SPEC or getattr(spec, _PART_OF_SPEC[port], None) is not None

@@ -4,48 +4,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tttdebug.families import family_for
 from tttdebug.modules.causal_lm import CausalLM
+from tttdebug.modules.encoder_model import EncoderModel
 from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.specs import CausalLMSpec
 from tttdebug.tracking.floor import DeclaredWeight
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.families import Family
+    from tttdebug.families.family import ModelSpec
     from tttdebug.references import Reference
     from tttdebug.tracking.pairing import CachePair, Pair
 
 
-class FamilyPort(CausalLM):
-    """A CausalLM that knows, from its family's table, how it pairs with its reference."""
+class FamilyPort:
+    """What a family's table adds to a model: how it pairs with its reference."""
 
-    def __init__(
-        self, family: Family, config: Any, weights: Mapping[str, torch.Tensor], device: Any, hw_config: HardwareConfig
-    ) -> None:
-        spec = family.spec(config)
-        self.family = family
-        super().__init__(spec, family.port_weights(weights, spec.num_layers), device, hw_config)
+    family: Family
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """The boundaries at which the two sides can be compared, in the order of execution."""
-        return self.family.pairs_for(self.spec.num_layers)
+        return self.family.pairs_for(self.spec)  # type: ignore[attr-defined]
 
     @property
     def caches(self) -> tuple[CachePair, ...]:
         """The key/value caches that can be compared."""
-        return self.family.caches_for(self.spec.num_layers)
+        return self.family.caches_for(self.spec)  # type: ignore[attr-defined]
 
     def declared_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, DeclaredWeight]:
         """What this port's formats and fidelities leave of the reference's weights, under the reference's names."""
-        names = self.family.weight_names(self.spec.num_layers)
-        return {
-            names[port]: DeclaredWeight(declared.quantise(state[names[port]]), declared.read_input)
-            for port, declared in self.declared_formats()
-        }
+        sources = self.family.sources(self.spec)  # type: ignore[attr-defined]
+        declared: dict[str, DeclaredWeight] = {}
+        for port, weight_format in self.declared_formats():  # type: ignore[attr-defined]
+            source = sources[port]
+            if source.name not in declared:
+                declared[source.name] = DeclaredWeight(state[source.name].float().clone(), weight_format.read_input)
+            values = source.view(declared[source.name].values)
+            values.copy_(weight_format.quantise(source.view(state[source.name])).view(values.shape))
+        return declared
+
+
+class CausalLMPort(FamilyPort, CausalLM):
+    """The port of a language model."""
+
+    def __init__(self, family: Family, *args: Any) -> None:
+        self.family = family
+        super().__init__(*args)
+
+
+class EncoderPort(FamilyPort, EncoderModel):
+    """The port of an encoder."""
+
+    def __init__(self, family: Family, *args: Any) -> None:
+        self.family = family
+        super().__init__(*args)
+
+
+Port: TypeAlias = "CausalLMPort | EncoderPort"
 
 
 def build_model(
@@ -55,12 +76,18 @@ def build_model(
     *,
     weights: Mapping[str, torch.Tensor] | None = None,
     hw_config: HardwareConfig | None = None,
-) -> FamilyPort:
+) -> Port:
     """The port of `reference` on `device`, in one of the precisions `accuracy`, `performance`, `bf16`.
 
     `weights` replaces the reference's own by another state dict under the reference's names, e.g. a broken one;
-    `hw_config` replaces the preset that `precision` names. Raises FamilyError for an architecture no family fits.
+    `hw_config` replaces the preset that `precision` names. Raises FamilyError for an architecture no family fits, and
+    for a reference with parameters that its family does not read; SpecError for a config or hardware config that does
+    not fit.
     """
     model = reference.model
-    state = model.state_dict() if weights is None else weights
-    return FamilyPort(family_for(model), model.config, state, device, hw_config or HardwareConfig.preset(precision))
+    family = family_for(model)
+    spec: ModelSpec = family.spec(model.config)
+    family.refuse_unread((name for name, _ in model.named_parameters()), spec)
+    own = model.state_dict() if weights is None else weights
+    port = CausalLMPort if isinstance(spec, CausalLMSpec) else EncoderPort
+    return port(family, spec, family.port_weights(own, spec), device, hw_config or HardwareConfig.preset(precision))

@@ -3,50 +3,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PromptError
-from tttdebug.modules.decoder_layer import DecoderLayer
-from tttdebug.modules.embedding import Embedding
-from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.modules.decoder_layer import decoder_layer_class
+from tttdebug.modules.embedding import embedding_class
+from tttdebug.modules.layer_norm import norm_class
 from tttdebug.modules.lm_head import LMHead
-from tttdebug.modules.module import TTModule, under
-from tttdebug.modules.placement import WeightFormat
-from tttdebug.modules.rms_norm import RMSNorm
-from tttdebug.modules.rotary_embedding import TILE, RotaryEmbedding
+from tttdebug.modules.module import TTModule
+from tttdebug.modules.positions import MAX_USERS, PromptPositions, StepPositions, ids_on_device
+from tttdebug.modules.rotary_embedding import RotaryEmbedding
+from tttdebug.specs import AttentionSpec, CausalLMSpec, RopeSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from tttdebug.specs import CausalLMSpec
 
-MAX_USERS = TILE  # a decode step is one tile row a user
-
-
-class CausalLM(TTModule["CausalLMSpec"]):
+class CausalLM(TTModule[CausalLMSpec]):
     """Token ids to logits.
 
-    Weights: `embedding.weight`, `layers.{i}.…` (see DecoderLayer), `norm.weight`, `lm_head.weight`.
+    Weights: those of its parts, under `embedding.`, `layers.{i}.`, `norm.` and `lm_head.`.
     """
 
-    def __init__(
-        self,
-        spec: CausalLMSpec,
-        weights: Mapping[str, torch.Tensor],
-        device: Any = "emulated",
-        hw_config: HardwareConfig | None = None,
-    ) -> None:
-        super().__init__(spec, weights, device, hw_config)
-        here = (self.device, self.hw_config)
-        self.rotary = RotaryEmbedding(spec.layers[0].attention, self.device)
-        self.embedding = Embedding(spec.embedding, under(weights, "embedding"), *here)
+    SPEC = CausalLMSpec
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        spec, here = self.spec, (self.device, self.hw_config)
+        self.embedding = embedding_class(spec.embedding)(spec.embedding, self.weights_of("embedding"), *here)
+        self._rotaries: dict[tuple[RopeSpec, int], RotaryEmbedding] = {}
         self.layers = [
-            DecoderLayer(layer, under(weights, f"layers.{i}"), *here, rotary=self.rotary)
+            decoder_layer_class(layer)(
+                layer,
+                self.weights_of(f"layers.{i}"),
+                self.device,
+                self.hw_config.for_layer(i),
+                rotary=self._rotary(layer.attention),
+            )
             for i, layer in enumerate(spec.layers)
         ]
-        self.norm = RMSNorm(spec.final_norm, under(weights, "norm"), *here)
-        self.lm_head = LMHead(spec.lm_head, under(weights, "lm_head"), *here)
+        self.norm: Any = norm_class(spec.final_norm)(spec.final_norm, self.weights_of("norm"), *here)
+        self.lm_head = LMHead(spec.lm_head, self.weights_of("lm_head"), *here)
+
+    def _rotary(self, attention: AttentionSpec) -> RotaryEmbedding | None:
+        """One rotary embedding for all layers whose heads turn alike."""
+        if attention.rope is None:
+            return None
+        key = (attention.rope, attention.head_dim)
+        if key not in self._rotaries:
+            self._rotaries[key] = RotaryEmbedding(attention, self.device)
+        return self._rotaries[key]
 
     def allocate_cache(self, users: int, length: int) -> None:
         """Fresh caches for up to 32 users and `length` positions each. Raises PromptError beyond the model's bounds."""
@@ -66,9 +72,9 @@ class CausalLM(TTModule["CausalLMSpec"]):
         """Logits [1, 1, S', vocabulary] of one prompt [S]; S' is S rounded up to whole tiles."""
         import torch
 
-        padded = torch.nn.functional.pad(token_ids, (0, -len(token_ids) % TILE))
-        tables = self.rotary.prefill_tables(0, len(padded))
-        return self.prefill_forward(self._token_ids(padded[None]), tables, user)
+        positions = PromptPositions(self.device, len(token_ids))
+        padded = torch.nn.functional.pad(token_ids, (0, positions.padded_length - len(token_ids)))
+        return self.prefill_forward(ids_on_device(self.ttnn, self.device, padded[None]), positions, user)
 
     def decode(self, token_ids: torch.Tensor, positions: torch.Tensor) -> Any:
         """Logits [1, 1, 32, vocabulary] after one more token of each user, ids and positions [B].
@@ -78,35 +84,17 @@ class CausalLM(TTModule["CausalLMSpec"]):
         import torch
 
         padded = torch.nn.functional.pad(token_ids, (0, MAX_USERS - len(token_ids)))
-        positions_B = self.ttnn.from_torch(positions.to(torch.int32), dtype=self.ttnn.int32, device=self.device)
-        return self.decode_forward(self._token_ids(padded[None]), self.rotary.decode_tables(positions), positions_B)
+        ids_1B = ids_on_device(self.ttnn, self.device, padded[None])
+        return self.decode_forward(ids_1B, StepPositions(self.device, positions))
 
-    def prefill_forward(self, token_ids_1S: Any, tables: tuple[Any, Any], user: int = 0) -> Any:
-        x_11SD = self.embedding(token_ids_1S)
+    def prefill_forward(self, token_ids_1S: Any, positions: PromptPositions, user: int = 0) -> Any:
+        x_11SD = self.embedding(token_ids_1S, positions)
         for layer in self.layers:
-            x_11SD = layer.prefill_forward(x_11SD, tables, user)
+            x_11SD = layer.prefill_forward(x_11SD, positions, user)
         return self.lm_head(self.norm(x_11SD))
 
-    def decode_forward(self, token_ids_1B: Any, tables: tuple[Any, Any], positions_B: Any) -> Any:
-        x_11BD = self.embedding(token_ids_1B)
+    def decode_forward(self, token_ids_1B: Any, positions: StepPositions) -> Any:
+        x_11BD = self.embedding(token_ids_1B, positions)
         for layer in self.layers:
-            x_11BD = layer.decode_forward(x_11BD, tables, positions_B)
+            x_11BD = layer.decode_forward(x_11BD, positions)
         return self.lm_head(self.norm(x_11BD))
-
-    def declared_formats(self) -> Iterator[tuple[str, WeightFormat]]:
-        """Every weight's name and how the port keeps it."""
-        parts: dict[str, Any] = {"embedding": self.embedding, "norm": self.norm, "lm_head": self.lm_head}
-        for i, layer in enumerate(self.layers):
-            for part in ("attention_norm", "attention", "ff_norm", "feed_forward"):
-                parts[f"layers.{i}.{part}"] = getattr(layer, part)
-        for path, module in parts.items():
-            for name, weight_format in module.weight_formats.items():
-                yield f"{path}.{name}", weight_format
-
-    def _token_ids(self, token_ids: torch.Tensor) -> Any:
-        import torch
-
-        ttnn = self.ttnn
-        return ttnn.from_torch(
-            token_ids.to(torch.int32), dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT, device=self.device
-        )

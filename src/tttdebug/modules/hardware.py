@@ -57,11 +57,15 @@ class HardwareConfig:
     norm: str = "bfloat16"
     activation: str = "bfloat16"
     kv_cache: str = "bfloat8_b"
+    bias: str = "bfloat16"
+    router: str = "bfloat16"
     li_qkv: ComputeKernel = HIFI2
     li_o: ComputeKernel = HIFI2
     li_ff1_ff3: ComputeKernel = HIFI2_FP16
     li_ff2: ComputeKernel = HIFI2_FP16
     li_lm_head: ComputeKernel = HIFI2
+    li_embedding: ComputeKernel = HIFI4
+    li_router: ComputeKernel = HIFI4
     norms: ComputeKernel = NORM
     sdpa_prefill: ComputeKernel = SDPA_EXACT
     sdpa_decode: ComputeKernel = HIFI2
@@ -76,6 +80,15 @@ class HardwareConfig:
         if name not in PRESETS:
             raise SpecError(f"unknown precision {name!r}: choose one of {', '.join(PRESETS)}")
         return PRESETS[name]
+
+    @classmethod
+    def for_device(cls, device: Any) -> HardwareConfig:
+        """The config that a module on `device` takes when it is given none: `accuracy`."""
+        return PRESETS["accuracy"]
+
+    def for_layer(self, layer: int) -> HardwareConfig:
+        """The config of one layer."""
+        return self
 
     def replace(self, **changes: Any) -> HardwareConfig:
         """A copy with some decisions changed."""

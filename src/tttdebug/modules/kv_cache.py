@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tttdebug.modules.rotary_embedding import TILE
+from tttdebug.modules.positions import TILE
 
 
 class KVCache:

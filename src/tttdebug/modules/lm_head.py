@@ -3,36 +3,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.modules.module import TTModule
-from tttdebug.modules.placement import Linear, WeightFormat
-
-if TYPE_CHECKING:
-    import torch
-
-    from tttdebug.specs import LMHeadSpec
+from tttdebug.modules.placement import Linear, Vector, WeightFormat
+from tttdebug.specs import LMHeadSpec
 
 
-class LMHead(TTModule["LMHeadSpec"]):
-    """[1, 1, S, D] to logits [1, 1, S, vocabulary].
+class LMHead(TTModule[LMHeadSpec]):
+    """[1, 1, S, D] to logits [1, 1, S, V], V the vocabulary with the checkpoint's own padding, if it has one.
 
-    Weight: `weight` [vocabulary, D], the embedding's own where tied.
+    Weights: `weight` [V, D], the embedding's own where tied; `bias` [V] where the spec has one.
     """
 
-    def __init__(
-        self,
-        spec: LMHeadSpec,
-        weights: Mapping[str, torch.Tensor],
-        device: Any = "emulated",
-        hw_config: HardwareConfig | None = None,
-    ) -> None:
-        super().__init__(spec, weights, device, hw_config)
+    SPEC = LMHeadSpec
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         fidelity = self.hw_config.li_lm_head.math_fidelity
-        self.weight = self.place("weight", WeightFormat(Linear(), self.hw_config.lm_head, fidelity))
+        self.weight_on_device = self.place("weight", WeightFormat(Linear(), self.hw_config.lm_head, fidelity))
+        self.bias_on_device = (
+            self.place("bias", WeightFormat(Vector(), self.hw_config.bias)) if self.spec.bias else None
+        )
         self.kernel = self.hw_config.li_lm_head.to_ttnn(self.ttnn)
 
     def forward(self, x_11SD: Any) -> Any:
-        return self.ttnn.linear(x_11SD, self.weight, compute_kernel_config=self.kernel)
+        ttnn, cap = self.ttnn, self.spec.logit_softcap
+        logits_11SV = ttnn.linear(
+            x_11SD, self.weight_on_device, bias=self.bias_on_device, compute_kernel_config=self.kernel
+        )
+        if cap is None:
+            return logits_11SV
+        return ttnn.multiply(ttnn.tanh(ttnn.multiply(logits_11SV, 1.0 / cap)), cap)

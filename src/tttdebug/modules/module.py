@@ -3,40 +3,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from tttdebug.backends import namespace_of, open_device
-from tttdebug.errors import WeightsError
+from tttdebug.errors import SpecError, WeightsError
 from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.modules.placement import WeightFormat
+from tttdebug.modules.weight_shapes import Shapes, seeded_weights, weight_shapes
+from tttdebug.specs import ModuleSpec, as_spec
 
 if TYPE_CHECKING:
     import torch
 
-Spec = TypeVar("Spec")
+Spec = TypeVar("Spec", bound=ModuleSpec)
 
 
 class TTModule(Generic[Spec]):
     """A module that computes what `spec` says by calls of the ttnn that belongs to `device`.
 
-    `device` is an open device or the name of one to open ("emulated", "ttnn:0"); `weights` are in the reference's
-    layout under the names that the subclass documents. Calling the module calls `forward`.
+    `spec` is a spec, or any object that satisfies its protocol. `weights` are in the reference's layout under the names
+    that the subclass documents; without them they are drawn at random from `seed`. `device` is an open device or the
+    name of one to open ("emulated", "ttnn:0"). Calling the module calls `forward`.
+
+    Raises SpecError for a spec that the class does not compute, WeightsError for a weight that is missing or misshapen.
     """
+
+    SPEC: ClassVar[type[ModuleSpec]]
 
     def __init__(
         self,
         spec: Spec,
-        weights: Mapping[str, torch.Tensor],
+        weights: Mapping[str, torch.Tensor] | None = None,
         device: Any = "emulated",
         hw_config: HardwareConfig | None = None,
+        *,
+        seed: int = 0,
     ) -> None:
-        self.spec = spec
+        self.spec: Spec = as_spec(spec, self.SPEC)  # type: ignore[assignment]
+        if absent := [feature for feature, asked in self.not_computed(self.spec).items() if asked]:
+            raise SpecError(f"{type(self).__name__} does not compute {', '.join(absent)}; the spec asks for it")
         self.device = open_device(device) if isinstance(device, str) else device
         self.ttnn = namespace_of(self.device)
-        self.hw_config = hw_config or HardwareConfig()
+        self.hw_config = hw_config or HardwareConfig.for_device(self.device)
+        self.weights = seeded_weights(self.spec, seed) if weights is None else weights
         self.weight_formats: dict[str, WeightFormat] = {}
-        self._weights = weights
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
@@ -44,30 +55,79 @@ class TTModule(Generic[Spec]):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} is called through prefill_forward or decode_forward")
 
+    @staticmethod
+    def not_computed(spec: Any) -> dict[str, bool]:
+        """The features that this class leaves to others, each with whether the spec asks for it."""
+        return {}
+
+    def shapes(self) -> Shapes:
+        """The weights that this module needs, under its own names for them, with their shapes."""
+        return weight_shapes(self.spec)
+
     def place(self, name: str, weight_format: WeightFormat) -> Any:
-        """The weight `name` on the device, in its format. Raises WeightsError when it is not among the weights."""
+        """The weight `name` on the device, in its format. Raises WeightsError when it is missing or misshapen."""
         return self.place_fused({name: weight_format})
 
     def place_fused(self, formats: Mapping[str, WeightFormat]) -> Any:
         """Several weights side by side as one device tensor, joined along the output dimension, of one dtype."""
         import torch
 
-        for name in formats:
-            if name not in self._weights:
-                raise WeightsError(
-                    f"{type(self).__name__} needs the weight {name!r}; it was given "
-                    f"{', '.join(sorted(self._weights)) or 'none'}"
-                )
+        parts = [weight_format.layout.to_port(self.weight(name)) for name, weight_format in formats.items()]
         self.weight_formats.update(formats)
-        parts = [
-            weight_format.layout.to_port(self._weights[name].detach().float())
-            for name, weight_format in formats.items()
-        ]
         dtype = getattr(self.ttnn, next(iter(formats.values())).dtype)
         placed = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return self.ttnn.from_torch(placed, dtype=dtype, layout=self.ttnn.TILE_LAYOUT, device=self.device)
 
+    def weight(self, name: str) -> torch.Tensor:
+        """The weight `name` as given, in fp32. Raises WeightsError when it is missing or misshapen."""
+        if name not in self.weights:
+            raise WeightsError(
+                f"{type(self).__name__} needs the weight {name!r}; it was given "
+                f"{', '.join(sorted(self.weights)) or 'none'}"
+            )
+        weight, shape = self.weights[name].detach().float(), self.shapes()[name]
+        if tuple(weight.shape) != shape:
+            raise WeightsError(
+                f"{type(self).__name__} needs the weight {name!r} as {list(shape)}, it is {list(weight.shape)}"
+            )
+        return weight
 
-def under(weights: Mapping[str, torch.Tensor], path: str) -> dict[str, torch.Tensor]:
-    """The weights whose names start with `path.`, named from there on."""
-    return {name[len(path) + 1 :]: weight for name, weight in weights.items() if name.startswith(f"{path}.")}
+    def weights_of(self, part: str) -> Mapping[str, torch.Tensor]:
+        """The weights of one part, under the names that the part itself gives them."""
+        return under(self.weights, part)
+
+    def declared_formats(self, path: str = "") -> Iterator[tuple[str, WeightFormat]]:
+        """Every weight's name and how it is kept, those of the modules inside included."""
+        for name, weight_format in self.weight_formats.items():
+            yield f"{path}{name}", weight_format
+        for attribute, value in vars(self).items():
+            if isinstance(value, TTModule):
+                yield from value.declared_formats(f"{path}{attribute}.")
+            elif isinstance(value, list):
+                for i, item in enumerate(value):
+                    if isinstance(item, TTModule):
+                        yield from item.declared_formats(f"{path}{attribute}.{i}.")
+
+
+def under(weights: Mapping[str, torch.Tensor], path: str) -> Mapping[str, torch.Tensor]:
+    """The weights whose names start with `path.`, named from there on; nothing is read before it is asked for."""
+    return _Part(weights, f"{path}.")
+
+
+class _Part(Mapping[str, "torch.Tensor"]):
+    """The part of a mapping whose names start with a prefix."""
+
+    def __init__(self, whole: Mapping[str, torch.Tensor], prefix: str) -> None:
+        self._whole, self._prefix = whole, prefix
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._whole[self._prefix + name]
+
+    def __contains__(self, name: object) -> bool:
+        return f"{self._prefix}{name}" in self._whole
+
+    def __iter__(self) -> Iterator[str]:
+        return (name[len(self._prefix) :] for name in self._whole if name.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -55,26 +55,56 @@ class Linear:
 class RotaryLinear:
     """A query or key projection: besides, each head's rows go from half-split rotary order to interleaved order.
 
-    Hugging Face rotates channel i with channel i + E/2; rotary_embedding_llama, as Meta's code, rotates 2i with 2i + 1.
+    Hugging Face rotates channel i with channel i + R/2; rotary_embedding_llama, as Meta's code, rotates 2i with 2i + 1.
+    R is `rotary_dim`, the whole head unless it is given; channels beyond it stay where they are.
     """
 
     head_dim: int
+    rotary_dim: int | None = None
 
     def to_port(self, weight: torch.Tensor) -> torch.Tensor:
-        return Linear().to_port(interleave_heads(weight, self.head_dim))
+        return Linear().to_port(interleave_heads(weight, self.head_dim, self.rotary_dim))
 
     def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
-        return split_heads_in_halves(Linear().to_reference(placed), self.head_dim)
+        return split_heads_in_halves(Linear().to_reference(placed), self.head_dim, self.rotary_dim)
 
 
-def interleave_heads(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
+@dataclass(frozen=True)
+class RotaryVector:
+    """One value a query or key channel (a bias, or a norm's gain): heads go to interleaved rotary order too."""
+
+    head_dim: int
+    rotary_dim: int | None = None
+    kept_as: Vector = Vector()
+
+    def to_port(self, weight: torch.Tensor) -> torch.Tensor:
+        return self.kept_as.to_port(interleave_heads(weight, self.head_dim, self.rotary_dim))
+
+    def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
+        return split_heads_in_halves(self.kept_as.to_reference(placed), self.head_dim, self.rotary_dim)
+
+
+def interleave_heads(rows: torch.Tensor, head_dim: int, rotary_dim: int | None = None) -> torch.Tensor:
     """Rows [heads·E, …] from half-split rotary order to interleaved order, head by head."""
-    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+    import torch
+
+    turned, kept = _rotary_part(rows, head_dim, rotary_dim)
+    return torch.cat([turned.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2), kept], dim=1).flatten(0, 1)
 
 
-def split_heads_in_halves(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
+def split_heads_in_halves(rows: torch.Tensor, head_dim: int, rotary_dim: int | None = None) -> torch.Tensor:
     """The inverse of `interleave_heads`."""
-    return rows.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+    import torch
+
+    turned, kept = _rotary_part(rows, head_dim, rotary_dim)
+    return torch.cat([turned.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2), kept], dim=1).flatten(0, 1)
+
+
+def _rotary_part(rows: torch.Tensor, head_dim: int, rotary_dim: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows head by head, [heads, …], those that turn and those that do not."""
+    heads = rows.unflatten(0, (-1, head_dim))
+    boundary = head_dim if rotary_dim is None else rotary_dim
+    return heads[:, :boundary], heads[:, boundary:]
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Root-mean-square normalisation."""
+"""Root-mean-square normalisation, of the residual stream and of query and key heads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.errors import SpecError
-from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.modules.module import TTModule
-from tttdebug.modules.placement import Vector, WeightFormat
+from tttdebug.modules.placement import Layout, RotaryVector, Vector, WeightFormat
+from tttdebug.specs import NormSpec
 
 if TYPE_CHECKING:
     import torch
-
-    from tttdebug.specs import NormSpec
 
 
 @dataclass(frozen=True)
@@ -29,23 +25,49 @@ class OffsetVector(Vector):
         return super().to_reference(placed) - 1.0
 
 
-class RMSNorm(TTModule["NormSpec"]):
+class RMSNorm(TTModule[NormSpec]):
     """x / sqrt(mean(x²) + eps) · gain over the last dimension. Weight: `weight` [D]."""
 
-    def __init__(
-        self,
-        spec: NormSpec,
-        weights: Mapping[str, torch.Tensor],
-        device: Any = "emulated",
-        hw_config: HardwareConfig | None = None,
-    ) -> None:
-        super().__init__(spec, weights, device, hw_config)
-        if spec.norm_type != "rmsnorm":
-            raise SpecError(f"RMSNorm computes norm_type 'rmsnorm', the spec asks for {spec.norm_type!r}")
-        layout = OffsetVector() if spec.unit_offset else Vector()
+    SPEC = NormSpec
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         fidelity = self.hw_config.norms.math_fidelity
-        self.weight = self.place("weight", WeightFormat(layout, self.hw_config.norm, fidelity, register="SrcB"))
+        self.weight_on_device = self.place(
+            "weight", WeightFormat(self.gain_layout(), self.hw_config.norm, fidelity, register="SrcB")
+        )
         self.kernel = self.hw_config.norms.to_ttnn(self.ttnn)
 
+    @staticmethod
+    def not_computed(spec: NormSpec) -> dict[str, bool]:
+        return {f"norm_type={spec.norm_type!r}": spec.norm_type != "rmsnorm", "bias": spec.bias}
+
+    def gain_layout(self) -> Layout:
+        """How the gain lies on the device."""
+        return OffsetVector() if self.spec.unit_offset else Vector()
+
     def forward(self, x_11SD: Any) -> Any:
-        return self.ttnn.rms_norm(x_11SD, epsilon=self.spec.eps, weight=self.weight, compute_kernel_config=self.kernel)
+        return self.ttnn.rms_norm(
+            x_11SD, epsilon=self.spec.eps, weight=self.weight_on_device, compute_kernel_config=self.kernel
+        )
+
+
+class HeadNorm(RMSNorm):
+    """RMSNorm of each query or key head, before the rotary embedding. Weight: `weight` [E].
+
+    The heads are in interleaved rotary order, so the gain is too.
+    """
+
+    def __init__(self, *args: Any, rotary_dim: int, **kwargs: Any) -> None:
+        self.rotary_dim = rotary_dim
+        super().__init__(*args, **kwargs)
+
+    def gain_layout(self) -> Layout:
+        plain = OffsetVector() if self.spec.unit_offset else Vector()
+        return RotaryVector(self.spec.hidden_dim, self.rotary_dim, plain)
+
+    def decode_forward(self, heads_1BHE: Any) -> Any:
+        """Heads that lie one user a core: the norm reads them out of there, and they go back."""
+        ttnn, home = self.ttnn, heads_1BHE.memory_config()
+        normed_1BHE = self.forward(ttnn.to_memory_config(heads_1BHE, ttnn.DRAM_MEMORY_CONFIG))
+        return ttnn.to_memory_config(normed_1BHE, home)

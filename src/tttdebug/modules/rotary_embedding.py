@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotary position embedding as rotary_embedding_llama wants it: interleaved pairs, two tables, a 32x32 rotation.
 
-S sequence, B users, H heads, E head dimension.
+S sequence, B users, H heads, E head dimension, R the part of it that turns.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import namespace_of
 from tttdebug.errors import SpecError
+from tttdebug.modules.positions import TILE
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.specs import AttentionSpec, RopeSpec
-
-TILE = 32
 
 
 class RotaryEmbedding:
@@ -32,8 +31,11 @@ class RotaryEmbedding:
         self.ttnn = namespace_of(device)
         self.head_dim = spec.head_dim
         positions_S = torch.arange(spec.max_sequence_length).float()
-        angles_SE = torch.outer(positions_S, inverse_frequencies(spec.rope, spec.head_dim)).repeat_interleave(2, dim=-1)
-        self._cos_SE, self._sin_SE = angles_SE.cos(), angles_SE.sin()
+        angles_SR = torch.outer(positions_S, inverse_frequencies(spec.rope, spec.rotary_dim)).repeat_interleave(2, -1)
+        still = (0, spec.head_dim - spec.rotary_dim)  # channels that do not turn: cos 1, sin 0
+        scale = spec.rope.cos_sin_scale
+        self._cos_SE = torch.nn.functional.pad(angles_SR.cos() * scale, still, value=1.0)
+        self._sin_SE = torch.nn.functional.pad(angles_SR.sin() * scale, still)
         self._rotation = self._to_device(quarter_turn()[None, None])
 
     def prefill_tables(self, start: int, length: int) -> tuple[Any, Any]:
@@ -84,19 +86,16 @@ def quarter_turn() -> torch.Tensor:
     return torch.block_diag(*[torch.tensor([[0.0, 1.0], [-1.0, 0.0]])] * (TILE // 2))
 
 
-def inverse_frequencies(spec: RopeSpec, head_dim: int) -> torch.Tensor:
-    """The angle per position of each rotated pair, [E/2], fp32, with the scaling the spec names.
+def inverse_frequencies(spec: RopeSpec, rotary_dim: int) -> torch.Tensor:
+    """The angle per position of each rotated pair, [R/2], fp32, with the scaling the spec names.
 
     `linear` divides all by the factor; `llama3` divides long wavelengths only, with a smooth passage between the two
-    (Llama 3.1's published rule). Raises SpecError for another scaling.
+    (Llama 3.1's published rule); `yarn` does so by how often a pair turns (Peng et al. 2023, arXiv 2309.00071).
+    Raises SpecError for another scaling.
     """
     import torch
 
-    if spec.rotary_dim not in (None, head_dim):
-        raise SpecError(
-            f"RotaryEmbedding rotates whole heads, the spec asks for {spec.rotary_dim} of {head_dim} channels"
-        )
-    frequencies: torch.Tensor = 1.0 / spec.theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
+    frequencies: torch.Tensor = 1.0 / spec.theta ** (torch.arange(0, rotary_dim, 2).float() / rotary_dim)
     if spec.scaling == "default":
         return frequencies
     if spec.scaling == "linear":
@@ -106,6 +105,23 @@ def inverse_frequencies(spec: RopeSpec, head_dim: int) -> torch.Tensor:
         smooth = (turns - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor)
         kept = smooth.clamp(0, 1)
         return kept * frequencies + (1 - kept) * frequencies / spec.factor
+    if spec.scaling == "yarn" and spec.original_max_position is not None:
+        divided = _yarn_share_divided(spec, spec.original_max_position, rotary_dim)
+        return divided * frequencies / spec.factor + (1 - divided) * frequencies
     raise SpecError(
-        f"RotaryEmbedding knows the scalings default, linear and llama3, the spec asks for {spec.scaling!r}"
+        f"RotaryEmbedding knows the scalings default, linear, llama3 and yarn, the spec asks for {spec.scaling!r}"
     )
+
+
+def _yarn_share_divided(spec: RopeSpec, context: int, rotary_dim: int) -> torch.Tensor:
+    """How much of each pair's frequency is divided by the factor: 0 for pairs that turn often, 1 for slow ones."""
+    import torch
+
+    def pair_that_turns(times: float) -> float:
+        return rotary_dim * math.log(context / (times * 2 * math.pi)) / (2 * math.log(spec.theta))
+
+    first, last = pair_that_turns(spec.beta_fast), pair_that_turns(spec.beta_slow)
+    if spec.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, rotary_dim - 1)
+    return ((torch.arange(rotary_dim // 2).float() - first) / max(last - first, 0.001)).clamp(0, 1)

@@ -99,7 +99,13 @@ class Comparer:
             reference_path = f"{self._paired[boundary].pair.reference} ({pair.part} in its cache)"
             written = Output(pair.boundary, pair.port, reference_path, to_torch(cache), _dtype_name(cache), math.nan)
             for user, part in self._call.users.items():
-                align_to = partial(align_cache, user=user, start=part.start, interleaved=pair.interleaved)
+                align_to = partial(
+                    align_cache,
+                    user=user,
+                    start=part.start,
+                    interleaved=pair.interleaved,
+                    rotary_dim=pair.rotary_dim,
+                )
                 self._compare(user, part, written, align_to)
         paths, tensor = self._paired[boundary].pair, _main_tensor(output)
         returned = Output(boundary, paths.port, paths.reference, to_torch(tensor), _dtype_name(tensor), seconds)

@@ -67,7 +67,13 @@ def align(reference: torch.Tensor, port: torch.Tensor, *, phase: str = "prefill"
 
 
 def align_cache(
-    reference: torch.Tensor, cache_BKLE: torch.Tensor, *, user: int, start: int, interleaved: bool
+    reference: torch.Tensor,
+    cache_BKLE: torch.Tensor,
+    *,
+    user: int,
+    start: int,
+    interleaved: bool,
+    rotary_dim: int | None = None,
 ) -> Aligned:
     """What one call wrote into a user's cache from position `start` on, beside the reference's [1, T, K·E].
 
@@ -81,14 +87,23 @@ def align_cache(
     written_TKE = cache_BKLE[user, :, start : start + tokens].transpose(0, 1)
     adapters = [f"user {user} of {users}", f"positions {start}:{start + tokens} of {length}"]
     if interleaved:
-        written_TKE = unrotate_heads(written_TKE)
+        written_TKE = unrotate_heads(written_TKE, rotary_dim)
         adapters.append("unrotate_heads")
     return Aligned(reference_TC, written_TKE.flatten(1), tuple(adapters))
 
 
-def unrotate_heads(keys_TKE: torch.Tensor) -> torch.Tensor:
-    """The head permutation: keys from interleaved rotary order (Meta's) to half-split order (Hugging Face's)."""
-    return keys_TKE.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+def unrotate_heads(keys_TKE: torch.Tensor, rotary_dim: int | None = None) -> torch.Tensor:
+    """The head permutation: keys from interleaved rotary order (Meta's) to half-split order (Hugging Face's).
+
+    Where only the first `rotary_dim` channels of a head turn, the others stay in their places.
+    """
+    import torch
+
+    turned, still = (
+        keys_TKE[..., :rotary_dim],
+        keys_TKE[..., keys_TKE.shape[-1] if rotary_dim is None else rotary_dim :],
+    )
+    return torch.cat([turned.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2), still], dim=-1)
 
 
 def _as_rows(port: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, tuple[str, ...]]:

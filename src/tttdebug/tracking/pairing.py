@@ -29,11 +29,15 @@ class Pair:
             yield self
             return
         for i in range(count):
-            yield Pair(
-                self.boundary.replace("{i}", f"{i:02d}"),
-                self.port.replace("{i}", str(i)),
-                self.reference.replace("{i}", str(i)),
-            )
+            yield self.of_layer(i)
+
+    def of_layer(self, layer: int) -> Pair:
+        """This pair in one layer."""
+        return Pair(
+            self.boundary.replace("{i}", f"{layer:02d}"),
+            self.port.replace("{i}", str(layer)),
+            self.reference.replace("{i}", str(layer)),
+        )
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class CachePair:
 
     They are compared when the module at boundary `after` returns. `port` is the path of a device tensor
     [users, heads, length, head_dim]; `interleaved` says that its heads are in interleaved rotary order while the
-    reference's are split in halves. `{i}` stands for the layer number.
+    reference's are split in halves, their first `rotary_dim` channels where not all turn. `{i}` stands for the layer
+    number.
     """
 
     boundary: str
@@ -50,6 +55,7 @@ class CachePair:
     part: Literal["keys", "values"]
     after: str
     interleaved: bool = False
+    rotary_dim: int | None = None
     layer: int = 0
 
     def for_layers(self, count: int) -> Iterator[CachePair]:

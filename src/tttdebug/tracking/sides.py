@@ -34,7 +34,9 @@ class TorchSide:
 
     def prefill(self, token_ids: Sequence[int], user: int) -> Forward:
         """Run a whole prompt and keep its cache."""
-        self._caches[user] = None
+        from transformers import DynamicCache
+
+        self._caches[user] = DynamicCache()  # one that keeps all positions, of layers with a sliding window too
         return self._forward(token_ids, user)
 
     def decode(self, token_id: int, user: int) -> Forward:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every attention shares: the projections to queries, keys and values, fused or not, and the one out of the heads.
+
+S sequence, D hidden, H query heads, K key/value heads, E head dimension, N width of the fused projection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tttdebug.modules.module import TTModule
+from tttdebug.modules.placement import Layout, Linear, RotaryLinear, RotaryVector, Vector, WeightFormat
+from tttdebug.modules.positions import TILE
+from tttdebug.specs import AttentionSpec
+
+
+class AttentionProjections(TTModule[AttentionSpec]):
+    """Weights: `wq` [H·E, D], `wk` and `wv` [K·E, D], `wo` [D, H·E]; biases `bq`, `bk`, `bv`, `bo` where the spec has them.
+
+    The hardware config decides whether the three projections are one matmul (`fuse_qkv`) or three. With a rotary
+    embedding, query and key rows go to interleaved rotary order.
+    """
+
+    SPEC = AttentionSpec
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        hw, turns = self.hw_config, self.spec.rope is not None
+        order = (self.spec.head_dim, self.spec.rotary_dim)
+        rows: Layout = RotaryLinear(*order) if turns else Linear()
+        entries: Layout = RotaryVector(*order) if turns else Vector()
+        self.wqkv = self._place_qkv(
+            {
+                name: WeightFormat(layout, hw.wqkv, hw.li_qkv.math_fidelity)
+                for name, layout in {"wq": rows, "wk": rows, "wv": Linear()}.items()
+            }
+        )
+        self.bqkv = [None] * len(self.wqkv)
+        if self.spec.qkv_bias:
+            biases = {"bq": entries, "bk": entries, "bv": Vector()}
+            self.bqkv = self._place_qkv({name: WeightFormat(layout, hw.bias) for name, layout in biases.items()})
+        self.wo = self.place("wo", WeightFormat(Linear(), hw.wo, hw.li_o.math_fidelity))
+        self.bo = self.place("bo", WeightFormat(Vector(), hw.bias)) if self.spec.output_bias else None
+        self.kernels = {
+            name: getattr(hw, name).to_ttnn(self.ttnn) for name in ("li_qkv", "li_o", "sdpa_prefill", "sdpa_decode")
+        }
+
+    @staticmethod
+    def not_computed(spec: AttentionSpec) -> dict[str, bool]:
+        return {f"head_dim={spec.head_dim}, no multiple of {TILE},": spec.head_dim % TILE != 0}
+
+    def _place_qkv(self, formats: dict[str, WeightFormat]) -> list[Any]:
+        if self.hw_config.fuse_qkv:
+            return [self.place_fused(formats)]
+        return [self.place(name, weight_format) for name, weight_format in formats.items()]
+
+    def project(self, x_11SD: Any) -> Any:
+        """Queries, keys and values side by side, [1, 1, S, N]."""
+        parts = [
+            self.ttnn.linear(x_11SD, weight, bias=bias, compute_kernel_config=self.kernels["li_qkv"])
+            for weight, bias in zip(self.wqkv, self.bqkv, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else self.ttnn.concat(parts, dim=-1)
+
+    def heads(self, x_11SD: Any) -> tuple[Any, Any, Any]:
+        """Queries [1, H, S, E], keys and values [1, K, S, E] of one sequence."""
+        return self.ttnn.experimental.nlp_create_qkv_heads(
+            self.project(x_11SD),
+            num_heads=self.spec.num_heads,
+            num_kv_heads=self.spec.num_kv_heads,
+            transpose_k_heads=False,
+        )
+
+    def output(self, heads_11SN: Any) -> Any:
+        """Out of the heads, side by side, to hidden states."""
+        return self.ttnn.linear(heads_11SN, self.wo, bias=self.bo, compute_kernel_config=self.kernels["li_o"])
+
+    def sdpa_program(self, chunk: int) -> Any:
+        """The grid and the chunks that the fused attention works on."""
+        grid = self.device.compute_with_storage_grid_size()
+        return self.ttnn.SDPAProgramConfig(
+            compute_with_storage_grid_size=(grid.x, grid.y),
+            q_chunk_size=chunk,
+            k_chunk_size=chunk,
+            exp_approx_mode=False,
+        )

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Self-attention that sees all positions, as encoders use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tttdebug.modules.attention_projections import AttentionProjections
+from tttdebug.modules.positions import TILE, PromptPositions
+from tttdebug.specs import AttentionSpec
+
+
+class EncoderAttention(AttentionProjections):
+    """[1, 1, S, D] to [1, 1, S, D]; positions that are only padding are masked. Weights: those of AttentionProjections."""
+
+    @staticmethod
+    def not_computed(spec: AttentionSpec) -> dict[str, bool]:
+        return AttentionProjections.not_computed(spec) | {
+            "causal=True (MultiHeadAttention does)": spec.causal,
+            "rope": spec.rope is not None,
+            "qk_norm": spec.qk_norm is not None,
+            "sliding_window": spec.sliding_window is not None,
+            "logit_softcap": spec.logit_softcap is not None,
+        }
+
+    def forward(self, x_11SD: Any, positions: PromptPositions | None = None) -> Any:
+        """`positions` tell the padding; without them there is none."""
+        ttnn = self.ttnn
+        heads_1HSE = ttnn.transformer.scaled_dot_product_attention(
+            *self.heads(x_11SD),
+            is_causal=False,
+            attn_mask=None if positions is None else positions.padding_mask(),
+            scale=self.spec.softmax_scale,
+            program_config=self.sdpa_program(chunk=TILE),
+            compute_kernel_config=self.kernels["sdpa_prefill"],
+        )
+        return self.output(ttnn.experimental.nlp_concat_heads(heads_1HSE))

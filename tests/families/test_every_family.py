@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On the ideal engine, plain fp32 without the chip's formats, every family's port computes what its reference computes.
+
+This is the test that finds a wrong rotation, offset, mask, scale, norm or head order.
+"""
+
+import pytest
+import torch
+import tttdebug as td
+from families.random_models import ARCHITECTURES, DECODERS, decoders, encoders, random_model
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from tttdebug.families import all_families
+from tttdebug.modules import HardwareConfig
+
+EXACT = 1e-5
+SEEDS = st.integers(0, 2**16)
+CHECKED = settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def worst_of(run):
+    assert run.passed, [(str(record.key), record.verdict, record.rel_l2, record.note) for record in run.failed][:4]
+    assert not run.manifest.skipped
+    return max(run.records, key=lambda record: record.rel_l2)
+
+
+def check_decoder(data, family):
+    config, seed = data.draw(decoders(family)), data.draw(SEEDS)
+    length, fuse_qkv = data.draw(st.integers(1, 50)), data.draw(st.booleans())
+    print(f"{family}: seed {seed}, length {length}, {config.to_diff_dict()}")
+    reference = td.load_reference(random_model(config, ARCHITECTURES[family][0], seed))
+    hw_config = HardwareConfig.preset("bf16").replace(fuse_qkv=fuse_qkv)
+    port = td.build_model(reference, td.open_device("emulated", engine="ideal"), hw_config=hw_config)
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [torch.randint(3, 61, (size,), generator=generator).tolist() for size in (length, 33)]
+    run = td.track(port, reference, prompts, decode_steps=4)
+    worst = worst_of(run)
+    assert worst.rel_l2 < EXACT, f"{worst.boundary} in {worst.phase} {worst.step}: rel_l2 {worst.rel_l2}"
+    assert {record.boundary for record in run.records} >= {"embed", "L01.k_cache", "L01.self_attn", "L01.mlp", "logits"}
+
+
+@pytest.mark.parametrize("family", DECODERS)
+@CHECKED
+@given(st.data())
+def test_every_boundary_of_a_random_decoder_is_exact(family, data):
+    check_decoder(data, family)
