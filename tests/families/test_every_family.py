@@ -46,3 +46,26 @@ def check_decoder(data, family):
 @given(st.data())
 def test_every_boundary_of_a_random_decoder_is_exact(family, data):
     check_decoder(data, family)
+
+
+@pytest.mark.parametrize("family", ["bert", "vit"])
+@CHECKED
+@given(st.data())
+def test_every_boundary_of_a_random_encoder_is_exact(family, data):
+    config, seed = data.draw(encoders(family)), data.draw(SEEDS)
+    architecture, fuse_qkv = data.draw(st.sampled_from(ARCHITECTURES[family])), data.draw(st.booleans())
+    lengths = data.draw(st.lists(st.integers(1, 70), min_size=1, max_size=2))
+    print(f"{architecture}: seed {seed}, lengths {lengths}, {config.to_diff_dict()}")
+    reference = td.load_reference(random_model(config, architecture, seed))
+    hw_config = HardwareConfig.preset("bf16").replace(fuse_qkv=fuse_qkv)
+    port = td.build_model(reference, td.open_device("emulated", engine="ideal"), hw_config=hw_config)
+    generator = torch.Generator().manual_seed(seed)
+    if family == "vit":
+        inputs = [torch.randn(3, 24, 24, generator=generator)]
+    else:
+        inputs = [torch.randint(3, 61, (length,), generator=generator).tolist() for length in lengths]
+    run = td.track(port, reference, inputs)
+    worst = worst_of(run)
+    assert worst.rel_l2 < EXACT, f"{worst.boundary}: rel_l2 {worst.rel_l2}"
+    last = "classifier" if "Classification" in architecture else "pooler"
+    assert {record.boundary for record in run.records} >= {"embed", "L01.self_attn", "L01.mlp", last}

@@ -25,7 +25,8 @@ STANDARD_ERRORS = 6.0
 class ReferenceChecks:
     """What was found about a reference that can be trusted.
 
-    `perplexity` is that of the tokens after the first, nan for a single token; `logits_std` is over all logits.
+    `perplexity` is that of the tokens after the first, nan for a single token and for an encoder; `logits_std` is over
+    all logits, or an encoder's outputs.
     """
 
     parameters: int
@@ -48,14 +49,14 @@ def check_reference(reference: Reference, token_ids: Sequence[int]) -> Reference
     _check_weights(model, getattr(reference.config, "initializer_range", None))
     ids_BS = torch.tensor([list(token_ids)], device=next(model.parameters()).device)
     with torch.inference_mode():
-        logits_SV, again_SV = (model(ids_BS, use_cache=False).logits[0] for _ in range(2))
+        logits_SV, again_SV = (_outputs(reference, ids_BS) for _ in range(2))
     _check_outputs(logits_SV, again_SV)
     return ReferenceChecks(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         tokens=len(token_ids),
         distinct_tokens=len(set(token_ids)),
         logits_std=logits_SV.float().std().item(),
-        perplexity=_perplexity(logits_SV, ids_BS[0]),
+        perplexity=_perplexity(logits_SV, ids_BS[0]) if reference.decodes else math.nan,
     )
 
 
@@ -112,6 +113,13 @@ def _check_weights(model: nn.Module, initializer_range: float | None) -> None:
                 f"{name} of the reference is still as it was drawn at random, so its weights were not loaded: "
                 "load trained ones (from_pretrained reports what it could not fill as missing keys)"
             )
+
+
+def _outputs(reference: Reference, ids_BS: Tensor) -> Tensor:
+    """Logits of a language model, [S, V]; the first output of an encoder, [S, D] or [classes]."""
+    if reference.decodes:
+        return reference.model(ids_BS, use_cache=False).logits[0]
+    return reference.model(ids_BS)[0][0]
 
 
 def _check_outputs(logits_SV: Tensor, again_SV: Tensor) -> None:

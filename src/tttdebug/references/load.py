@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tttdebug.errors import SpecError, WeightsError
 from tttdebug.references.digest import digest_of_file, digest_of_files, digest_of_module
-from tttdebug.references.reference import Progress, Reference, say_nothing
+from tttdebug.references.reference import Progress, Reference, context_length_of, say_nothing
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +126,7 @@ def _load(name: str, found: Found, layers: int | None, dtype: torch.dtype, progr
         model, tokenizer = load_gguf(found.path, layers, dtype, progress)
         digest = found.digest or digest_of_file(found.path, progress)
     progress(f"loaded {name}", 1.0)
-    context_length = model.config.max_position_embeddings
+    context_length = context_length_of(model.config)
     return Reference(name, model, tokenizer, model.config, digest, found.source, context_length)
 
 
@@ -151,5 +151,5 @@ def _from_module(module: nn.Module, layers: int | None, dtype: torch.dtype) -> R
     name = model.config.name_or_path or type(module).__name__
     source = f"a {type(module).__name__} given as a torch module"
     return Reference(
-        name, model, None, model.config, digest_of_module(module), source, model.config.max_position_embeddings
+        name, model, None, model.config, digest_of_module(module), source, context_length_of(model.config)
     )

@@ -35,3 +35,19 @@ class Reference:
     weights_digest: str
     source: str
     context_length: int
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the model's inputs are images, not text."""
+        return getattr(self.config, "image_size", None) is not None and not hasattr(self.config, "vocab_size")
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the model predicts a next token, and so has a decode beside its prefill."""
+        return type(self.model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
+
+
+def context_length_of(config: PretrainedConfig) -> int:
+    """How many positions a model of that config has; of a model of images, those of one image."""
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length is not None else (config.image_size // config.patch_size) ** 2 + 1

@@ -8,24 +8,23 @@ seen where it arises and not as a different text. In between runs the floor: the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import describe_device, to_torch
-from tttdebug.errors import PairingError
+from tttdebug.errors import PairingError, PromptError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
-from tttdebug.tracking.floor import floor_model, relative_error
+from tttdebug.tracking.encoders import track_encoder
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.layout import align
-from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
 from tttdebug.tracking.pairing import CachePair, Pair, PairedModules, pair_modules, pairs_from_mapping
 from tttdebug.tracking.prompts import Prompt, read_prompt
 from tttdebug.tracking.run import Run
-from tttdebug.tracking.sides import Forward, TorchSide
+from tttdebug.tracking.sides import TorchSide
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
 if TYPE_CHECKING:
@@ -56,6 +55,9 @@ def track(
     CausalLM does, and `pairs` unless they are given here. With `out` the run is written to that folder as it happens,
     else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
 
+    A port with `encode(inputs)` instead is an encoder: each prompt, which may be an image [C, H, W] too, goes through it
+    once, and there is nothing to decode.
+
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
     """
@@ -64,13 +66,36 @@ def track(
         raise PairingError(
             f"{type(port).__name__} declares no pairs; give pairs={{boundary: (port path, reference path)}}"
         )
+    if hasattr(port, "encode"):
+        if decode_steps:
+            raise PromptError(f"{type(port).__name__} is an encoder and decodes nothing: give decode_steps=0")
+        return track_encoder(
+            port,
+            reference,
+            prompts,
+            chosen,
+            out=out,
+            save_tensors=save_tensors,
+            tensor_budget=tensor_budget,
+            command=command,
+            seed=seed,
+            progress=progress,
+        )
     read = [read_prompt(reference, prompt, decode_steps) for prompt in prompts]
     paired = pair_modules(port, reference.model, chosen)
     caches = tuple(getattr(port, "caches", ()))
     comparisons = (len(paired) + len(caches)) * len(read) * (1 + decode_steps)
     writer = RunWriter(
         None if out is None else Path(out),
-        _manifest(port, reference, read, decode_steps, comparisons, command, seed),
+        manifest_of(
+            port,
+            reference,
+            [{"text": prompt.text, "tokens": len(prompt.token_ids)} for prompt in read],
+            decode_steps=decode_steps,
+            expected=comparisons,
+            command=command,
+            seed=seed,
+        ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
@@ -104,7 +129,7 @@ class _Tracking:
         self.writer = writer
         self.progress = progress
         self.truth = TorchSide(reference.model, {pair.pair.boundary: pair.reference for pair in paired}, caches)
-        self.floor = _floor_side(port, reference, paired, caches)
+        self.floor = TorchSide(*floor_of(port, reference, paired), caches)
         self.comparer = Comparer(port, paired, caches, writer, describe_device(port.device).engine)
         self.agreements: list[TokenAgreement] = []
         self.prompts: Sequence[Prompt] = ()
@@ -121,7 +146,7 @@ class _Tracking:
         for user, prompt in enumerate(prompts):
             self.progress(f"prefill, {len(prompt.token_ids)} tokens", user / len(prompts) / (1 + decode_steps))
             truth = self.truth.prefill(prompt.token_ids, user)
-            floors = _floors(self.floor.prefill(prompt.token_ids, user), truth)
+            floors = floors_of(self.floor.prefill(prompt.token_ids, user).activations, truth.activations)
             self.prompt_floors.append(floors)
             call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, floors)})
             self._compare(call, {user: truth.logits_TV}, partial(self.port.prefill, _tensor(prompt.token_ids), user))
@@ -134,7 +159,7 @@ class _Tracking:
         for user, prompt in enumerate(self.prompts):
             token = self.reference_tokens[user][-1]
             truth = self.truth.decode(token, user)
-            sample = _floors(self.floor.decode(token, user), truth)
+            sample = floors_of(self.floor.decode(token, user).activations, truth.activations)
             # one token is a sample of one, and may by luck be nearly free of error: the prompt's floor holds here too
             floors = {boundary: max(error, self.prompt_floors[user][boundary]) for boundary, error in sample.items()}
             users[user] = UserCall((token,), len(prompt.token_ids) + step, truth.activations, floors)
@@ -204,53 +229,7 @@ class _Tracking:
         return self._text([token_id])
 
 
-def _floor_side(
-    port: Any, reference: Reference, paired: Sequence[PairedModules], caches: Sequence[CachePair]
-) -> TorchSide:
-    """The reference in bfloat16, with the weights as the port's formats leave them where the port says which."""
-    declared_weights = getattr(port, "declared_weights", None)
-    model = floor_model(reference.model, declared_weights(reference.model.state_dict()) if declared_weights else {})
-    named = dict(model.named_modules())
-    return TorchSide(model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}, caches)
-
-
-def _floors(floor: Forward, truth: Forward) -> dict[str, float]:
-    return {
-        boundary: relative_error(truth.activations[boundary], output) for boundary, output in floor.activations.items()
-    }
-
-
 def _tensor(token_ids: Sequence[int]) -> torch.Tensor:
     import torch
 
     return torch.tensor(list(token_ids))
-
-
-def _manifest(
-    port: Any,
-    reference: Reference,
-    prompts: Sequence[Prompt],
-    decode_steps: int,
-    expected: int,
-    command: str,
-    seed: int | None,
-) -> Manifest:
-    hardware = getattr(port, "hw_config", None)
-    return Manifest(
-        created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
-        model={
-            "name": reference.name,
-            "source": reference.source,
-            "weights_digest": reference.weights_digest,
-            "layers": reference.model.config.num_hidden_layers,
-            "architecture": type(reference.model).__name__,
-        },
-        device=asdict(describe_device(port.device)),
-        precision=getattr(hardware, "name", ""),
-        prompts=tuple({"text": prompt.text, "tokens": len(prompt.token_ids)} for prompt in prompts),
-        decode_steps=decode_steps,
-        command=command,
-        seed=seed,
-        hardware=hardware.to_dict() if hardware is not None else {},
-        expected=expected,
-    )

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracking an encoder beside its reference: every sentence or image once, every boundary compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.backends import describe_device
+from tttdebug.errors import PromptError
+from tttdebug.tracking.comparer import Call, Comparer, UserCall
+from tttdebug.tracking.hooks import PortTap, ReferenceTap
+from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
+from tttdebug.tracking.pairing import Pair, pair_modules
+from tttdebug.tracking.prompts import read_prompt
+from tttdebug.tracking.run import Run
+from tttdebug.tracking.writer import RunWriter, SaveTensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tttdebug.references import Reference
+
+Progress = Callable[[str, "float | None"], None]
+
+
+def track_encoder(
+    port: Any,
+    reference: Reference,
+    prompts: Sequence[str | Sequence[int] | torch.Tensor],
+    pairs: Sequence[Pair],
+    *,
+    out: str | Path | None,
+    save_tensors: SaveTensors,
+    tensor_budget: int,
+    command: str,
+    seed: int | None,
+    progress: Progress,
+) -> Run:
+    """Compare every paired module over each prompt; see `track`."""
+    read = [_read(reference, prompt) for prompt in prompts]
+    paired = pair_modules(port, reference.model, pairs)
+    writer = RunWriter(
+        None if out is None else Path(out),
+        manifest_of(
+            port,
+            reference,
+            [about for _, about in read],
+            decode_steps=0,
+            expected=len(paired) * len(read),
+            command=command,
+            seed=seed,
+        ),
+        save_tensors=save_tensors,
+        tensor_budget=tensor_budget,
+    )
+    comparer = Comparer(port, paired, (), writer, describe_device(port.device).engine)
+    truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
+    floor = floor_of(port, reference, paired)
+    try:
+        with PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output):
+            for user, (inputs, _) in enumerate(read):
+                progress(f"input {user + 1} of {len(read)}", user / len(read))
+                expected = _activations(*truth, inputs)
+                floors = floors_of(_activations(*floor, inputs), expected)
+                comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors)}))
+                port.encode(inputs)
+                comparer.settle()
+    except BaseException as error:
+        writer.fail(error)
+        raise
+    return writer.finish()
+
+
+def _read(reference: Reference, prompt: str | Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+    """What goes into both sides, token ids [S] or an image [C, H, W], and what the manifest says of it."""
+    import torch
+
+    if reference.reads_images:
+        if not (isinstance(prompt, torch.Tensor) and prompt.ndim == 3):
+            raise PromptError(f"{reference.name} reads images: give each as a tensor [channels, height, width]")
+        return prompt, {"text": f"image {'x'.join(map(str, prompt.shape))}", "tokens": reference.context_length}
+    if isinstance(prompt, torch.Tensor):
+        prompt = prompt.tolist()
+    sentence = read_prompt(reference, prompt)
+    return torch.tensor(sentence.token_ids), {"text": sentence.text, "tokens": len(sentence.token_ids)}
+
+
+def _activations(model: nn.Module, modules: Mapping[str, nn.Module], inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The output of each module in one call of the model."""
+    import torch
+
+    dtype = next(model.parameters()).dtype
+    with torch.no_grad(), ReferenceTap(modules) as tap:
+        model(inputs[None].to(dtype)) if inputs.is_floating_point() else model(inputs[None])
+        return tap.outputs()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a comparison starts with: the head of its run, and the reference in the port's formats beside the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.backends import describe_device
+from tttdebug.tracking.floor import floor_model, relative_error
+from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.pairing import PairedModules
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tttdebug.references import Reference
+
+
+def floor_of(
+    port: Any, reference: Reference, paired: Sequence[PairedModules]
+) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """The reference in bfloat16, with the weights as the port's formats leave them where the port says which.
+
+    With it its module at each boundary.
+    """
+    declared_weights = getattr(port, "declared_weights", None)
+    model = floor_model(reference.model, declared_weights(reference.model.state_dict()) if declared_weights else {})
+    named = dict(model.named_modules())
+    return model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}
+
+
+def floors_of(floor: Mapping[str, torch.Tensor], truth: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """The rel_l2 of each boundary that the floor's activations have against the true ones."""
+    return {boundary: relative_error(truth[boundary], output) for boundary, output in floor.items()}
+
+
+def manifest_of(
+    port: Any,
+    reference: Reference,
+    prompts: Sequence[Mapping[str, Any]],
+    *,
+    decode_steps: int,
+    expected: int,
+    command: str,
+    seed: int | None,
+) -> Manifest:
+    """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
+    hardware = getattr(port, "hw_config", None)
+    return Manifest(
+        created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
+        model={
+            "name": reference.name,
+            "source": reference.source,
+            "weights_digest": reference.weights_digest,
+            "layers": reference.model.config.num_hidden_layers,
+            "architecture": type(reference.model).__name__,
+        },
+        device=asdict(describe_device(port.device)),
+        precision=getattr(hardware, "name", ""),
+        prompts=tuple(prompts),
+        decode_steps=decode_steps,
+        command=command,
+        seed=seed,
+        hardware=hardware.to_dict() if hardware is not None else {},
+        expected=expected,
+    )
