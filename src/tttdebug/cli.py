@@ -47,10 +47,16 @@ class SaveTensors(str, Enum):
 @app.command()
 def run(
     model: Annotated[
-        str, typer.Option(help="'llama' (SmolLM2-135M-Instruct, fetched once), a Hugging Face id, or a local folder.")
+        str,
+        typer.Option(
+            help="A family (`tttdebug models`; llama and bert fetch a small model once), a Hugging Face id, or a folder."
+        ),
     ] = "llama",
     weights: Annotated[
         Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
+    ] = None,
+    family: Annotated[
+        Path | None, typer.Option(help="A Python file that defines FAMILY, for a model of none of `tttdebug models`.")
     ] = None,
     port_weights: Annotated[
         Path | None,
@@ -93,6 +99,7 @@ def run(
     job = Job(
         model=model,
         weights=weights,
+        family=family,
         port_weights=port_weights,
         device=device,
         engine=engine.value,
@@ -143,6 +150,20 @@ def dashboard(
     from tttdebug.reporting.dashboard import serve
 
     raise typer.Exit(serve(run or Path("reports"), port=port, open_browser=not no_browser))
+
+
+@app.command()
+def models(
+    family: Annotated[Path | None, typer.Option(help="A Python file that defines FAMILY, to be listed too.")] = None,
+) -> None:
+    """List the model families: their architectures and what each needs."""
+    from tttdebug.families import all_families, register_file
+    from tttdebug.reporting import console
+    from tttdebug.reporting.family_table import family_table
+
+    if family is not None:
+        register_file(family)
+    console.OUT.print(family_table(all_families()))
 
 
 @app.command()

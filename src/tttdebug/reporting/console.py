@@ -234,10 +234,9 @@ def _heading(run: Run) -> Text:
         f" on {device['kind']} {device['architecture']} {'x'.join(map(str, device['grid']))}, engine "
         f"{device['engine']}\n"
     )
-    text.append(
-        f"prompt: {prompts}; then {run.manifest.decode_steps} decode steps driven by the reference's tokens\n",
-        style="dim",
-    )
+    steps = run.manifest.decode_steps
+    decode = f"; then {steps} decode steps driven by the reference's tokens" if steps else ""
+    text.append(f"prompt: {prompts}{decode}\n", style="dim")
     text.append(f"reference: {model['source']}\n", style="dim")
     return text
 
