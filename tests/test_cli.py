@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 from tttdebug import cli
 
-SHORT = ["--layers", "2", "--decode-steps", "1", "--prompt", "The quick brown fox jumps over the lazy dog, again and again."]
+SHORT = [
+    "--layers",
+    "2",
+    "--decode-steps",
+    "1",
+    "--prompt",
+    "The quick brown fox jumps over the lazy dog, again and again.",
+]
 
 
 @pytest.fixture

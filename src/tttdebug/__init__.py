@@ -26,7 +26,16 @@ if TYPE_CHECKING:
         ModuleSpecFactory,
         NormSpec,
     )
-    from tttdebug.tracking import Comparison, ModuleSpecWithReference, Run, compare, track
+    from tttdebug.tracking import (
+        Comparison,
+        ModuleSpecWithReference,
+        Run,
+        compare,
+        compare_outputs,
+        get_reference_output,
+        track,
+        watch_reference,
+    )
 
 _HOME_OF = {
     "AttentionSpec": "specs",
@@ -46,6 +55,9 @@ _HOME_OF = {
     "ModuleSpecWithReference": "tracking",
     "Comparison": "tracking",
     "compare": "tracking",
+    "compare_outputs": "tracking",
+    "get_reference_output": "tracking",
+    "watch_reference": "tracking",
     "Run": "tracking",
     "track": "tracking",
 }
@@ -68,6 +80,9 @@ __all__ = [
     "load_reference",
     "Comparison",
     "compare",
+    "compare_outputs",
+    "watch_reference",
+    "get_reference_output",
     "Run",
     "track",
     "__version__",

@@ -113,7 +113,9 @@ def encoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     }
     if family == "bert":
         return transformers.BertConfig(**shape, vocab_size=61, max_position_embeddings=CONTEXT)
-    return transformers.ViTConfig(**shape, image_size=24, patch_size=draw(st.sampled_from([4, 8])), qkv_bias=draw(st.booleans()))
+    return transformers.ViTConfig(
+        **shape, image_size=24, patch_size=draw(st.sampled_from([4, 8])), qkv_bias=draw(st.booleans())
+    )
 
 
 ARCHITECTURES = {

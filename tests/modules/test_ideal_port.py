@@ -84,9 +84,19 @@ def test_a_module_says_which_weight_it_lacks():
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"qkv_bias": True}, "qkv_bias"), ({"sliding_window": 64}, "sliding_window"), ({"rope": None}, "rope")],
+    [
+        ({"causal": False}, "EncoderAttention"),
+        ({"logit_softcap": 30.0}, "SoftcappedAttention"),
+        ({"head_dim": 80}, "head_dim=80"),
+    ],
 )
 def test_what_a_module_does_not_compute_is_refused_and_not_left_out(changes, named):
     spec = AttentionSpec(128, 4, rope=RopeSpec()).replace(**changes)
     with pytest.raises(SpecError, match=named):
         MultiHeadAttention(spec, {}, "emulated")
+
+
+def test_a_misshapen_weight_is_named_with_both_shapes():
+    weights = {"w1": torch.zeros(96, 64), "w3": torch.zeros(96, 64), "w2": torch.zeros(96, 64)}
+    with pytest.raises(WeightsError, match=r"'w2' as \[64, 96\], it is \[96, 64\]"):
+        FeedForward(FeedForwardSpec(64, 96), weights, "emulated")

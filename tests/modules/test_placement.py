@@ -12,7 +12,7 @@ from tttdebug.modules.rms_norm import OffsetVector
 @given(st.integers(1, 4), st.sampled_from([2, 32, 64]))
 def test_every_layout_can_be_undone(heads, head_dim):
     weight = torch.randn(heads * head_dim, 7)
-    for layout in (Rows(), Linear(), RotaryLinear(head_dim)):
+    for layout in (Rows(), Linear(), RotaryLinear(head_dim), RotaryLinear(head_dim, head_dim // 2 // 2 * 2)):
         assert torch.equal(layout.to_reference(layout.to_port(weight)), weight)
     assert torch.equal(Vector().to_reference(Vector().to_port(weight[:, 0])), weight[:, 0])
     assert torch.allclose(OffsetVector().to_reference(OffsetVector().to_port(weight[:, 0])), weight[:, 0], atol=1e-6)

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison, compare
     from tttdebug.tracking.manifest import Manifest, Skipped
-    from tttdebug.tracking.module_spec import ModuleSpecWithReference
+    from tttdebug.tracking.module_spec import ModuleSpecWithReference, compare_outputs
     from tttdebug.tracking.pairing import Pair
     from tttdebug.tracking.record import Key, Record
+    from tttdebug.tracking.reference_outputs import get_reference_output, watch_reference
     from tttdebug.tracking.run import Run
     from tttdebug.tracking.side_by_side import track
 
 _HOME_OF = {
     "Comparison": "comparison",
     "compare": "comparison",
+    "compare_outputs": "module_spec",
+    "get_reference_output": "reference_outputs",
+    "watch_reference": "reference_outputs",
     "Key": "record",
     "Manifest": "manifest",
     "ModuleSpecWithReference": "module_spec",
@@ -36,7 +40,10 @@ __all__ = [
     "Run",
     "Skipped",
     "compare",
+    "compare_outputs",
+    "get_reference_output",
     "track",
+    "watch_reference",
 ]
 
 

@@ -32,8 +32,13 @@ class ModuleSpecWithReference:
         leading ones of a TTNN shape are taken off by named steps. In `decode`, `user` picks the row.
         Raises LayoutError, with both shapes, when no known step leads from one layout to the other.
         """
-        aligned = align(_tensor_of(ref_outputs), _tensor_of(our_outputs), phase=phase, user=user)
-        return compare(aligned.reference_TC, aligned.port_TC)
+        return compare_outputs(ref_outputs, our_outputs, phase=phase, user=user)
+
+
+def compare_outputs(ref_output: Any, our_output: Any, *, phase: str = "prefill", user: int = 0) -> Comparison:
+    """Every metric of our output against the reference's; see `ModuleSpecWithReference.compare_with_reference`."""
+    aligned = align(_tensor_of(ref_output), _tensor_of(our_output), phase=phase, user=user)
+    return compare(aligned.reference_TC, aligned.port_TC)
 
 
 def _tensor_of(outputs: Any) -> Any:
