@@ -27,12 +27,6 @@ app = typer.Typer(
 DEBUG = "--debug"
 
 
-class Precision(str, Enum):
-    accuracy = "accuracy"
-    performance = "performance"
-    bf16 = "bf16"
-
-
 class Engine(str, Enum):
     fast = "fast"
     ideal = "ideal"
@@ -69,8 +63,12 @@ def run(
         Engine, typer.Option(help="Of the emulated device: the chip's formats at torch speed, or plain fp32.")
     ] = Engine.fast,
     precision: Annotated[
-        Precision, typer.Option(help="bfloat8_b weights; bfloat4_b and LoFi in FF1/FF3; or bfloat16.")
-    ] = Precision.accuracy,
+        str,
+        typer.Option(
+            help="accuracy (bfloat8_b weights), performance (bfloat4_b and LoFi in FF1/FF3), bf16; or a hint: auto, high, "
+            "balanced, fast; or a decoder_config.json."
+        ),
+    ] = "accuracy",
     prompt: Annotated[
         list[str] | None, typer.Option(help="Text, or @FILE. May be given several times: a user each.")
     ] = None,
@@ -103,7 +101,7 @@ def run(
         port_weights=port_weights,
         device=device,
         engine=engine.value,
-        precision=precision.value,
+        precision=precision,
         prompts=tuple(prompt or ()),
         decode_steps=decode_steps,
         layers=layers,

@@ -60,7 +60,7 @@ def do(job: Job, progress: Progress) -> Run:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
     if job.family is not None:
         register_file(job.family)
-    HardwareConfig.preset(job.precision)
+    HardwareConfig.named(job.precision)
     prompts = [_text(prompt) for prompt in job.prompts] or [default_prompt()]
     torch.manual_seed(job.seed)
     out = job.out or _new_folder(job.model)

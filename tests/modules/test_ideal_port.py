@@ -68,7 +68,7 @@ def test_every_boundary_of_a_random_llama_is_exact(config, length, fuse_qkv, see
 
 
 def test_prompts_longer_than_the_context_and_too_many_users_are_refused():
-    reference = td.load_reference(tiny_llama())
+    reference = td.load_reference(tiny_llama(head_dim=32))
     port = td.build_model(reference, td.open_device("emulated", engine="ideal"))
     with pytest.raises(PromptError, match="128"):
         port.allocate_cache(1, 129)

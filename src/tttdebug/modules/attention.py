@@ -20,7 +20,7 @@ from tttdebug.specs import AttentionSpec
 class MultiHeadAttention(AttentionProjections):
     """Hidden states to hidden states by ttnn's fused attention, which never keeps the scores.
 
-    Weights: those of AttentionProjections, and `q_norm.weight` and `k_norm.weight` [E] where the spec has a `qk_norm`.
+    Weights: drawn at random from `seed` when none are given; else those of AttentionProjections, and `q_norm.weight` and `k_norm.weight` [E] where the spec has a `qk_norm`.
     Keys in the cache are in interleaved rotary order. Called like a function it computes a whole prompt without a cache.
     """
 
@@ -67,7 +67,7 @@ class MultiHeadAttention(AttentionProjections):
         if self.cache is None:
             raise SpecError("decode needs a key/value cache: call allocate_cache and prefill_forward first")
         ttnn, users = self.ttnn, positions.users
-        qkv_11BN = self.project(x_11BD)
+        qkv_11BN = self.project(x_11BD, "li_qkv_decode")
         qkv_11BN = ttnn.slice(qkv_11BN, [0, 0, 0, 0], [1, 1, users, qkv_11BN.shape[-1]])
         q_1BHE, k_1BKE, v_1BKE = ttnn.experimental.nlp_create_qkv_heads_decode(
             qkv_11BN,
@@ -86,7 +86,8 @@ class MultiHeadAttention(AttentionProjections):
         heads_1BHE = ttnn.to_memory_config(
             heads_1BHE, height_sharded(ttnn, self.device, users, (padded_heads, self.spec.head_dim))
         )
-        return self.output(ttnn.experimental.nlp_concat_heads_decode(heads_1BHE, num_heads=self.spec.num_heads))
+        joined_11BN = ttnn.experimental.nlp_concat_heads_decode(heads_1BHE, num_heads=self.spec.num_heads)
+        return self.output(joined_11BN, "li_o_decode")
 
     def attend_prompt(self, q_1HSE: Any, k_1KSE: Any, v_1KSE: Any, positions: PromptPositions) -> Any:
         """Every query's mixture of the values it sees, [1, H, S, E]."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tttdebug.modules.decisions import is_block_sharded
 from tttdebug.modules.module import TTModule
 from tttdebug.modules.placement import Layout, Linear, RotaryLinear, RotaryVector, Vector, WeightFormat
 from tttdebug.modules.positions import TILE
@@ -42,22 +43,24 @@ class AttentionProjections(TTModule[AttentionSpec]):
         self.wo = self.place("wo", WeightFormat(Linear(), hw.wo, hw.li_o.math_fidelity))
         self.bo = self.place("bo", WeightFormat(Vector(), hw.bias)) if self.spec.output_bias else None
         self.kernels = {
-            name: getattr(hw, name).to_ttnn(self.ttnn) for name in ("li_qkv", "li_o", "sdpa_prefill", "sdpa_decode")
+            name: getattr(hw, name).to_ttnn(self.ttnn)
+            for name in ("li_qkv", "li_o", "li_qkv_decode", "li_o_decode", "sdpa_prefill", "sdpa_decode")
         }
+        self.is_block_sharded = is_block_sharded(self.spec.hidden_dim)
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return {f"head_dim={spec.head_dim}, no multiple of {TILE},": spec.head_dim % TILE != 0}
+        return {f"head_dim={spec.head_dim} (no multiple of {TILE})": spec.head_dim % TILE != 0}
 
     def _place_qkv(self, formats: dict[str, WeightFormat]) -> list[Any]:
         if self.hw_config.fuse_qkv:
             return [self.place_fused(formats)]
         return [self.place(name, weight_format) for name, weight_format in formats.items()]
 
-    def project(self, x_11SD: Any) -> Any:
+    def project(self, x_11SD: Any, kernel: str = "li_qkv") -> Any:
         """Queries, keys and values side by side, [1, 1, S, N]."""
         parts = [
-            self.ttnn.linear(x_11SD, weight, bias=bias, compute_kernel_config=self.kernels["li_qkv"])
+            self._linear(x_11SD, weight, bias=bias, compute_kernel_config=self.kernels[kernel])
             for weight, bias in zip(self.wqkv, self.bqkv, strict=True)
         ]
         return parts[0] if len(parts) == 1 else self.ttnn.concat(parts, dim=-1)
@@ -71,9 +74,17 @@ class AttentionProjections(TTModule[AttentionSpec]):
             transpose_k_heads=False,
         )
 
-    def output(self, heads_11SN: Any) -> Any:
+    def output(self, heads_11SN: Any, kernel: str = "li_o") -> Any:
         """Out of the heads, side by side, to hidden states."""
-        return self.ttnn.linear(heads_11SN, self.wo, bias=self.bo, compute_kernel_config=self.kernels["li_o"])
+        return self._linear(heads_11SN, self.wo, bias=self.bo, compute_kernel_config=self.kernels[kernel])
+
+    def _linear(self, *args: Any, **kwargs: Any) -> Any:
+        """A product whose blocks lie in the cores' L1 where it is wide; the ops on heads take it interleaved."""
+        ttnn = self.ttnn
+        if not self.is_block_sharded:
+            return ttnn.linear(*args, **kwargs)
+        blocks = ttnn.linear(*args, **kwargs, memory_config=ttnn.L1_BLOCK_SHARDED_MEMORY_CONFIG)
+        return ttnn.sharded_to_interleaved(blocks, ttnn.DRAM_MEMORY_CONFIG)
 
     def sdpa_program(self, chunk: int) -> Any:
         """The grid and the chunks that the fused attention works on."""

@@ -77,7 +77,8 @@ def build_model(
     weights: Mapping[str, torch.Tensor] | None = None,
     hw_config: HardwareConfig | None = None,
 ) -> Port:
-    """The port of `reference` on `device`, in one of the precisions `accuracy`, `performance`, `bf16`.
+    """The port of `reference` on `device`, in one of the precisions `accuracy`, `performance`, `bf16`, by a hint
+    (`auto`, `high`, `balanced`, `fast`), or as a TT-Transformers `decoder_config.json` says.
 
     `weights` replaces the reference's own by another state dict under the reference's names, e.g. a broken one;
     `hw_config` replaces the preset that `precision` names. Raises FamilyError for an architecture no family fits, and
@@ -90,4 +91,4 @@ def build_model(
     family.refuse_unread((name for name, _ in model.named_parameters()), spec)
     own = model.state_dict() if weights is None else weights
     port = CausalLMPort if isinstance(spec, CausalLMSpec) else EncoderPort
-    return port(family, spec, family.port_weights(own, spec), device, hw_config or HardwareConfig.preset(precision))
+    return port(family, spec, family.port_weights(own, spec), device, hw_config or HardwareConfig.named(precision))

@@ -30,6 +30,7 @@ class EncoderModel(TTModule[EncoderModelSpec]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         spec, here = self.spec, (self.device, self.hw_config)
+        self.hw_config.refuse_layers_beyond(spec.num_layers)
         self.embedding: Any = (
             embedding_class(spec.embedding)(spec.embedding, self.weights_of("embedding"), *here)
             if isinstance(spec.embedding, EmbeddingSpec)

@@ -7,9 +7,15 @@ The names of tensor groups, kernel settings and presets are those of TT-Transfor
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from tttdebug.backends import describe_device
 from tttdebug.errors import SpecError
+
+if TYPE_CHECKING:
+    from tttdebug.modules.decisions import Decision
+    from tttdebug.specs import AttentionSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class ComputeKernel:
 LOFI = ComputeKernel("LoFi", False, False, True)
 HIFI2 = ComputeKernel("HiFi2", True, True, True)
 HIFI2_FP16 = ComputeKernel("HiFi2", False, False, True)
+HIFI2_NA = ComputeKernel("HiFi2", True, False, False)
 HIFI4 = ComputeKernel("HiFi4", False, True, True)
 SDPA_EXACT = ComputeKernel("HiFi4", False, True, False)
 NORM = ComputeKernel("HiFi2", False, True, True)
@@ -61,6 +68,8 @@ class HardwareConfig:
     router: str = "bfloat16"
     li_qkv: ComputeKernel = HIFI2
     li_o: ComputeKernel = HIFI2
+    li_qkv_decode: ComputeKernel = HIFI2
+    li_o_decode: ComputeKernel = HIFI2
     li_ff1_ff3: ComputeKernel = HIFI2_FP16
     li_ff2: ComputeKernel = HIFI2_FP16
     li_lm_head: ComputeKernel = HIFI2
@@ -70,25 +79,65 @@ class HardwareConfig:
     sdpa_prefill: ComputeKernel = SDPA_EXACT
     sdpa_decode: ComputeKernel = HIFI2
     fuse_qkv: bool = True
+    layers: tuple[tuple[int, HardwareConfig], ...] = ()
 
     @classmethod
     def preset(cls, name: str) -> HardwareConfig:
         """`accuracy` (bfloat8_b weights), `performance` (bfloat4_b and LoFi in FF1/FF3), or `bf16` (bfloat16, HiFi4).
 
+        Or by a hint of what matters: `high` (bf16), `balanced` or `auto` (accuracy), `fast` (performance).
         Raises SpecError for another name.
         """
-        if name not in PRESETS:
-            raise SpecError(f"unknown precision {name!r}: choose one of {', '.join(PRESETS)}")
-        return PRESETS[name]
+        if name not in {**PRESETS, **HINTS}:
+            raise SpecError(f"unknown precision {name!r}: choose one of {', '.join([*PRESETS, *HINTS])}")
+        return PRESETS[HINTS.get(name, name)]
+
+    @classmethod
+    def named(cls, precision: str) -> HardwareConfig:
+        """The preset or hint of that name, or what a `decoder_config.json` at that path says.
+
+        Raises SpecError for neither.
+        """
+        return cls.from_decoder_config(precision) if precision.endswith(".json") else cls.preset(precision)
 
     @classmethod
     def for_device(cls, device: Any) -> HardwareConfig:
-        """The config that a module on `device` takes when it is given none: `accuracy`."""
-        return PRESETS["accuracy"]
+        """What suits an open device best: `bf16` where formats cost nothing (the ideal engine), else `accuracy`."""
+        return cls.preset("bf16" if describe_device(device).engine == "ideal" else "accuracy")
+
+    @classmethod
+    def from_decoder_config(cls, path: str | Path, base: str = "accuracy") -> HardwareConfig:
+        """What TT-Transformers' `decoder_config.json` says layer by layer; what it does not say is the preset's.
+
+        Raises SpecError, naming the file and the entry, for one that cannot be read.
+        """
+        from tttdebug.modules.decoder_config import read_decoder_config
+
+        return read_decoder_config(Path(path), cls.preset(base))
+
+    def write_decoder_config(self, path: str | Path, num_layers: int) -> None:
+        """Write what this config decides for each of `num_layers` layers as a `decoder_config.json`."""
+        from tttdebug.modules.decoder_config import write_decoder_config
+
+        write_decoder_config(Path(path), self, num_layers)
+
+    def explain(self, spec: AttentionSpec, device: Any) -> tuple[Decision, ...]:
+        """Each decision for a layer with such an attention on that device, and why."""
+        from tttdebug.modules.decisions import explain
+
+        return explain(self, spec, device)
 
     def for_layer(self, layer: int) -> HardwareConfig:
         """The config of one layer."""
-        return self
+        return dict(self.layers).get(layer, self)
+
+    def refuse_layers_beyond(self, num_layers: int) -> None:
+        """Raise SpecError when this config speaks of layers that a model of so many layers has not."""
+        if beyond := [layer for layer, _ in self.layers if layer >= num_layers]:
+            raise SpecError(
+                f"hardware config {self.name} sets layer {max(beyond)}, but the model has layers 0 to {num_layers - 1}: "
+                "it was made for another model, or remove those entries"
+            )
 
     def replace(self, **changes: Any) -> HardwareConfig:
         """A copy with some decisions changed."""
@@ -112,6 +161,8 @@ PRESETS = {
         kv_cache="bfloat16",
         li_qkv=HIFI4,
         li_o=HIFI4,
+        li_qkv_decode=HIFI4,
+        li_o_decode=HIFI4,
         li_ff1_ff3=HIFI4,
         li_ff2=HIFI4,
         li_lm_head=HIFI4,
@@ -119,3 +170,5 @@ PRESETS = {
         sdpa_decode=HIFI4,
     ),
 }
+HINTS = {"auto": "accuracy", "high": "bf16", "balanced": "accuracy", "fast": "performance"}
+"""Presets by a hint of what matters."""
