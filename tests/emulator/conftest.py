@@ -2,6 +2,7 @@
 """Emulated devices."""
 
 import pytest
+
 from tttdebug.emulator import open_device
 
 

@@ -26,7 +26,7 @@ transformer.paged_scaled_dot_product_attention_decode experimental.nlp_create_qk
 experimental.nlp_create_qkv_heads_decode experimental.nlp_concat_heads experimental.nlp_concat_heads_decode
 experimental.rotary_embedding experimental.rotary_embedding_llama experimental.paged_update_cache
 experimental.paged_fill_cache kv_cache.fill_cache_for_user_ kv_cache.update_cache_for_token_
-""".split()
+""".split()  # noqa: SIM905
 
 
 def overloads(op: str) -> list[str]:
