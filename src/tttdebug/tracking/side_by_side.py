@@ -18,7 +18,7 @@ from tttdebug.backends import describe_device, to_torch
 from tttdebug.errors import PairingError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
-from tttdebug.tracking.floor import floor_model, relative_error
+from tttdebug.tracking.floor import FloorError, floor_error, floor_model
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.manifest import Manifest
@@ -108,7 +108,7 @@ class _Tracking:
         self.comparer = Comparer(port, paired, caches, writer, describe_device(port.device).engine)
         self.agreements: list[TokenAgreement] = []
         self.prompts: Sequence[Prompt] = ()
-        self.prompt_floors: list[dict[str, float]] = []  # by user
+        self.prompt_floors: list[dict[str, FloorError]] = []  # by user
         self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
         self.port_tokens: list[list[int]] = []
 
@@ -123,7 +123,8 @@ class _Tracking:
             truth = self.truth.prefill(prompt.token_ids, user)
             floors = _floors(self.floor.prefill(prompt.token_ids, user), truth)
             self.prompt_floors.append(floors)
-            call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, floors)})
+            pooled = {boundary: floor.rel_l2 for boundary, floor in floors.items()}
+            call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, pooled)})
             self._compare(call, {user: truth.logits_TV}, partial(self.port.prefill, _tensor(prompt.token_ids), user))
 
     def decode(self, step: int) -> None:
@@ -134,9 +135,11 @@ class _Tracking:
         for user, prompt in enumerate(self.prompts):
             token = self.reference_tokens[user][-1]
             truth = self.truth.decode(token, user)
-            sample = _floors(self.floor.decode(token, user), truth)
-            # one token is a sample of one, and may by luck be nearly free of error: the prompt's floor holds here too
-            floors = {boundary: max(error, self.prompt_floors[user][boundary]) for boundary, error in sample.items()}
+            # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
+            floors = {
+                boundary: max(floor.rel_l2, self.prompt_floors[user][boundary].token_rel_l2)
+                for boundary, floor in _floors(self.floor.decode(token, user), truth).items()
+            }
             users[user] = UserCall((token,), len(prompt.token_ids) + step, truth.activations, floors)
             logits[user] = truth.logits_TV
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
@@ -214,9 +217,9 @@ def _floor_side(
     return TorchSide(model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}, caches)
 
 
-def _floors(floor: Forward, truth: Forward) -> dict[str, float]:
+def _floors(floor: Forward, truth: Forward) -> dict[str, FloorError]:
     return {
-        boundary: relative_error(truth.activations[boundary], output) for boundary, output in floor.activations.items()
+        boundary: floor_error(truth.activations[boundary], output) for boundary, output in floor.activations.items()
     }
 
 
