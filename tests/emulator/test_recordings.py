@@ -34,8 +34,10 @@ MATMUL_FP32_OUTPUT = Bound(equal=0.0, near=0.95, rms=0.0005, slope=0.0005)
 MATMUL_FP32_DEST_TO_BLOCKS = Bound(equal=0.97, near=0.97, rms=0.004, slope=0.0005)
 MATMUL_BFLOAT16_DEST = Bound(equal=0.0, near=0.0, rms=0.045, slope=0.035)
 MATMUL_BFLOAT16_DEST_IN_SHORT_BLOCKS = Bound(equal=0.1, near=0.3, rms=0.016, slope=0.01)
-ATTENTION_FP32_DEST = Bound(equal=0.55, near=0.75, rms=0.006, slope=0.003)
-ATTENTION_BFLOAT16_DEST = Bound(equal=0.2, near=0.45, rms=0.011, slope=0.003)
+ATTENTION_FP32_DEST = Bound(equal=0.77, near=0.91, rms=0.0025, slope=0.0003)
+ATTENTION_BFLOAT16_DEST = Bound(equal=0.35, near=0.62, rms=0.007, slope=0.001)
+DECODE_FP32_DEST = Bound(equal=0.55, near=0.75, rms=0.006, slope=0.003)
+DECODE_BFLOAT16_DEST = Bound(equal=0.2, near=0.5, rms=0.011, slope=0.002)
 
 
 def bound_of(recording):
@@ -47,8 +49,10 @@ def bound_of(recording):
         )
     if recording.op == "softmax":
         return SOFTMAX
-    if recording.op.startswith("scaled_dot_product_attention"):
+    if recording.op == "scaled_dot_product_attention":
         return ATTENTION_FP32_DEST if fp32_dest else ATTENTION_BFLOAT16_DEST
+    if recording.op == "scaled_dot_product_attention_decode":
+        return DECODE_FP32_DEST if fp32_dest else DECODE_BFLOAT16_DEST
     if recording.family == "matmul":
         if fp32_dest and attrs.get("dtype"):
             return MATMUL_FP32_OUTPUT if attrs["dtype"] == "float32" else MATMUL_FP32_DEST_TO_BLOCKS

@@ -66,7 +66,7 @@ def softmax(x: Tensor, plan: SoftmaxPlan) -> Tensor:
     exponentials = plan.intermediate.pack(_exponential(fpu.to_source(x, fp32_dest=True).to(torch.float32), kernel))
     total = fpu.sum_rows(exponentials, kernel)
     if kernel.fp32_dest:
-        inverse = sfpu.reciprocal_fp32(total)
+        inverse = torch.reciprocal(total)
     else:
         inverse = BFLOAT16.pack(sfpu.reciprocal_bf16(total))
     return plan.output.pack(fpu.multiply(exponentials, inverse, kernel))
