@@ -50,7 +50,7 @@ def _reading_through(read_input: Callable[[torch.Tensor], torch.Tensor]) -> Call
 
 @dataclass(frozen=True)
 class FloorError:
-    """The floor of one boundary in one call: rel_l2 over all tokens, and what a token in ten exceeds."""
+    """The floor of one boundary in one call: rel_l2 over all tokens, and what one token in twenty exceeds."""
 
     rel_l2: float
     token_rel_l2: float
@@ -65,4 +65,4 @@ def floor_error(reference: torch.Tensor, floor: torch.Tensor) -> FloorError:
     norm_T = torch.linalg.vector_norm(reference_TC, dim=-1)
     token_T = torch.where(error_T > 0, error_T / norm_T, 0.0)
     whole = torch.linalg.vector_norm(error_T) / torch.linalg.vector_norm(norm_T)
-    return FloorError(float(whole) if bool(error_T.any()) else 0.0, float(token_T.quantile(0.9)))
+    return FloorError(float(whole) if bool(error_T.any()) else 0.0, float(token_T.quantile(0.95)))

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 # Margins above the floor, chosen by what sound ports show in benchmarks/floor_margins.py.
 _SMALL_FLOOR_FACTOR = 3.0  # settings that the floor leaves out (a norm's own fidelity) weigh most where it is small
 _LARGE_FLOOR_FACTOR = 1.75  # a large one is made by the weights' format alone
-_LARGE_FLOOR_FACTOR_OF_ONE_TOKEN = 2.5  # which scatters more than a prompt
 _LEFT_OUT = 0.06  # how much rel_l2 the settings that it leaves out may add
 LOGITS_WARN_PCC = 0.96
 _LAYER = re.compile(r"^L\d+\.")
@@ -29,7 +28,7 @@ _PCC_GATES = {
     "logits": (0.90, 0.90),
 }
 _BRANCH_WITH_BFLOAT4 = 0.98
-_SLOPE_TOLERANCE, _DECODE_SLOPE_TOLERANCE = 0.02, 0.05
+_SLOPE_TOLERANCE, _DECODE_SLOPE_TOLERANCE = 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,9 @@ class Gate:
     slope_tolerance: float
 
     def misses(self, comparison: Comparison) -> tuple[str, ...]:
-        """A sentence for each limit that the comparison misses."""
-        return comparison.failures(pcc=self.pcc, slope=self.slope_tolerance)
+        """A sentence for each limit that the comparison misses. The slope is missed with and without its outliers."""
+        core_holds = abs(comparison.core_slope - 1) <= self.slope_tolerance
+        return comparison.failures(pcc=self.pcc, slope=None if core_holds else self.slope_tolerance)
 
 
 def kind_of(boundary: str) -> str:
@@ -53,7 +53,7 @@ def default_gate(boundary: str, phase: str = "prefill", weight_dtypes: Iterable[
     """The field's usual gate for a boundary.
 
     PCC 0.999 for norms, 0.99 for branches and layers (0.98 in decode or with a bfloat4_b weight), 0.90 for logits;
-    slope within 1 ± 0.02, or 0.05 in decode, where one token with an approximate exponential scatters that much.
+    slope within 1 ± 0.02, or 0.1 in decode, where a single token scatters more.
     """
     kind = kind_of(boundary)
     group = "norm" if kind.endswith("norm") else kind if kind in _PCC_GATES else "branch"
@@ -74,11 +74,13 @@ class Judgement:
 def explained_by_floor(floor_rel_l2: float, tokens: int) -> float:
     """The greatest rel_l2 of so many tokens that number formats explain, by their floor; nan when that is not known.
 
-    Three times a small floor, and towards 1.75 times a large one (2.5 times for a single token): three times 0.4 would
-    excuse anything.
+    Three times the floor; of a prompt with a large floor less, towards 1.75 times, since three times 0.4 would excuse
+    anything. A single token scatters too much for that.
     """
-    factor = _LARGE_FLOOR_FACTOR if tokens > 1 else _LARGE_FLOOR_FACTOR_OF_ONE_TOKEN
-    return min(_SMALL_FLOOR_FACTOR * floor_rel_l2, math.hypot(factor * floor_rel_l2, _LEFT_OUT))
+    explained = _SMALL_FLOOR_FACTOR * floor_rel_l2
+    if tokens == 1:
+        return explained
+    return min(explained, math.hypot(_LARGE_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT))
 
 
 def judge(comparison: Comparison, gate: Gate, floor_rel_l2: float) -> Judgement:
