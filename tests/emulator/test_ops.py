@@ -56,6 +56,17 @@ def test_linear(any_device, activation, with_bias):
     near(any_device, computed, getattr(F, name)(exact) if name else exact)
 
 
+def test_a_fused_function_takes_only_parameters_that_are_emulated(device):
+    x = upload(device, randn(32, 64))
+    computed = ttnn.linear(x, x, transpose_b=True, activation=ttnn.UnaryWithParam(ttnn.UnaryOpType.GELU, True))
+    apart = ttnn.gelu(ttnn.linear(x, x, transpose_b=True), fast_and_approximate_mode=True)
+    assert torch.equal(ttnn.to_torch(computed), ttnn.to_torch(apart))
+    with pytest.raises(EmulatorError, match=r"UnaryWithParam\(UnaryOpType.RELU, 2\) is not emulated"):
+        ttnn.linear(x, x, transpose_b=True, activation=ttnn.UnaryWithParam(ttnn.UnaryOpType.RELU, 2))
+    with pytest.raises(EmulatorError, match="activation 'mish' is not emulated; known are identity, exp"):
+        ttnn.linear(x, x, transpose_b=True, activation="mish")
+
+
 @pytest.mark.parametrize(
     ("a", "b"), [((2, 3, 32, 64), (2, 3, 64, 32)), ((2, 3, 32, 64), (64, 32)), ((33, 64), (64, 50))]
 )

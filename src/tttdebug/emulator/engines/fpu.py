@@ -24,15 +24,11 @@ import torch
 from torch import Tensor
 
 from tttdebug.emulator.kernel import Kernel, MathFidelity
-from tttdebug.emulator.rounding import (
-    to_bfloat16_ties_away,
-    to_bfloat16_truncated,
-    truncate_fraction,
-)
+from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_truncated, truncate_fraction
 
 # Fraction bits (the hidden one not counted) that survive a cut to the first bits, or to all that any phase sees.
 SRC_A_FIRST, SRC_A_ALL = 4, 9
-SRC_B_FIRST, SRC_B_ALL = 6, 10
+SRC_B_FIRST = 6
 _EXPONENT = 0x7F800000
 _TIES_AWAY = 1 + 2.0**-12  # stretches an 11-bit number over a tie, and over nothing else
 
@@ -52,7 +48,7 @@ def round_dest(x: Tensor, kernel: Kernel) -> Tensor:
 def add(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
     """a + b: both rounded to 10 bits below the larger exponent, ties away from zero, then as Dest keeps it.
 
-    Adding a number 13 binades up makes fp32 itself round there; it is exact otherwise.
+    Adding a number 13 binades up, and taking it off again, makes fp32 itself round there.
     """
     a = to_source(a, fp32_dest=kernel.fp32_dest).to(torch.float32)
     b = to_source(b, fp32_dest=kernel.fp32_dest).to(torch.float32)
@@ -152,9 +148,7 @@ def _accumulate(
     operands, lowered by 5 and 7 for their later bits.
     """
     weight_exponent = int(torch.frexp(weight).exponent) - 1
-    largest = (
-        _grouped(x).view(torch.int32).bitwise_and_(_EXPONENT).amax(-1).bitwise_right_shift_(23).add_(weight_exponent)
-    )
+    largest = (_grouped(x).view(torch.int32) & _EXPONENT).amax(-1).bitwise_right_shift_(23).add_(weight_exponent)
     exponents = [largest - 5 * (phase % 2) - 7 * (phase // 2) for phase in range(len(parts))]
     terms = [
         _group_sums(data, part, exponent) if part else torch.zeros_like(exponent, dtype=torch.float32)
@@ -211,6 +205,8 @@ def _in_order(terms: Tensor, *, phases_first: bool) -> Tensor:
     return steps.flatten(-4, -2)
 
 
-def max_rows(x: Tensor) -> Tensor:
-    """The maximum over the last dimension (kept), which comes back through SrcB and is cut to bfloat16 there."""
-    return to_bfloat16_truncated(x.amax(-1, keepdim=True).to(torch.float32)).to(torch.float32)
+def max_rows(x: Tensor, *, fp32_scaler: bool = False) -> Tensor:
+    """The maximum over the last dimension (kept). It comes back through SrcB and is cut there as the scaler's tile is:
+    to bfloat16, or to tf32 with an fp32 scaler."""
+    highest = x.amax(-1, keepdim=True).to(torch.float32)
+    return truncate_fraction(highest, 10) if fp32_scaler else to_bfloat16_truncated(highest).to(torch.float32)
