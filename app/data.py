@@ -104,11 +104,6 @@ def label_of(described: Any) -> str:
     return str(described.get("name") or described.get("kind") or "unnamed")
 
 
-def above_floor(record: Record) -> float:
-    """rel_l2 in units of its floor; nan where there is no floor."""
-    return record.rel_l2 / record.floor_rel_l2 if record.floor_rel_l2 > 0 else math.nan
-
-
 def token_text(run: Run, key: Key) -> dict[int, str]:
     """The text of each token position of a call, where the run has kept it."""
     return {

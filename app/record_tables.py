@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from data import above_floor
 from tttdebug.reporting.palette import style_of
-from tttdebug.tracking.gates import explained_by_floor
 from tttdebug.tracking.record import Record
 from wording import pcc, size, steps, times, verdict_label
 
@@ -62,8 +60,8 @@ def metric_table(record: Record) -> None:
         ("norm ratio", f"{record.norm_ratio:.5f}", "‖port‖ / ‖reference‖"),
         ("rel L2", size(record.rel_l2), "‖port − reference‖ / ‖reference‖"),
         ("floor", size(record.floor_rel_l2), "the rel L2 that the number formats must cause"),
-        ("rel L2 / floor", times(above_floor(record)), "rel L2 in units of its floor"),
-        ("explained rel L2", size(explained_by_floor(record.floor_rel_l2)), "a boundary fails only above it"),
+        ("rel L2 / floor", times(record.above_floor), "rel L2 in units of its floor"),
+        ("explained rel L2", size(record.explained_rel_l2), "a boundary fails only above it"),
         ("greatest difference", size(record.max_abs_diff), "max |port − reference|"),
         ("mean difference", size(record.mean_abs), "mean |port − reference|"),
         ("RMSE", size(record.rmse), "root of the mean squared difference"),
@@ -111,7 +109,7 @@ def _row(record: Record) -> dict[str, object]:
         "pcc": record.pcc,
         "rel_l2": record.rel_l2,
         "floor": record.floor_rel_l2,
-        "above_floor": above_floor(record),
+        "above_floor": record.above_floor,
         "slope": record.slope,
         "max_abs_diff": record.max_abs_diff,
         "worst_token": record.worst_token,

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from data import above_floor, outcome
+from data import outcome
 from tttdebug.reporting.palette import VERDICTS, looks_like, style_of
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import Run
@@ -147,6 +147,6 @@ def sentence(record: Record) -> str:
         )
     if math.isnan(record.rel_l2):
         return f"{where} could not be compared: {style_of(record.verdict).meaning}."
-    ratio = above_floor(record)
+    ratio = record.above_floor
     floor = f", {times(ratio)} its floor of {size(record.floor_rel_l2)}" if math.isfinite(ratio) else ""
     return f"{where} has rel L2 {size(record.rel_l2)}{floor}, and PCC {pcc(record.pcc)}."

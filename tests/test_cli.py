@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from tttdebug import cli
 
 SHORT = [
@@ -153,7 +154,8 @@ def test_debug_shows_the_traceback(tttdebug, monkeypatch, tmp_path):
 def test_importing_tttdebug_loads_neither_torch_nor_transformers():
     import subprocess
 
-    check = "import sys, tttdebug, tttdebug.cli; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'pandas')))"
+    heavy = ("torch", "transformers", "pandas")
+    check = f"import sys, tttdebug, tttdebug.cli; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 

@@ -7,6 +7,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
 import tttdebug as td
 from tttdebug import (
     AttentionSpec,
@@ -19,7 +21,6 @@ from tttdebug import (
 )
 from tttdebug.errors import PairingError, SpecError
 from tttdebug.specs import AttentionSpecLike
-from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def on_device(attention, x):
@@ -33,7 +34,7 @@ def test_the_example_runs():
     assert attention_spec.head_dim == 128
 
     # Step 2: Module handles all complexity
-    attention = MultiHeadAttention(attention_spec, device="emulated")
+    attention = MultiHeadAttention(attention_spec, device=td.open_device("emulated", engine="ideal"))
     our_output = attention(on_device(attention, torch.randn(1, 32, 4096)))
     assert list(our_output.shape) == [1, 1, 32, 4096]
 
@@ -56,7 +57,7 @@ def test_a_tracked_spec_is_compared_with_its_reference():
     with td.watch_reference(model), torch.no_grad():
         model(torch.arange(32)[None])
         ref_output = get_reference_output(tracked_attention.reference_module)
-        with pytest.raises(PairingError, match="nearest: model.layers.1.self_attn"):
+        with pytest.raises(PairingError, match=r"nearest: model\.layers\.1\.self_attn"):
             get_reference_output("layers.1.self_attn")
     our_output = attention(on_device(attention, seen[0]))
     diff = compare_outputs(ref_output, our_output)

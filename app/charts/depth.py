@@ -9,10 +9,8 @@ import altair as alt
 import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR, VERDICT_SHAPE, domain_of, drawable, log_axis, log_scale
-from data import above_floor
 from places import OUTSIDE, kind_of, place_of
 from tttdebug.reporting.palette import GREY, VERMILLION, looks_like
-from tttdebug.tracking.gates import explained_by_floor
 from tttdebug.tracking.record import Record
 from wording import pcc, size, times, verdict_label
 
@@ -46,10 +44,10 @@ def _point(record: Record) -> dict[str, object]:
         "rel_l2": record.rel_l2,
         "distance": 1 - record.pcc,
         "floor": record.floor_rel_l2,
-        "limit": explained_by_floor(record.floor_rel_l2),
+        "limit": record.explained_rel_l2,
         "verdict_text": verdict_label(record.verdict),
         "rel_l2_text": size(record.rel_l2),
-        "above_floor_text": times(above_floor(record)),
+        "above_floor_text": times(record.above_floor),
         "pcc_text": pcc(record.pcc),
     }
 

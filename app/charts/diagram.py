@@ -10,7 +10,6 @@ import altair as alt
 import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR
-from data import above_floor
 from tttdebug.reporting.palette import GREY, looks_like
 from tttdebug.tracking.record import Record
 from wording import pcc, size, times, verdict_label
@@ -74,7 +73,7 @@ def layer_diagram(records: Sequence[Record], ink: str) -> alt.LayerChart:
 
 def _box(index: int, record: Record) -> dict[str, object]:
     row, column = divmod(index, _PER_ROW)
-    ratio = above_floor(record)
+    ratio = record.above_floor
     return {
         "boundary": record.boundary,
         "row": row,

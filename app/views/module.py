@@ -6,7 +6,7 @@ import streamlit as st
 from address import LAYER, Address, choose, link
 from boundary import show_error, show_tensors, show_worst
 from choices import choose_call, records_of
-from data import above_floor, current_run, default_boundary
+from data import current_run, default_boundary
 from places import place_of
 from record_tables import fact_table, metric_table
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
@@ -38,7 +38,7 @@ with st.container(horizontal=True):
     if compared:
         st.metric("PCC", pcc(record.pcc), width=150)
         st.metric("rel L2", size(record.rel_l2), width=110)
-        st.metric("rel L2 / floor", times(above_floor(record)), width=130)
+        st.metric("rel L2 / floor", times(record.above_floor), width=130)
         st.metric("slope", f"{record.slope:.4f}", width=120)
         st.metric("greatest difference", size(record.max_abs_diff), width=170)
     if place != record.boundary:

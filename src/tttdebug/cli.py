@@ -43,7 +43,7 @@ def run(
     model: Annotated[
         str,
         typer.Option(
-            help="A family (`tttdebug models`; llama and bert fetch a small model once), a Hugging Face id, or a folder."
+            help="A family (`tttdebug models`; llama and bert fetch a model once), a Hugging Face id, or a folder."
         ),
     ] = "llama",
     weights: Annotated[
@@ -65,8 +65,8 @@ def run(
     precision: Annotated[
         str,
         typer.Option(
-            help="accuracy (bfloat8_b weights), performance (bfloat4_b and LoFi in FF1/FF3), bf16; or a hint: auto, high, "
-            "balanced, fast; or a decoder_config.json."
+            help="accuracy (bfloat8_b weights), performance (bfloat4_b and LoFi in FF1/FF3), bf16; or a hint: auto, "
+            "high, balanced, fast; or a decoder_config.json."
         ),
     ] = "accuracy",
     prompt: Annotated[

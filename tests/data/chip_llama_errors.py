@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes chip_llama_errors.json: how far the real ttnn 0.81.1 is from the fp32 reference, boundary by boundary.
+"""Makes chip_llama_errors.json: how far the real ttnn 0.81.1 is from the fp32 reference.
 
-usage: python tests/data/chip_llama_errors.py FOLDER   (the recordings of the Llama chain: llama_*.npz, llama_prompt.json)
+usage: python tests/data/chip_llama_errors.py FOLDER   (which holds llama_*.npz and llama_prompt.json)
 """
 
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from tttdebug import compare
 
 

@@ -6,11 +6,11 @@ This is the test that finds a wrong rotation, offset, mask, scale, norm or head 
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 import tttdebug as td
 from families.random_models import ARCHITECTURES, DECODERS, decoders, encoders, random_model
-from hypothesis import HealthCheck, given, note, settings
-from hypothesis import strategies as st
-from tttdebug.families import all_families
 from tttdebug.modules import HardwareConfig
 
 EXACT = 1e-5

@@ -5,10 +5,11 @@ import json
 
 import pytest
 import torch
-import tttdebug as td
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_llamas import tiny_llama
+
+import tttdebug as td
 from tttdebug.errors import SpecError
 from tttdebug.modules import HardwareConfig, MultiHeadAttention
 from tttdebug.modules.decoder_config import DTYPES, KERNELS, OP_GROUPS, TENSOR_GROUPS

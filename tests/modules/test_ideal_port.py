@@ -6,10 +6,11 @@ This is the test that finds a wrong rotation, offset, mask, scale, norm or head 
 
 import pytest
 import torch
-import tttdebug as td
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from tiny_llamas import tiny_llama
+
+import tttdebug as td
 from tttdebug.errors import PromptError, SpecError, WeightsError
 from tttdebug.modules import FeedForward, HardwareConfig, MultiHeadAttention
 from tttdebug.specs import AttentionSpec, FeedForwardSpec, RopeSpec

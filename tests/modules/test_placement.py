@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tttdebug.modules.placement import Linear, RotaryLinear, Rows, Vector, WeightFormat
 from tttdebug.modules.rms_norm import OffsetVector
 

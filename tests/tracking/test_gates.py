@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.gates import default_gate, explained_by_floor, judge
 
@@ -48,9 +49,19 @@ def test_verdicts(port, floor, verdict):
     assert judge(compare(REFERENCE, port), default_gate("L00.mlp"), floor).verdict == verdict
 
 
-@given(st.floats(0, 2))
-def test_a_floor_explains_itself_and_never_three_times_itself(floor):
-    assert floor <= explained_by_floor(floor) <= 3 * floor
+def test_one_massive_activation_that_shrinks_is_no_fault_of_scale():
+    reference = REFERENCE.clone()
+    reference[3, 5] = 20_000.0
+    port = reference + 0.01 * NOISE
+    port[3, 5] *= 0.95
+    assert abs(compare(reference, port).slope - 0.95) < 0.001
+    assert judge(compare(reference, port), default_gate("L00.mlp"), 0.001).verdict == "ok"
+    assert judge(compare(reference, 0.95 * port), default_gate("L00.mlp"), 0.001).verdict == "diverged"
+
+
+@given(st.floats(0, 2), st.integers(1, 500))
+def test_a_floor_explains_itself_and_never_more_than_three_times_itself(floor, tokens):
+    assert floor <= explained_by_floor(floor, tokens) <= 3 * floor
 
 
 def test_a_doubled_output_has_a_perfect_pcc_and_fails_on_its_slope():

@@ -4,6 +4,7 @@
 import pytest
 import torch
 from torch import nn
+
 from tttdebug.errors import PairingError
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
 

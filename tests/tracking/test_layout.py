@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.layout import align, unrotate_heads
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from torch import nn
+
 from tttdebug.errors import PairingError
 from tttdebug.tracking.pairing import Pair, module_at, pair_modules, pairs_from_mapping
 

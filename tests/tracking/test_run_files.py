@@ -3,15 +3,16 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+
 from tttdebug.errors import RunError
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.manifest import Manifest
@@ -20,9 +21,10 @@ from tttdebug.tracking.run import Run
 from tttdebug.tracking.writer import RunWriter
 
 DESIGNED_COLUMNS = (
-    "boundary, pcc, max_abs_diff, shape, mode, phase, step, user, verdict, rel_l2, slope, norm_ratio, cosine, mean_abs, "
-    "rmse, ulp_p50, ulp_p99, ulp_max, worst_token, worst_token_pcc, last_token_pcc, nonfinite_reference, nonfinite_port, "
-    "floor_rel_l2, module, reference_path, dtype, adapters, engine, seconds"
+    "boundary, pcc, max_abs_diff, shape, mode, phase, step, user, verdict, rel_l2, slope, norm_ratio, cosine, "
+    "mean_abs, rmse, ulp_p50, ulp_p99, ulp_max, worst_token, worst_token_pcc, last_token_pcc, "
+    "nonfinite_reference, nonfinite_port, floor_rel_l2, module, reference_path, dtype, adapters, engine, "
+    "seconds"
 )
 
 
@@ -128,7 +130,7 @@ def test_a_killed_run_loads_with_every_record_that_was_reported(tmp_path):
     )
     path = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(path), os.path.dirname(__file__)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(path), str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
     )
     reported = [int(process.stdout.readline()) for _ in range(25)]
     process.send_signal(signal.SIGKILL)
@@ -197,3 +199,20 @@ def test_a_finished_run_that_skipped_something_has_not_passed(tmp_path):
 
 def test_an_empty_run_has_not_passed(tmp_path):
     assert not RunWriter(tmp_path / "run", manifest(expected=0)).finish().passed
+
+
+def test_a_boundary_may_be_called_anything_and_its_tensors_stay_inside_the_run(tmp_path):
+    record, profile, reference, port = compared("../../x/L00.mlp %", "diverged")
+    run = written(tmp_path / "run", (record, profile, reference, port))
+    assert torch.equal(run.tensors(record.key)[1], port)
+    assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")} == {"run"}
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", '{"key": 1, "profile": {}}', '{"key": {"boundary": "a", "odd": 1}, "profile": {}}']
+)
+def test_a_damaged_profile_is_named(tmp_path, line):
+    run = written(tmp_path / "run", compared())
+    (run.path / "profiles.jsonl").write_text(line + "\n")
+    with pytest.raises(RunError, match=r"profiles\.jsonl, line 1"):
+        _ = Run.load(run.path).profiles

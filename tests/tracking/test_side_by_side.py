@@ -3,8 +3,9 @@
 
 import pytest
 import torch
-import tttdebug as td
 from tiny_llamas import tiny_llama
+
+import tttdebug as td
 from tttdebug.errors import PairingError, PromptError, RunError
 from tttdebug.tracking.layout import align
 

@@ -100,5 +100,5 @@ def open_device(
 
 
 def close_device(device: Device) -> None:
-    """Marks the device closed; its tensors stay readable, ops on it raise."""
+    """Closes the device; from then on every op on its tensors raises."""
     device.close()

@@ -11,10 +11,10 @@ from tttdebug.emulator.kernel import Kernel
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of the vector unit with its parameters, e.g. `Activation("silu")`."""
+    """A function of the vector unit, e.g. `Activation("silu")`; some have a quicker, approximate form."""
 
     name: str
-    parameters: tuple[float, ...] = ()
+    approx: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,6 @@ class UnaryPlan:
 
     activation: Activation
     output: Format
-    approx: bool = False
-
-    @property
-    def fp32_dest(self) -> bool:
-        return self.output is FLOAT32
 
 
 @dataclass(frozen=True)

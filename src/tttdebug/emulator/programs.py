@@ -156,7 +156,8 @@ def choose_blocking(
     else:
         name, width = _automatic(product, k_tiles, grid, core_grid, in0_memory)
     blocks = k_tiles // width
-    fewest = 1 if product.bias or isinstance(program, MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig) else 2
+    streams = isinstance(program, MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig)
+    fewest = 1 if product.bias or streams or getattr(program, "gather_in0", False) else 2
     return Blocking(name, width, blocks, kernel.l1_acc and blocks > fewest)
 
 

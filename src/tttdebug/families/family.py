@@ -82,8 +82,8 @@ class Family:
                 known[port.replace("{i}", str(i))] = source.of_layer(i)
         if unknown := [name for name in weight_shapes(spec) if name not in known]:
             raise FamilyError(
-                f"family {self.name} does not say where {len(unknown)} of the port's weights are, first {unknown[0]!r}, "
-                f"which the spec asks for: add it to the table of weights"
+                f"family {self.name} does not say where {len(unknown)} of the port's weights are, first "
+                f"{unknown[0]!r}, which the spec asks for: add it to the table of weights"
             )
         return {name: known[name] for name in weight_shapes(spec)}
 
@@ -102,8 +102,8 @@ class Family:
         read = {source.name for source in self.sources(spec).values()}
         if unread := [name for name in parameters if name not in read]:
             raise FamilyError(
-                f"the reference has {len(unread)} parameters that family {self.name} does not read for this spec, first "
-                f"{unread[0]!r}: its port would compute something else"
+                f"the reference has {len(unread)} parameters that family {self.name} does not read for this spec, "
+                f"first {unread[0]!r}: its port would compute something else"
             )
 
     def _reference_name(self, name: str) -> str:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPT-2: learned positions, layer norms, and a checkpoint that keeps its matrices as [in, out], queries, keys and values
-in one."""
+"""GPT-2: learned positions, layer norms, and matrices that the checkpoint keeps as [in, out], fused for attention."""
 
 from tttdebug.families.family import Family
 from tttdebug.families.sources import Columns, Rows, Source, Transposed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which families there are: a file each in this package, entry points of other packages, and files that a user names."""
+"""Which families there are: a file each in this package, entry points of other packages, files that a user names."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from tttdebug.specs import AttentionSpec
 class MultiHeadAttention(AttentionProjections):
     """Hidden states to hidden states by ttnn's fused attention, which never keeps the scores.
 
-    Weights: drawn at random from `seed` when none are given; else those of AttentionProjections, and `q_norm.weight` and `k_norm.weight` [E] where the spec has a `qk_norm`.
-    Keys in the cache are in interleaved rotary order. Called like a function it computes a whole prompt without a cache.
+    Weights: those of AttentionProjections, and `q_norm.weight` and `k_norm.weight` [E] where the spec has a `qk_norm`;
+    drawn at random from `seed` when none are given.
+    Keys in the cache are in interleaved rotary order. Called like a function it computes a prompt without a cache.
     """
 
     def __init__(self, *args: Any, rotary: RotaryEmbedding | None = None, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from tttdebug.specs import AttentionSpec
 
 
 class AttentionProjections(TTModule[AttentionSpec]):
-    """Weights: `wq` [H·E, D], `wk` and `wv` [K·E, D], `wo` [D, H·E]; biases `bq`, `bk`, `bv`, `bo` where the spec has them.
+    """Weights: `wq` [H·E, D], `wk` and `wv` [K·E, D], `wo` [D, H·E]; `bq`, `bk`, `bv`, `bo` where the spec has biases.
 
     The hardware config decides whether the three projections are one matmul (`fuse_qkv`) or three. With a rotary
     embedding, query and key rows go to interleaved rotary order.

@@ -38,7 +38,7 @@ class Embedding(TTModule[EmbeddingSpec]):
 
 
 class PositionedEmbedding(Embedding):
-    """The same, plus a learned row for each position and for each token's type, then a norm, as far as the spec has them.
+    """The same, plus a learned row for each position and for each token's type, then a norm, where the spec has them.
 
     Weights: besides, `positions` [positions, D], `token_types` [types, D], and those of the norm under `norm.`.
     """

@@ -11,7 +11,7 @@ from tttdebug.specs import AttentionSpec
 
 
 class EncoderAttention(AttentionProjections):
-    """[1, 1, S, D] to [1, 1, S, D]; positions that are only padding are masked. Weights: those of AttentionProjections."""
+    """[1, 1, S, D] to [1, 1, S, D]; padding is masked. Weights: those of AttentionProjections."""
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:

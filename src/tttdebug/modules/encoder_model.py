@@ -42,8 +42,8 @@ class EncoderModel(TTModule[EncoderModelSpec]):
         ]
         final_norm, pooler, classifier = spec.final_norm, spec.pooler, spec.classifier
         self.norm: Any = final_norm and norm_class(final_norm)(final_norm, self.weights_of("norm"), *here)
-        self.pooler = pooler and Pooler(pooler, self.weights_of("pooler"), *here)
-        self.classifier = classifier and Classifier(classifier, self.weights_of("classifier"), *here)
+        self.pooler: Any = pooler and Pooler(pooler, self.weights_of("pooler"), *here)
+        self.classifier: Any = classifier and Classifier(classifier, self.weights_of("classifier"), *here)
 
     def encode(self, inputs: torch.Tensor) -> Any:
         """One sentence as token ids [S], or one image [C, H, W]. Raises PromptError for one that does not fit."""
@@ -59,9 +59,7 @@ class EncoderModel(TTModule[EncoderModelSpec]):
             positions = PromptPositions(self.device, spec.learned_positions)
             return self.forward(self.embedding.patches(inputs), positions)
         if not 0 < len(inputs) <= self.spec.max_sequence_length:
-            raise PromptError(
-                f"{len(inputs)} tokens, the model has {self.spec.max_sequence_length} positions: shorten it"
-            )
+            raise PromptError(f"{len(inputs)} tokens, the model has {self.spec.max_sequence_length} positions")
         positions = PromptPositions(self.device, len(inputs))
         padded = torch.nn.functional.pad(inputs, (0, positions.padded_length - len(inputs)))
         return self.forward(ids_on_device(self.ttnn, self.device, padded[None]), positions)

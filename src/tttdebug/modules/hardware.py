@@ -135,8 +135,8 @@ class HardwareConfig:
         """Raise SpecError when this config speaks of layers that a model of so many layers has not."""
         if beyond := [layer for layer, _ in self.layers if layer >= num_layers]:
             raise SpecError(
-                f"hardware config {self.name} sets layer {max(beyond)}, but the model has layers 0 to {num_layers - 1}: "
-                "it was made for another model, or remove those entries"
+                f"hardware config {self.name} sets layer {max(beyond)}, but the model has layers 0 to "
+                f"{num_layers - 1}: it was made for another model, or remove those entries"
             )
 
     def replace(self, **changes: Any) -> HardwareConfig:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixture of experts: a router that weighs the experts for every token, and the weighted sum of what they give.
 
-S tokens, D hidden, X experts, A experts that a token goes to. Every expert computes every token and the router's weight,
-0 for most, decides what counts: one shape for all tokens, which is what the chip is good at.
+S tokens, D hidden, X experts, A experts that a token goes to. Every expert computes every token and the router's
+weight, 0 for most, decides what counts: one shape for all tokens, which is what the chip is good at.
 """
 
 from __future__ import annotations

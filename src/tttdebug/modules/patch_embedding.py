@@ -62,7 +62,7 @@ class PatchEmbedding(TTModule[PatchEmbeddingSpec]):
         return -self.spec.learned_positions % TILE
 
     def _added_SD(self) -> torch.Tensor:
-        """What each position gets besides its patch: its learned vector, and the class token or the projection's bias."""
+        """What each position gets besides its patch: its learned vector, and the class token or a bias."""
         import torch
 
         added = self.weight("positions").clone()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the tokens of one call stand, and the tables and masks that follow: made when first asked for, shared by layers.
+"""Where the tokens of one call stand, and the tables and masks that follow: made once, shared by all layers.
 
 S sequence, B users, T cache length.
 """
@@ -41,7 +41,7 @@ class PromptPositions:
         return self._once(rotary, lambda: rotary.prefill_tables(0, self.padded_length))
 
     def causal_mask(self, window: int | None) -> Any:
-        """[1, 1, S, S], added to scores: a query sees itself and what is before it, within the window if there is one."""
+        """[1, 1, S, S], added to scores: a query sees itself and what is before it, within the window."""
         import torch
 
         def make() -> Any:

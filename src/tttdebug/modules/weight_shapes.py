@@ -42,7 +42,7 @@ def weight_shapes(spec: ModuleSpec) -> Shapes:
 
 
 def seeded_weights(spec: ModuleSpec, seed: int) -> dict[str, torch.Tensor]:
-    """Weights drawn at random: matrices normal with standard deviation 0.02, gains 1 (0 where one is added), biases 0."""
+    """Weights drawn at random: matrices normal with standard deviation 0.02, gains 1 (0 where 1 is added), biases 0."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -82,7 +82,8 @@ def _shapes(spec: ModuleSpec) -> Shapes:
 
 @_shapes.register
 def _norm(spec: NormSpec) -> Shapes:
-    return {"weight": (spec.hidden_dim,)} | ({"bias": (spec.hidden_dim,)} if spec.bias else {})
+    vector: tuple[int, ...] = (spec.hidden_dim,)
+    return {"weight": vector} | ({"bias": vector} if spec.bias else {})
 
 
 @_shapes.register
@@ -99,7 +100,8 @@ def _attention(spec: AttentionSpec) -> Shapes:
 
 @_shapes.register
 def _feed_forward(spec: FeedForwardSpec) -> Shapes:
-    inward, outward = (spec.intermediate_dim, spec.hidden_dim), (spec.hidden_dim, spec.intermediate_dim)
+    inward: tuple[int, ...] = (spec.intermediate_dim, spec.hidden_dim)
+    outward: tuple[int, ...] = (spec.hidden_dim, spec.intermediate_dim)
     shapes: Shapes = {"w1": inward, "w2": outward} | ({"w3": inward} if spec.is_gated else {})
     return shapes | ({f"b{name[1]}": shape[:1] for name, shape in shapes.items()} if spec.bias else {})
 

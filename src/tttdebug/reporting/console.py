@@ -160,7 +160,7 @@ _COLUMNS = (
     _Column("pcc", lambda record: f"{record.pcc:.5f}"),
     _Column("rel_l2", lambda record: f"{record.rel_l2:.2e}"),
     _Column("floor", lambda record: f"{record.floor_rel_l2:.2e}", from_width=100),
-    _Column("x floor", lambda record: f"{_times_floor(record):.1f}"),
+    _Column("x floor", lambda record: f"{record.above_floor:.1f}"),
     _Column("slope", lambda record: f"{record.slope:.4f}"),
     _Column("max |t-r|", lambda record: f"{record.max_abs_diff:.3g}", from_width=110),
     _Column("worst token", lambda record: _worst_token(record), from_width=120),
@@ -177,7 +177,7 @@ def divergence_text(run: Run, record: Record) -> Text:
     text.append(f"{record.note}\n")
     if record.verdict != "shape_mismatch":
         text.append(
-            f"rel_l2 {record.rel_l2:.3g} is {_times_floor(record):.1f} times its floor of {record.floor_rel_l2:.3g}\n"
+            f"rel_l2 {record.rel_l2:.3g} is {record.above_floor:.1f} times its floor of {record.floor_rel_l2:.3g}\n"
         )
         text.append(_where(run, record))
     before = run.records.index(record)
@@ -277,11 +277,6 @@ def _call_of(record: Record) -> str:
     return f"{call}, user {record.user}" if record.user else call
 
 
-def _times_floor(record: Record) -> float:
-    return record.rel_l2 / record.floor_rel_l2 if record.floor_rel_l2 else math.inf if record.rel_l2 else 0.0
-
-
 def _badness(record: Record) -> tuple[bool, float]:
     """Failed ones first, then by how far above its floor."""
-    times = _times_floor(record)
-    return record.failed, math.inf if math.isnan(times) else times
+    return record.failed, math.inf if math.isnan(record.above_floor) else record.above_floor

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttdebug.reporting.palette import PRIMARY, VERDICTS, style_of
-from tttdebug.tracking.gates import explained_by_floor, kind_of
+from tttdebug.tracking.gates import kind_of
 
 if TYPE_CHECKING:
     from tttdebug.tracking.run import Run
@@ -35,7 +35,7 @@ def save_depth_figure(run: Run) -> Path:
         ]
         layers = range(len(records))
         floors = [record.floor_rel_l2 for record in records]
-        explained = [explained_by_floor(floor) for floor in floors]
+        explained = [record.explained_rel_l2 for record in records]
         panel.fill_between(layers, floors, explained, color=PRIMARY, alpha=0.15, label="explained by the formats")
         panel.plot(layers, floors, color=PRIMARY, linewidth=1, label="caused by the formats")
         for verdict in dict.fromkeys(record.verdict for record in records):

@@ -138,6 +138,18 @@ class Comparison:
             missed.append(f"slope {self.slope:.4g} is not within 1 ± {slope:g}")
         return tuple(missed)
 
+    @property
+    def core_slope(self) -> float:
+        """The slope without the 16 elements of greatest error.
+
+        Where massive activations make nearly all of ‖r‖, the slope is the error of one element; a scale that is wrong
+        shows in both.
+        """
+        squares, inner = self.reference_norm**2, self.slope * self.reference_norm**2
+        for _, reference, port in self.profile.worst:
+            squares, inner = squares - reference * reference, inner - reference * port
+        return inner / squares if squares > 0 else math.nan
+
     def __str__(self) -> str:
         parts = [
             f"pcc {self.pcc:.6g}, rel_l2 {self.rel_l2:.3g}, slope {self.slope:.4g}",

@@ -64,7 +64,8 @@ def track_encoder(
             for user, (inputs, _) in enumerate(read):
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
                 expected = _activations(*truth, inputs)
-                floors = floors_of(_activations(*floor, inputs), expected)
+                errors = floors_of(_activations(*floor, inputs), expected)
+                floors = {boundary: error.rel_l2 for boundary, error in errors.items()}
                 comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors)}))
                 port.encode(inputs)
                 comparer.settle()

@@ -48,11 +48,21 @@ def _reading_through(read_input: Callable[[torch.Tensor], torch.Tensor]) -> Call
     return lambda module, inputs: (read_input(inputs[0]), *inputs[1:])
 
 
-def relative_error(reference: torch.Tensor, other: torch.Tensor) -> float:
-    """‖other − reference‖ / ‖reference‖, the rel_l2 of a record, in fp32 sums; 0 when both are zero."""
+@dataclass(frozen=True)
+class FloorError:
+    """The floor of one boundary in one call: rel_l2 over all tokens, and what one token in twenty exceeds."""
+
+    rel_l2: float
+    token_rel_l2: float
+
+
+def floor_error(reference: torch.Tensor, floor: torch.Tensor) -> FloorError:
+    """How far the floor's output is from the reference's, both [1, T, C]: ‖f − r‖ / ‖r‖, 0 where both are zero."""
     import torch
 
-    reference = reference.float()
-    norm = float(torch.linalg.vector_norm(reference))
-    error = float(torch.linalg.vector_norm(other.float() - reference))
-    return error / norm if norm > 0 else float("inf") if error > 0 else 0.0
+    reference_TC = reference.reshape(-1, reference.shape[-1]).float()
+    error_T = torch.linalg.vector_norm(floor.reshape(reference_TC.shape).float() - reference_TC, dim=-1)
+    norm_T = torch.linalg.vector_norm(reference_TC, dim=-1)
+    token_T = torch.where(error_T > 0, error_T / norm_T, 0.0)
+    whole = torch.linalg.vector_norm(error_T) / torch.linalg.vector_norm(norm_T)
+    return FloorError(float(whole) if bool(error_T.any()) else 0.0, float(token_T.quantile(0.95)))

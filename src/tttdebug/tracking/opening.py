@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import describe_device
-from tttdebug.tracking.floor import floor_model, relative_error
+from tttdebug.tracking.floor import FloorError, floor_error, floor_model
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.pairing import PairedModules
 
@@ -33,9 +33,9 @@ def floor_of(
     return model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}
 
 
-def floors_of(floor: Mapping[str, torch.Tensor], truth: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """The rel_l2 of each boundary that the floor's activations have against the true ones."""
-    return {boundary: relative_error(truth[boundary], output) for boundary, output in floor.items()}
+def floors_of(floor: Mapping[str, torch.Tensor], truth: Mapping[str, torch.Tensor]) -> dict[str, FloorError]:
+    """The error of each boundary that the floor's activations have against the true ones."""
+    return {boundary: floor_error(truth[boundary], output) for boundary, output in floor.items()}
 
 
 def manifest_of(

@@ -6,6 +6,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tttdebug.tracking.gates import explained_by_floor
 
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
@@ -25,6 +28,11 @@ class Key:
 
     def __str__(self) -> str:
         return f"{self.boundary}.{self.phase}{self.step}.user{self.user}.{self.mode}"
+
+    @property
+    def file_name(self) -> str:
+        """The same as one part of a path, whatever the boundary is called."""
+        return quote(str(self), safe="")
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,16 @@ class Record:
     def failed(self) -> bool:
         """Whether this boundary misses its gate for a reason that the number formats do not explain."""
         return self.verdict in FAILING_VERDICTS
+
+    @property
+    def above_floor(self) -> float:
+        """rel_l2 in units of its floor; nan where there is no floor."""
+        return self.rel_l2 / self.floor_rel_l2 if self.floor_rel_l2 > 0 else math.nan
+
+    @property
+    def explained_rel_l2(self) -> float:
+        """The greatest rel_l2 that its number formats explain; nan where there is no floor."""
+        return explained_by_floor(self.floor_rel_l2, self.shape[0] if self.shape else 1)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; floats that JSON cannot hold become the strings "nan", "inf" and "-inf"."""

@@ -23,7 +23,7 @@ _outputs: ContextVar[dict[str, Captured | None] | None] = ContextVar("reference_
 
 @contextmanager
 def watch_reference(model: Reference | nn.Module) -> Iterator[None]:
-    """Keep what every module of `model` gives while the block lasts, for `get_reference_output`; the newest call counts.
+    """Keep what every module of `model` gives while the block lasts; the newest call counts.
 
     with td.watch_reference(model):
         model(input_ids)

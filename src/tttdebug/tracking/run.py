@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tttdebug.errors import RunError
 from tttdebug.tracking.manifest import Manifest
@@ -28,6 +28,7 @@ MANIFEST, RECORDS, PROFILES, TOKENS, TENSORS = (
     "tensors",
 )
 PARQUET = "records.parquet"
+Built = TypeVar("Built")
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Run:
         """The run in folder `path`, finished or not. Raises RunError naming the file that is missing or damaged."""
         path = Path(path)
         manifest = Manifest.read(path / MANIFEST)
-        records = list(_read_records(path / RECORDS, torn_end_allowed=not manifest.finished))
+        records = list(_read(path / RECORDS, Record.from_json, torn_end_allowed=not manifest.finished))
         if manifest.finished and len(records) != manifest.compared:
             raise RunError(
                 f"{path / RECORDS} holds {len(records)} records but the run made {manifest.compared}; "
@@ -93,15 +94,12 @@ class Run:
     @cached_property
     def profiles(self) -> dict[Key, dict[str, Any]]:
         """What `ErrorProfile` kept of each compared pair: error per token, histogram, worst elements."""
-        return {
-            Key(**line["key"]): line["profile"]
-            for line in _read_lines(self.path / PROFILES, not self.manifest.finished)
-        }
+        return dict(_read(self.path / PROFILES, _keyed_profile, torn_end_allowed=not self.manifest.finished))
 
     @cached_property
     def tokens(self) -> list[dict[str, Any]]:
         """A line a token position: what each side predicts after it, and how far the predictions are apart."""
-        return list(_read_lines(self.path / TOKENS, not self.manifest.finished))
+        return list(_read(self.path / TOKENS, dict, torn_end_allowed=not self.manifest.finished))
 
     def tensors(self, key: Key) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The saved (reference, port) tensors of a record, both in the reference's layout, or None if not saved.
@@ -111,7 +109,7 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self.path / TENSORS / f"{key}.safetensors"
+        path = self.path / TENSORS / f"{key.file_name}.safetensors"
         if not path.is_file():
             return None
         try:
@@ -121,10 +119,15 @@ class Run:
             raise RunError(f"{path} is damaged ({error}); run again with --save-tensors") from None
 
 
-def _read_records(path: Path, torn_end_allowed: bool) -> Iterator[Record]:
+def _keyed_profile(line: dict[str, Any]) -> tuple[Key, dict[str, Any]]:
+    return Key(**line["key"]), line["profile"]
+
+
+def _read(path: Path, build: Callable[[dict[str, Any]], Built], *, torn_end_allowed: bool) -> Iterator[Built]:
+    """What `build` makes of each line. Raises RunError naming the line that it cannot make anything of."""
     for number, line in enumerate(_read_lines(path, torn_end_allowed), start=1):
         try:
-            yield Record.from_json(line)
+            yield build(line)
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{path}, line {number}, is not a record ({error!r}); restore the file or run again"

@@ -18,6 +18,7 @@ from tttdebug.errors import PairingError, PromptError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
 from tttdebug.tracking.encoders import track_encoder
+from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
@@ -55,8 +56,8 @@ def track(
     CausalLM does, and `pairs` unless they are given here. With `out` the run is written to that folder as it happens,
     else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
 
-    A port with `encode(inputs)` instead is an encoder: each prompt, which may be an image [C, H, W] too, goes through it
-    once, and there is nothing to decode.
+    A port with `encode(inputs)` instead is an encoder: each prompt, which may be an image [C, H, W] too, goes once
+    through it, and there is nothing to decode.
 
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
@@ -133,7 +134,7 @@ class _Tracking:
         self.comparer = Comparer(port, paired, caches, writer, describe_device(port.device).engine)
         self.agreements: list[TokenAgreement] = []
         self.prompts: Sequence[Prompt] = ()
-        self.prompt_floors: list[dict[str, float]] = []  # by user
+        self.prompt_floors: list[dict[str, FloorError]] = []  # by user
         self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
         self.port_tokens: list[list[int]] = []
 
@@ -148,7 +149,8 @@ class _Tracking:
             truth = self.truth.prefill(prompt.token_ids, user)
             floors = floors_of(self.floor.prefill(prompt.token_ids, user).activations, truth.activations)
             self.prompt_floors.append(floors)
-            call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, floors)})
+            pooled = {boundary: floor.rel_l2 for boundary, floor in floors.items()}
+            call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, pooled)})
             self._compare(call, {user: truth.logits_TV}, partial(self.port.prefill, _tensor(prompt.token_ids), user))
 
     def decode(self, step: int) -> None:
@@ -159,9 +161,11 @@ class _Tracking:
         for user, prompt in enumerate(self.prompts):
             token = self.reference_tokens[user][-1]
             truth = self.truth.decode(token, user)
-            sample = floors_of(self.floor.decode(token, user).activations, truth.activations)
-            # one token is a sample of one, and may by luck be nearly free of error: the prompt's floor holds here too
-            floors = {boundary: max(error, self.prompt_floors[user][boundary]) for boundary, error in sample.items()}
+            # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
+            floors = {
+                boundary: max(floor.rel_l2, self.prompt_floors[user][boundary].token_rel_l2)
+                for boundary, floor in floors_of(self.floor.decode(token, user).activations, truth.activations).items()
+            }
             users[user] = UserCall((token,), len(prompt.token_ids) + step, truth.activations, floors)
             logits[user] = truth.logits_TV
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])

@@ -130,7 +130,7 @@ class RunWriter:
             )
             self._budget_left = 0
             return
-        path = self.path / TENSORS / f"{key}.safetensors"
+        path = self.path / TENSORS / f"{key.file_name}.safetensors"
         if path.exists():
             return
         self._budget_left -= size

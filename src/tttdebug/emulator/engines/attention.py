@@ -20,7 +20,7 @@ from tttdebug.emulator.plans import SINGLE_BLOCK, AttentionPlan, MatmulPlan
 from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_even, to_bfloat16_truncated
 
 # B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim;
-# R the query rows that share a key/value head (query heads per key/value head times S), C keys of a chunk
+# G query heads per key/value head, R = S·G their query rows, C keys of a chunk
 
 _HALF_TILE = 16  # decode packs up to this many query heads into half tiles, whose exponential is always approximate
 
@@ -29,29 +29,38 @@ def attend(q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, 
     """Prefill attention. `mask` broadcasts to [B, H, S, T] and is added to the scaled scores."""
     B, H, S, E = q_BHSE.shape
     K, T = k_BKTE.shape[1:3]
-    q_BKRE = q_BHSE.reshape(B, K, -1, E)
-    mask_BKRT = None if mask is None else _scaled_mask(mask, plan).expand(B, H, S, T).reshape(B, K, -1, T)
+    G = H // K
+    q_BKRE = _rows(q_BHSE, K)
+    mask_BKRT = None if mask is None else _rows(_scaled_mask(mask, plan).expand(B, H, S, T), K)
+    queries_R1 = torch.arange(S, device=q_BHSE.device).repeat_interleave(G)[:, None]
     keys_T = torch.arange(T, device=q_BHSE.device)
-    queries_R1 = torch.arange(S, device=q_BHSE.device).repeat(H // K)[:, None]
     form = BFLOAT16 if plan.streaming else FLOAT32
-    maximum, total, weighted = _nothing_seen(q_BHSE)
+    maximum = torch.full((B, K, S * G, 1), -torch.inf, device=q_BHSE.device)
+    total = torch.empty((B, K, S * G, TILE), dtype=form.storage, device=q_BHSE.device)
+    weighted = torch.empty_like(q_BKRE, dtype=torch.bfloat16)
     for start in range(0, T, plan.k_chunk):
-        chunk = slice(start, start + plan.k_chunk)
-        scores = _product(q_BKRE, k_BKTE[..., chunk, :].mT, form, plan).to(torch.float32)
+        chunk, rows = slice(start, start + plan.k_chunk), slice(start * G if plan.causal else 0, None)
+        scores = _product(q_BKRE[:, :, rows], k_BKTE[:, :, chunk].mT, form, plan).to(torch.float32)
         if mask_BKRT is not None:
             scores = _add_mask(scores, mask_BKRT[..., chunk], plan)
         if plan.causal:
-            scores = scores.masked_fill_(_unseen(keys_T[chunk], queries_R1, plan), -torch.inf)
-        previous, maximum = maximum, torch.maximum(maximum, fpu.max_rows(scores))
-        weights = form.pack(_exponentials(scores, maximum, plan))
-        tiles, added = _sum_tiles(weights), _product(weights, v_BKTE[..., chunk, :], BFLOAT16, plan)
-        if start == 0:
-            total, weighted = tiles, added
-            continue
-        factor = _correction(previous, maximum, plan)
-        total = _rescaled_total(total, factor, tiles, plan)
-        weighted = added + to_bfloat16(fpu.multiply(weighted, factor, plan.kernel))
-    return plan.output.pack(_normalised(weighted, fpu.sum_rows(total, plan.kernel), plan)).view(B, H, S, E)
+            scores = scores.masked_fill_(_unseen(keys_T[chunk], queries_R1[rows], plan), -torch.inf)
+        previous = maximum[:, :, rows]
+        highest = torch.maximum(previous, fpu.max_rows(scores))
+        weights = form.pack(_exponentials(scores, highest, plan))
+        tiles, added = _sum_tiles(weights), _product(weights, v_BKTE[:, :, chunk], BFLOAT16, plan)
+        if start > 0:
+            factor = _correction(previous, highest, plan)
+            tiles = _rescaled_total(total[:, :, rows], factor, tiles, plan)
+            added = added + to_bfloat16(fpu.multiply(weighted[:, :, rows], factor, plan.kernel))
+        maximum[:, :, rows], total[:, :, rows], weighted[:, :, rows] = highest, tiles, added
+    out_BKRE = plan.output.pack(_normalised(weighted, fpu.sum_rows(total, plan.kernel), plan))
+    return out_BKRE.view(B, K, S, G, E).transpose(2, 3).reshape(B, H, S, E)
+
+
+def _rows(x_BHSN: Tensor, kv_heads: int) -> Tensor:
+    """[B, H, S, N] as [B, K, R, N], the query rows of one key/value head in the order of their positions."""
+    return x_BHSN.unflatten(1, (kv_heads, -1)).transpose(2, 3).flatten(2, 3)
 
 
 def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan) -> Tensor:
@@ -62,38 +71,30 @@ def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list
     last_B111 = torch.tensor(positions, device=q_BHE.device).view(B, 1, 1, 1)
     keys_T = torch.arange(k_BKTE.shape[2], device=q_BHE.device)
     half_tile = H <= _HALF_TILE and plan.causal
-    maximum, total, weighted = _nothing_seen(q_BHE)
+    maximum = torch.full((*q_BKRE.shape[:-1], 1), -torch.inf, device=q_BHE.device)
+    total, weighted = torch.zeros_like(maximum, dtype=torch.bfloat16), torch.zeros_like(q_BKRE, dtype=torch.bfloat16)
     for start in range(0, max(positions) + 1, plan.k_chunk):
-        chunk = slice(start, start + plan.k_chunk)
-        scores = _product(q_BKRE, k_BKTE[:B, :, chunk].mT, BFLOAT16, plan).to(torch.float32)
-        scores = scores.masked_fill_(_unseen(keys_T[chunk], last_B111, plan), -torch.inf)
+        k_BKCE, v_BKCE = (cache[:B, :, start : start + plan.k_chunk] for cache in (k_BKTE, v_BKTE))
+        scores = _product(q_BKRE, k_BKCE.mT, BFLOAT16, plan).to(torch.float32)
+        scores = scores.masked_fill_(_unseen(keys_T[start : start + plan.k_chunk], last_B111, plan), -torch.inf)
         previous, maximum = maximum, torch.maximum(maximum, fpu.max_rows(scores))
         weights = to_bfloat16(_exponentials(scores, maximum, plan, half_tile=half_tile))
-        summed, added = (
-            to_bfloat16(fpu.sum_rows(weights, kernel)),
-            _product(weights, v_BKTE[:B, :, chunk], BFLOAT16, plan),
-        )
-        if start == 0:
-            total, weighted = summed, added
-            continue
-        factor = _correction(previous, maximum, plan)
-        total, weighted = (
-            to_bfloat16(fpu.add(new, to_bfloat16(fpu.multiply(old, factor, kernel)), kernel))
-            for old, new in ((total, summed), (weighted, added))
-        )
-    seen = plan.output.pack(_normalised(weighted, total, plan)).expand(B, K, H // K, E).reshape(B, H, E)
-    return seen.masked_fill(last_B111.view(B, 1, 1) < 0, 0)
+        summed, added = to_bfloat16(fpu.sum_rows(weights, kernel)), _product(weights, v_BKCE, BFLOAT16, plan)
+        if start > 0:
+            factor = _correction(previous, maximum, plan)
+            summed, added = (
+                to_bfloat16(fpu.add(new, to_bfloat16(fpu.multiply(old, factor, kernel)), kernel))
+                for old, new in ((total, summed), (weighted, added))
+            )
+        total, weighted = summed, added
+    out_BHE = plan.output.pack(_normalised(weighted, total, plan)).view(B, H, E)
+    return out_BHE.masked_fill(last_B111.view(B, 1, 1) < 0, 0)
 
 
 def _unseen(keys: Tensor, last: Tensor, plan: AttentionPlan) -> Tensor:
     """Which keys are hidden from a query whose own position is `last`."""
     future = keys > last
     return future if plan.window is None else future | (keys <= last - plan.window)
-
-
-def _nothing_seen(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Maximum, total and weighted values before the first chunk."""
-    return like.new_full((), -torch.inf, dtype=torch.float32), like.new_ones(()), like.new_zeros(())
 
 
 def to_bfloat16(dest: Tensor) -> Tensor:
@@ -163,7 +164,8 @@ def _rescaled_total(total: Tensor, factor: Tensor, tiles: Tensor, plan: Attentio
 
 def _normalised(weighted: Tensor, total: Tensor, plan: AttentionPlan) -> Tensor:
     """weighted / total, by a reciprocal that a bfloat16 Dest rounds, or truncates in approximate mode."""
-    kernel, inverse = plan.kernel, torch.reciprocal(total.to(torch.float32))
+    kernel = plan.kernel
+    inverse = torch.reciprocal(fpu.to_source(total, fp32_dest=True).to(torch.float32))
     if not kernel.fp32_dest:
         inverse = (to_bfloat16_truncated if kernel.approx else to_bfloat16_ties_away)(inverse)
     elif not plan.prefill:

@@ -66,7 +66,9 @@ class Engine(Protocol):
     def attention(
         self, q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan
     ) -> Tensor:
-        """Prefill; query position s sees keys 0…s when causal, the last `window` of them if there is one. `mask` is added to the scaled scores."""
+        """Prefill; query position s sees keys 0…s when causal, the last `window` of them if there is one.
+
+        `mask` is added to the scaled scores."""
 
     def attention_decode(
         self, q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan

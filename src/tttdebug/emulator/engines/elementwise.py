@@ -22,34 +22,34 @@ from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_e
 _CHEAPER_THAN_A_TABLE = frozenset({"identity", "relu", "neg", "abs"})
 
 
-def elementwise(x: Tensor, activation: Activation, *, fp32_dest: bool, approx: bool = False) -> Tensor:
+def elementwise(x: Tensor, activation: Activation, *, fp32_dest: bool) -> Tensor:
     """The function of every element as Dest keeps it (fp32, or a bfloat16)."""
     if activation.name in _CHEAPER_THAN_A_TABLE:
-        return functions.UNARY[activation.name](x, *activation.parameters)
+        return functions.UNARY[activation.name](x)
     if fp32_dest or x.dtype != torch.bfloat16:
-        dest = _kernel(activation, approx, fp32_dest=fp32_dest)(x.to(torch.float32))
+        dest = _kernel(activation, fp32_dest=fp32_dest)(x.to(torch.float32))
         return dest if fp32_dest else to_bfloat16_truncated(dest)
     index = x.contiguous().view(torch.int16).to(torch.int32).bitwise_and_(0xFFFF)
-    return _table(activation, approx, x.device).index_select(0, index.view(-1)).view(x.shape)
+    return _table(activation, x.device).index_select(0, index.view(-1)).view(x.shape)
 
 
 @lru_cache(maxsize=256)
-def _table(activation: Activation, approx: bool, device: torch.device) -> Tensor:
+def _table(activation: Activation, device: torch.device) -> Tensor:
     """What a bfloat16 Dest keeps of the function of every bfloat16, by bit pattern; NaN as infinity of its sign."""
     arguments = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
-    values = to_bfloat16_truncated(_kernel(activation, approx, fp32_dest=False)(arguments.to(torch.float32)))
+    values = to_bfloat16_truncated(_kernel(activation, fp32_dest=False)(arguments.to(torch.float32)))
     infinite = torch.copysign(torch.full_like(values, torch.inf), values)
     return torch.where(values.isnan(), infinite, values).to(device)
 
 
-def _kernel(activation: Activation, approx: bool, *, fp32_dest: bool) -> Callable[[Tensor], Tensor]:
+def _kernel(activation: Activation, *, fp32_dest: bool) -> Callable[[Tensor], Tensor]:
     """The steps of a function; those whose steps are not modelled are correctly rounded."""
-    kernels = sfpu.APPROXIMATE if approx and activation.name in sfpu.APPROXIMATE else sfpu.ACCURATE
+    kernels = sfpu.APPROXIMATE if activation.approx else sfpu.ACCURATE
     if activation.name in kernels:
         return kernels[activation.name][fp32_dest]
 
     def rounded(x: Tensor) -> Tensor:
-        exact = functions.UNARY[activation.name](x.to(torch.float64), *activation.parameters).to(torch.float32)
+        exact = functions.UNARY[activation.name](x.to(torch.float64)).to(torch.float32)
         return exact if fp32_dest else to_bfloat16_ties_away(exact).to(torch.float32)
 
     return rounded

@@ -55,7 +55,7 @@ class FastEngine:
         return form.pack(x)
 
     def unary(self, x: Tensor, plan: UnaryPlan) -> Tensor:
-        return self._apply(x, plan.activation, plan.output, approx=plan.approx)
+        return self._apply(x, plan.activation, plan.output)
 
     def binary(self, a: Tensor, b: Tensor | float, plan: BinaryPlan) -> Tensor:
         for activation in plan.on_a:
@@ -113,11 +113,11 @@ class FastEngine:
         first, second = x.chunk(2, -1)
         return _add_rotated(x, torch.cat([-second, first], -1), cos, sin, plan)
 
-    def _apply(self, x: Tensor, activation: Activation, form: Format, *, approx: bool = False) -> Tensor:
+    def _apply(self, x: Tensor, activation: Activation, form: Format) -> Tensor:
         """A function of the vector unit, packed as `form`."""
         if isinstance(form, IntegerFormat):
-            return functions.UNARY[activation.name](x, *activation.parameters)
-        return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32, approx=approx))
+            return functions.UNARY[activation.name](x)
+        return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32))
 
 
 def _add_rotated(x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:

@@ -24,17 +24,12 @@ import torch
 from torch import Tensor
 
 from tttdebug.emulator.kernel import Kernel, MathFidelity
-from tttdebug.emulator.rounding import (
-    to_bfloat16_ties_away,
-    to_bfloat16_truncated,
-    truncate_fraction,
-)
+from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_truncated, truncate_fraction
 
 # Fraction bits (the hidden one not counted) that survive a cut to the first bits, or to all that any phase sees.
 SRC_A_FIRST, SRC_A_ALL = 4, 9
-SRC_B_FIRST, SRC_B_ALL = 6, 10
+SRC_B_FIRST = 6
 _EXPONENT = 0x7F800000
-_BFLOAT16_DEST = Kernel(MathFidelity.HiFi4)
 _TIES_AWAY = 1 + 2.0**-12  # stretches an 11-bit number over a tie, and over nothing else
 
 
@@ -53,7 +48,7 @@ def round_dest(x: Tensor, kernel: Kernel) -> Tensor:
 def add(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
     """a + b: both rounded to 10 bits below the larger exponent, ties away from zero, then as Dest keeps it.
 
-    Adding a number 13 binades up makes fp32 itself round there; it is exact otherwise.
+    Adding a number 13 binades up, and taking it off again, makes fp32 itself round there.
     """
     a = to_source(a, fp32_dest=kernel.fp32_dest).to(torch.float32)
     b = to_source(b, fp32_dest=kernel.fp32_dest).to(torch.float32)
@@ -153,9 +148,7 @@ def _accumulate(
     operands, lowered by 5 and 7 for their later bits.
     """
     weight_exponent = int(torch.frexp(weight).exponent) - 1
-    largest = (
-        _grouped(x).view(torch.int32).bitwise_and_(_EXPONENT).amax(-1).bitwise_right_shift_(23).add_(weight_exponent)
-    )
+    largest = (_grouped(x).view(torch.int32) & _EXPONENT).amax(-1).bitwise_right_shift_(23).add_(weight_exponent)
     exponents = [largest - 5 * (phase % 2) - 7 * (phase // 2) for phase in range(len(parts))]
     terms = [
         _group_sums(data, part, exponent) if part else torch.zeros_like(exponent, dtype=torch.float32)
@@ -163,24 +156,33 @@ def _accumulate(
     ]
     if kernel.fp32_dest:
         return sum(terms[1:], terms[0]).sum(-1, keepdim=True)
-    steps = _in_order(torch.stack(terms, -2), phases_first=phases_first).unbind(-2)
-    tops = _in_order(torch.stack(exponents, -2), phases_first=phases_first).amax(-1).unbind(-1)
-    dest = torch.zeros(x.shape[:-1], device=x.device)
-    for pair, top in zip(steps, tops, strict=True):
-        dest = _add_to_bfloat16(dest, pair, top)
-    return dest[..., None]
+    empty = _in_order(torch.tensor([[part == 0] * terms[0].shape[-1] for _, part in parts]), phases_first=phases_first)
+    steps = _in_order(torch.stack(terms, -2), phases_first=phases_first).double().unbind(-2)
+    tops = _in_order(torch.stack(exponents, -2), phases_first=phases_first).amax(-1).long().add_(1023 - 127).unbind(-1)
+    dest = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
+    for pair, top, nothing in zip(steps, tops, empty[..., 0].tolist(), strict=True):
+        if not (nothing and bool((top <= _float64_exponent(dest)).all())):
+            dest = _add_to_bfloat16(dest, pair, top)
+    return dest.to(torch.float32)[..., None]
+
+
+def _float64_exponent(x: Tensor) -> Tensor:
+    """The biased exponent of float64, 0 for zero."""
+    return (x.view(torch.int64) >> 52).bitwise_and_(2047)
 
 
 def _add_to_bfloat16(dest: Tensor, pair: Tensor, top: Tensor) -> Tensor:
-    """Two group sums added to the bfloat16 values in Dest: all aligned to 10 bits below the largest exponent (`top` or
-    that of Dest), Dest with ties away from zero and the sums with ties up; the result rounded with ties away."""
-    exponent = torch.maximum(dest.view(torch.int32) >> 23 & 255, top).clamp_(min=1).long()
-    rounder = (exponent + (1023 - 127 - 10 + 52) << 52 | 1 << 51).view(torch.float64)
-    upward = (exponent + (1023 - 127 - 10 - 20) << 52).view(torch.float64)
-    total = torch.add(rounder, dest.double(), alpha=_TIES_AWAY)
-    for term in pair.double().unbind(-1):
-        total += term + upward
-    return round_dest((total - rounder).float(), _BFLOAT16_DEST)
+    """Two group sums added to the bfloat16 values in Dest, all float64.
+
+    Everything is aligned to 10 bits below the largest exponent (`top`, biased, or that of Dest): Dest with ties away
+    from zero, the sums with ties up. The result is rounded to 8 significant bits, ties away.
+    """
+    exponent = torch.maximum(_float64_exponent(dest), top)
+    rounder = (exponent + (52 - 10) << 52).bitwise_or_(1 << 51).view(torch.float64)
+    upward = (exponent - (10 + 20) << 52).view(torch.float64)
+    first, second = (pair + upward[..., None]).unbind(-1)
+    total = torch.add(rounder, dest, alpha=_TIES_AWAY).add_(first).add_(second).sub_(rounder)
+    return total.view(torch.int64).add_(1 << 44).bitwise_and_(-(1 << 45)).view(torch.float64)
 
 
 def _group_sums(data: Tensor, scaler: float, exponent: Tensor) -> Tensor:
@@ -203,6 +205,8 @@ def _in_order(terms: Tensor, *, phases_first: bool) -> Tensor:
     return steps.flatten(-4, -2)
 
 
-def max_rows(x: Tensor) -> Tensor:
-    """The maximum over the last dimension (kept), which comes back through SrcB and is cut to bfloat16 there."""
-    return to_bfloat16_truncated(x.amax(-1, keepdim=True).to(torch.float32)).to(torch.float32)
+def max_rows(x: Tensor, *, fp32_scaler: bool = False) -> Tensor:
+    """The maximum over the last dimension (kept). It comes back through SrcB and is cut there as the scaler's tile is:
+    to bfloat16, or to tf32 with an fp32 scaler."""
+    highest = x.amax(-1, keepdim=True).to(torch.float32)
+    return truncate_fraction(highest, 10) if fp32_scaler else to_bfloat16_truncated(highest).to(torch.float32)

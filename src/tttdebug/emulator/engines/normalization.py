@@ -62,11 +62,11 @@ def softmax(x: Tensor, plan: SoftmaxPlan) -> Tensor:
     """Softmax over the last dimension; maxima pass through bfloat16, exponentials through `plan.intermediate`."""
     kernel = plan.kernel
     if plan.stable:
-        x = fpu.subtract(x, fpu.max_rows(x), kernel)
+        x = fpu.subtract(x, fpu.max_rows(x, fp32_scaler=x.dtype == torch.float32), kernel)
     exponentials = plan.intermediate.pack(_exponential(fpu.to_source(x, fp32_dest=True).to(torch.float32), kernel))
     total = fpu.sum_rows(exponentials, kernel)
     if kernel.fp32_dest:
-        inverse = sfpu.reciprocal_fp32(total)
+        inverse = torch.reciprocal(total)
     else:
         inverse = BFLOAT16.pack(sfpu.reciprocal_bf16(total))
     return plan.output.pack(fpu.multiply(exponentials, inverse, kernel))

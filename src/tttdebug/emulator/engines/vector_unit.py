@@ -117,9 +117,9 @@ SCHRAUDOLPH_SLOPE, SCHRAUDOLPH_OFFSET = 369.329925537109375, 32500.818359375
 
 def exp_approx(x: Tensor, *, fp32_dest: bool = False) -> Tensor:
     """Schraudolph's exp: a linear function written into exponent and fraction; arguments below −88.5 are clamped."""
-    v = fma(x.clamp(min=-88.5), SCHRAUDOLPH_SLOPE, SCHRAUDOLPH_OFFSET)
-    bits = _nearest_away(v).nan_to_num(nan=65535.0).clamp(0, 65535).long() << 15
-    return _float(bits if fp32_dest else bits & ~0xFFFF)
+    linear = x.to(torch.float64).clamp_(min=-88.5).mul_(SCHRAUDOLPH_SLOPE).add_(SCHRAUDOLPH_OFFSET).to(torch.float32)
+    bits = linear.add_(0.5).nan_to_num_(nan=65535.0).clamp_(0, 65535).to(torch.int32).bitwise_left_shift_(15)
+    return (bits if fp32_dest else bits.bitwise_and_(-0x10000)).view(torch.float32)
 
 
 def reciprocal(

@@ -189,10 +189,8 @@ def to_dtype(tensor: Tensor, dtype: DataType) -> Tensor:
     return Tensor(tensor.values, dtype, Layout.TILE if dtype.is_block else tensor.layout)
 
 
-@operation("ttnn.to_memory_config")
-def to_memory_config(
-    tensor: Tensor, memory_config: MemoryConfig, dtype: DataType | None = None, output_tensor: Tensor | None = None
-) -> Tensor:
+@operation("ttnn.to_memory_config", accepts="output_tensor")
+def to_memory_config(tensor: Tensor, memory_config: MemoryConfig, dtype: DataType | None = None) -> Tensor:
     """The tensor placed elsewhere; a new data type is packed by the device."""
     check_shards("ttnn.to_memory_config", memory_config, tensor.shape)
     values = tensor.values

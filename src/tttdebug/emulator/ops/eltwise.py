@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from tttdebug.emulator.dtypes import DataType
@@ -49,25 +48,27 @@ class GeluVariant(Enum):
     Tanh = 2
 
 
-@dataclass(frozen=True)
 class UnaryWithParam:
-    """A fusable function with its parameters."""
-
-    op_type: UnaryOpType
-    parameters: tuple[float, ...] = ()
+    """A fusable function with its parameters; exp, gelu and rsqrt take one that asks for their approximation."""
 
     def __init__(self, op_type: UnaryOpType, *parameters: float) -> None:
-        object.__setattr__(self, "op_type", op_type)
-        object.__setattr__(self, "parameters", tuple(float(p) for p in parameters))
+        self.op_type, self.parameters = op_type, parameters
+
+    def __repr__(self) -> str:
+        return f"UnaryWithParam({', '.join(str(value) for value in (self.op_type, *self.parameters))})"
 
 
 FusedFunction = str | UnaryOpType | UnaryWithParam
+_APPROXIMABLE = ("exp", "gelu", "rsqrt")
 
 
 def as_activation(op: str, function: FusedFunction) -> Activation:
     """A function as users name it (a string, a UnaryOpType, a UnaryWithParam), resolved."""
     if isinstance(function, UnaryWithParam):
-        return Activation(function.op_type.value, function.parameters)
+        name, parameters = function.op_type.value, function.parameters
+        if len(parameters) > (name in _APPROXIMABLE):
+            raise EmulatorError(f"{op}: activation {function!r} is not emulated with these parameters")
+        return Activation(name, approx=any(parameters))
     if isinstance(function, UnaryOpType):
         return Activation(function.value)
     if isinstance(function, str) and function in UNARY:
@@ -92,8 +93,8 @@ def _approximable(name: str, only: dict[str, object] | None = None) -> Callable[
 
     @operation(op, accepts="memory_config output_tensor sub_core_grids", only=only)
     def unary(input_tensor: Tensor, *, fast_and_approximate_mode: bool = False) -> Tensor:
-        plan = UnaryPlan(Activation(name), input_tensor.dtype.format, approx=fast_and_approximate_mode)
-        return _compute(op, input_tensor, plan)
+        function = Activation(name, approx=fast_and_approximate_mode)
+        return _compute(op, input_tensor, UnaryPlan(function, input_tensor.dtype.format))
 
     unary.__name__ = unary.__qualname__ = name
     unary.__doc__ = f"{name} of every element, by the chip's quicker approximation when asked."
@@ -132,8 +133,8 @@ def gelu(
 ) -> Tensor:
     """gelu of every element: the exact one, its tanh approximation, or by the chip's table."""
     approx = fast_and_approximate_mode or variant is GeluVariant.FastLut
-    function = Activation("gelu_tanh" if variant is GeluVariant.Tanh else "gelu")
-    return _compute("ttnn.gelu", input_tensor, UnaryPlan(function, input_tensor.dtype.format, approx=approx))
+    function = Activation("gelu_tanh") if variant is GeluVariant.Tanh else Activation("gelu", approx=approx)
+    return _compute("ttnn.gelu", input_tensor, UnaryPlan(function, input_tensor.dtype.format))
 
 
 def _binary(name: str, *, fpu: bool, further: str, only: dict[str, object] | None = None) -> Callable[..., Tensor]:

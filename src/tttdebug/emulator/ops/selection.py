@@ -40,7 +40,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     op = "ttnn.scatter"
     if index.dtype.is_float or index.shape != src.shape or input.dtype is not src.dtype:
         raise EmulatorError(
-            f"{op}: index {index} must hold integers and be shaped as src {src}, which has the input's type {input.dtype}"
+            f"{op}: index {index} must hold integers, shaped as src {src}, which has the input's type {input.dtype}"
         )
     values = input.values.scatter(dim, index.values.long(), src.values)
     return result(values, input)
