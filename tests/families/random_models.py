@@ -77,7 +77,8 @@ def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
             "full_attention": {"rope_type": "linear", "factor": 8.0, **rope},
             "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
         }
-        return transformers.Gemma3TextConfig(**shape, **gemma, rope_parameters=both)
+        cap = draw(st.sampled_from([None, 5.0]))
+        return transformers.Gemma3TextConfig(**shape, **gemma, rope_parameters=both, final_logit_softcapping=cap)
     if family == "mixtral":
         experts = {"num_local_experts": 5, "num_experts_per_tok": draw(st.integers(1, 3))}
         return transformers.MixtralConfig(**shape, **experts, sliding_window=window)

@@ -2,8 +2,10 @@
 """Families come from the package, from entry points and from files; a faulty one is refused whole."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from tiny_llamas import tiny_llama
 
 import tttdebug as td
@@ -81,7 +83,7 @@ def test_an_unknown_architecture_names_the_nearest_family():
 def test_a_parameter_that_the_family_does_not_read_is_refused():
     model = tiny_llama(head_dim=32, attention_bias=True)
     model.config.attention_bias = False
-    with pytest.raises(FamilyError, match="6 parameters|8 parameters"):
+    with pytest.raises(FamilyError, match="8 parameters"):
         td.build_model(td.load_reference(model), td.open_device("emulated"))
 
 
@@ -93,10 +95,8 @@ def test_a_state_dict_that_lacks_weights_is_refused():
 
 
 def test_a_table_with_a_gap_is_refused():
-    from dataclasses import replace
-
     gap = {name: source for name, source in LLAMA.weights.items() if name != "norm.weight"}
-    with pytest.raises(FamilyError, match="'norm.weight'"):
+    with pytest.raises(FamilyError, match=r"'norm\.weight'"):
         replace(LLAMA, weights=gap).sources(LLAMA.spec(tiny_llama().config))
 
 
@@ -114,8 +114,6 @@ def test_weights_of_another_family_than_the_named_one_are_refused(tmp_path):
 
 
 def test_a_source_is_a_view_that_can_be_written():
-    import torch
-
     fused = torch.zeros(6, 2)
     Rows("qkv", 2, 4).view(fused).copy_(torch.ones(2, 2))
     assert fused.sum(1).tolist() == [0, 0, 2, 2, 0, 0]

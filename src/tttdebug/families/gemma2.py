@@ -20,7 +20,7 @@ FAMILY = Family(
         Pair("L{i}.post_mlp_norm", "layers.{i}.post_ff_norm", "model.layers.{i}.post_feedforward_layernorm"),
         Pair("L{i}.layer_out", "layers.{i}", "model.layers.{i}"),
         Pair("final_norm", "norm", "model.norm"),
-        Pair("logits", "lm_head", "lm_head"),
+        Pair("logits", "lm_head", ""),  # the whole model, which caps the logits outside its lm_head
     ),
     caches=(
         CachePair("L{i}.k_cache", "layers.{i}.attention.cache.keys", "keys", after="L{i}.self_attn", interleaved=True),
