@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import tttdebug as td
 from families.random_models import ARCHITECTURES, DECODERS, decoders, encoders, random_model
+from tttdebug.families import all_families
 from tttdebug.modules import HardwareConfig
 
 EXACT = 1e-5
@@ -69,3 +70,15 @@ def test_every_boundary_of_a_random_encoder_is_exact(family, data):
     assert worst.rel_l2 < EXACT, f"{worst.boundary}: rel_l2 {worst.rel_l2}"
     last = "classifier" if "Classification" in architecture else "pooler"
     assert {record.boundary for record in run.records} >= {"embed", "L01.self_attn", "L01.mlp", last}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", DECODERS)
+@settings(CHECKED, max_examples=25)
+@given(st.data())
+def test_many_random_decoders_are_exact(family, data):
+    check_decoder(data, family)
+
+
+def test_no_family_is_left_out():
+    assert {family.name for family in all_families()} == ARCHITECTURES.keys()

@@ -42,6 +42,10 @@ class FamilyPort:
         sources = self.family.sources(self.spec)  # type: ignore[attr-defined]
         declared: dict[str, DeclaredWeight] = {}
         for port, weight_format in self.declared_formats():  # type: ignore[attr-defined]
+            if (
+                port not in sources
+            ):  # of a module that somebody added to the port: no weight of the reference is its own
+                continue
             source = sources[port]
             if source.name not in declared:
                 declared[source.name] = DeclaredWeight(state[source.name].float().clone(), weight_format.read_input)
