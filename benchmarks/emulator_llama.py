@@ -248,6 +248,8 @@ def main() -> None:
     arguments = parser.parse_args()
     console, model = Console(), load_reference("llama").model
     if arguments.recordings:
+        if arguments.precision == "bf16":
+            parser.error("there are recordings of accuracy and performance only")
         print_boundaries(console, arguments.recordings, arguments.precision, model)
     print_times(console, model, arguments.precision, arguments.tokens, arguments.repeats)
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: a fixed number of threads, since two busy processes can slow an unbounded torch many times."""
+"""What all tests share: threads that share the machine. Two busy processes can slow a spinning torch thirty times."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is first imported
 
 import pytest
 import torch

@@ -10,7 +10,8 @@ import torch
 
 from tttdebug.emulator import EmulatorError, UnknownNameError, open_device, ttnn
 
-SIGNATURES = json.loads((Path(__file__).parent / "data" / "signatures.json").read_text())["ops"]
+REAL = json.loads((Path(__file__).parent / "data" / "signatures.json").read_text())
+SIGNATURES = REAL["ops"]
 
 
 def named(path):
@@ -34,6 +35,11 @@ def x(device):
 
 
 ONE_SIGNATURE = sorted(set(SIGNATURES) - {"interleaved_to_sharded"})  # that one hands on to one of two
+
+
+def test_nothing_is_offered_that_the_real_package_lacks():
+    offered = {name for name in vars(ttnn) if not name.startswith("_")} - {"annotations"}
+    assert offered <= set(REAL["names"].split())
 
 
 @pytest.mark.parametrize("path", ONE_SIGNATURE)
@@ -189,11 +195,19 @@ def test_observers_see_each_op_with_its_engine_and_plan(x):
     assert len(seen) == 2
 
 
+def test_a_device_opened_twice_is_one_device_until_it_is_closed():
+    with ttnn.manage_device(device_id=3) as device:
+        assert device.id() == 3
+        assert ttnn.open_device(device_id=3) is device
+        assert ttnn.open_device(device_id=4) is not device
+    assert not device.is_open
+    assert ttnn.open_device(device_id=3) is not device
+
+
 def test_a_device_is_what_was_asked_for():
     device = open_device("ideal", architecture="blackhole", grid=(11, 10))
     assert device.arch() is ttnn.Arch.BLACKHOLE
     assert (device.core_grid.x, device.compute_with_storage_grid_size().y, device.engine.name) == (11, 10, "ideal")
-    assert ttnn.open_device(device_id=3).id() == 3
     for wrong in ({"engine": "slow"}, {"architecture": "grayskull"}, {"grid": (0, 8)}):
         with pytest.raises(EmulatorError, match=next(iter(wrong))):
             open_device(**wrong)

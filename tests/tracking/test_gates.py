@@ -18,7 +18,7 @@ NOISE = torch.randn(64, 96, generator=torch.Generator().manual_seed(1))
     [
         ("embed", "prefill", (), 0.999),
         ("L07.input_norm", "prefill", ("bfloat16",), 0.999),
-        ("L07.post_attn_norm", "decode", (), 0.999),
+        ("L07.post_attn_norm", "decode", (), 0.998),
         ("L07.self_attn", "prefill", ("bfloat8_b",), 0.99),
         ("L07.self_attn", "decode", ("bfloat8_b",), 0.98),
         ("L07.mlp", "prefill", ("bfloat4_b", "bfloat8_b"), 0.98),

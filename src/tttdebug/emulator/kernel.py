@@ -119,7 +119,7 @@ def full_fidelity(arch: Arch) -> MathFidelity:
     return MathFidelity.HiFi3 if arch is Arch.WORMHOLE_B0 else MathFidelity.HiFi4
 
 
-# What each op takes when no config is given (numerics.md §6). Matrix products and softmax depend on their operands and
+# What each op takes when no config is given. Matrix products and softmax depend on their operands and
 # are resolved where they are computed.
 RMS_NORM = Kernel(MathFidelity.HiFi4, approx=True)
 LAYER_NORM = Kernel(MathFidelity.HiFi4, fp32_dest=True)

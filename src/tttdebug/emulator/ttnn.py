@@ -12,15 +12,18 @@ A name that is not emulated raises UnknownNameError when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any, NoReturn
+from collections.abc import Callable as _Callable
+from collections.abc import Iterator as _Iterator
+from contextlib import contextmanager as _contextmanager
+from types import ModuleType as _ModuleType
+from typing import Any as _Any
+from typing import NoReturn as _NoReturn
 
 from tttdebug.emulator.device import Device, close_device
 from tttdebug.emulator.device import open_device as _open
 from tttdebug.emulator.dtypes import TILE as TILE_SIZE
 from tttdebug.emulator.dtypes import DataType, Layout, StorageType
-from tttdebug.emulator.errors import EmulatorError, unknown_name
+from tttdebug.emulator.errors import unknown_name as _unknown_name
 from tttdebug.emulator.kernel import (
     Arch,
     MathFidelity,
@@ -29,19 +32,11 @@ from tttdebug.emulator.kernel import (
     init_device_compute_kernel_config,
 )
 from tttdebug.emulator.mesh import ConcatMeshToTensor, ReplicateTensorToMesh, ShardTensorToMesh
-from tttdebug.emulator.ops.attention import (
-    paged_scaled_dot_product_attention_decode,
-    scaled_dot_product_attention,
-    scaled_dot_product_attention_decode,
-)
-from tttdebug.emulator.ops.cache import (
-    fill_cache,
-    fill_cache_for_user_,
-    paged_fill_cache,
-    paged_update_cache,
-    update_cache,
-    update_cache_for_token_,
-)
+from tttdebug.emulator.ops import attention as _attention
+from tttdebug.emulator.ops import cache as _cache
+from tttdebug.emulator.ops import heads as _heads
+from tttdebug.emulator.ops import rotary as _rotary
+from tttdebug.emulator.ops.cache import fill_cache, update_cache
 from tttdebug.emulator.ops.creation import (
     arange,
     as_tensor,
@@ -103,19 +98,12 @@ from tttdebug.emulator.ops.eltwise import (
 )
 from tttdebug.emulator.ops.eltwise import abs_ as abs
 from tttdebug.emulator.ops.embedding import embedding
-from tttdebug.emulator.ops.heads import (
-    nlp_concat_heads,
-    nlp_concat_heads_decode,
-    nlp_create_qkv_heads,
-    nlp_create_qkv_heads_decode,
-)
 from tttdebug.emulator.ops.matmul import linear, matmul
 from tttdebug.emulator.ops.normalization import layer_norm, rms_norm, softmax
 from tttdebug.emulator.ops.reduction import argmax, mean
 from tttdebug.emulator.ops.reduction import max_ as max
 from tttdebug.emulator.ops.reduction import min_ as min
 from tttdebug.emulator.ops.reduction import sum_ as sum
-from tttdebug.emulator.ops.rotary import rotary_embedding, rotary_embedding_llama
 from tttdebug.emulator.ops.selection import scatter, topk
 from tttdebug.emulator.placement import (
     DRAM_MEMORY_CONFIG,
@@ -161,11 +149,13 @@ ROW_MAJOR_LAYOUT = Layout.ROW_MAJOR
 
 MeshDevice = Device
 DeviceComputeKernelConfig = WormholeComputeKernelConfig
-BlackholeComputeKernelConfig = WormholeComputeKernelConfig
 
 div = divide
 mul = multiply
 sub = subtract
+
+
+_opened: dict[int, Device] = {}
 
 
 def open_device(
@@ -177,8 +167,23 @@ def open_device(
     dispatch_core_config: object | None = None,
     worker_l1_size: int = 0,
 ) -> Device:
-    """An emulated Wormhole with 8×8 cores and the `fast` engine; `tttdebug.emulator.open_device` chooses others."""
-    return _open(device_id=device_id)
+    """An emulated Wormhole with 8×8 cores and the `fast` engine; `tttdebug.emulator.open_device` chooses others.
+
+    The device that is already open under this number is given again.
+    """
+    if device_id not in _opened or not _opened[device_id].is_open:
+        _opened[device_id] = _open(device_id=device_id)
+    return _opened[device_id]
+
+
+@_contextmanager
+def manage_device(device_id: int) -> _Iterator[Device]:
+    """`open_device` for the length of a `with` block."""
+    device = open_device(device_id=device_id)
+    try:
+        yield device
+    finally:
+        close_device(device)
 
 
 def synchronize_device(device: Device, cq_id: int | None = None, sub_device_ids: object = ()) -> None:
@@ -191,36 +196,36 @@ def is_tensor_storage_on_device(tensor: Tensor) -> bool:
     return tensor.device() is not None
 
 
-class Namespace(ModuleType):
+class _Part(_ModuleType):
     """A part of ttnn, such as ttnn.transformer, whose missing names say so."""
 
-    def __init__(self, name: str, *functions: Callable[..., Any]) -> None:
+    def __init__(self, name: str, *functions: _Callable[..., _Any]) -> None:
         super().__init__(name)
         vars(self).update({function.__name__: function for function in functions})
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise unknown_name(self.__name__, name, vars(self))
+    def __getattr__(self, name: str) -> _NoReturn:
+        raise _unknown_name(self.__name__, name, vars(self))
 
 
-transformer = Namespace(
+transformer = _Part(
     "ttnn.transformer",
-    scaled_dot_product_attention,
-    scaled_dot_product_attention_decode,
-    paged_scaled_dot_product_attention_decode,
+    _attention.scaled_dot_product_attention,
+    _attention.scaled_dot_product_attention_decode,
+    _attention.paged_scaled_dot_product_attention_decode,
 )
-experimental = Namespace(
+experimental = _Part(
     "ttnn.experimental",
-    nlp_create_qkv_heads,
-    nlp_create_qkv_heads_decode,
-    nlp_concat_heads,
-    nlp_concat_heads_decode,
-    rotary_embedding,
-    rotary_embedding_llama,
-    paged_update_cache,
-    paged_fill_cache,
+    _heads.nlp_create_qkv_heads,
+    _heads.nlp_create_qkv_heads_decode,
+    _heads.nlp_concat_heads,
+    _heads.nlp_concat_heads_decode,
+    _rotary.rotary_embedding,
+    _rotary.rotary_embedding_llama,
+    _cache.paged_update_cache,
+    _cache.paged_fill_cache,
 )
-kv_cache = Namespace("ttnn.kv_cache", fill_cache_for_user_, update_cache_for_token_)
+kv_cache = _Part("ttnn.kv_cache", _cache.fill_cache_for_user_, _cache.update_cache_for_token_)
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise unknown_name("ttnn", name, globals())
+def __getattr__(name: str) -> _NoReturn:
+    raise _unknown_name("ttnn", name, globals())

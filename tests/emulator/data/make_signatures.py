@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the arguments of the emulated ops off an installed ttnn and writes signatures.json beside this file.
+"""Reads names and the emulated ops' arguments off an installed ttnn and writes signatures.json beside this file.
 
 Run with a Python that has ttnn 0.81.1 (torch is not needed): python tests/emulator/data/make_signatures.py
 An op has a list of overloads, each written as in Python: "input_tensor, dim, *, memory_config".
@@ -58,5 +58,6 @@ def _arguments(signature: inspect.Signature) -> str:
     return ", ".join([p.name for p in parameters if p.kind is not p.KEYWORD_ONLY] + ["*"] * bool(keywords) + keywords)
 
 
-table = {"ttnn": version("ttnn"), "ops": {op: overloads(op) for op in OPS}}
+names = " ".join(sorted(name for name in dir(ttnn) if not name.startswith("_")))
+table = {"ttnn": version("ttnn"), "names": names, "ops": {op: overloads(op) for op in OPS}}
 Path(__file__).with_name("signatures.json").write_text(json.dumps(table, indent=1) + "\n")

@@ -103,4 +103,6 @@ def _product(a: Tensor, b: Tensor, output: torch.dtype) -> Tensor:
 
 def _multiplies_bfloat16_well(x: Tensor) -> bool:
     """Whether torch multiplies bfloat16 matrices with fp32 sums and at speed on the device of `x`."""
-    return x.device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if x.device.type != "cpu":
+        return True
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
