@@ -144,5 +144,6 @@ def random_model(config: transformers.PreTrainedConfig, architecture: str, seed:
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape)
-            parameter.copy_(parameter + 0.2 * noise if parameter.ndim == 1 else 0.15 * noise)
+            # matrices keep the size of what goes through them, so that rounding is not what sharp attention makes of it
+            parameter.copy_(parameter + 0.2 * noise if parameter.ndim == 1 else noise * parameter.shape[-1] ** -0.5)
     return model
