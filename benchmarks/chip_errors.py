@@ -40,10 +40,12 @@ def main() -> None:
             ours, real = emulated[boundary], chip[precision][boundary]
             ratio, slopes = ours.rel_l2 / real["rel_l2"], f"{ours.slope:.4f} {real['slope']:.4f}"
             print(f"{boundary:14} {ours.pcc:12.5f} {real['pcc']:10.5f} {ratio:17.2f}   {slopes}")
-        ratios = [emulated[boundary].rel_l2 / error["rel_l2"] for boundary, error in chip[precision].items()]
+        recorded = chip[precision].items()
+        ratios = [emulated[boundary].rel_l2 / error["rel_l2"] for boundary, error in recorded]
         low, high = min(ratios), max(ratios)
         print(
-            f"rel_l2 ratio over {len(ratios)} boundaries: {low:.2f} to {high:.2f}, median {statistics.median(ratios):.2f}\n"
+            f"rel_l2 ratio over {len(ratios)} boundaries: {low:.2f} to {high:.2f}, "
+            f"median {statistics.median(ratios):.2f}\n"
         )
 
 
