@@ -6,6 +6,7 @@ Exit codes: 0 all gates hold, 1 a gate fails, 2 no result.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from enum import Enum
@@ -179,6 +180,7 @@ def _options(debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback
 
 def main() -> None:
     """Entry point: an error is one line on standard error and exit code 2; `--debug`, anywhere, shows its traceback."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads are many times slower on a busy machine
     debug = DEBUG in sys.argv
     if debug:
         sys.argv.remove(DEBUG)

@@ -13,7 +13,7 @@ import torch
 
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparison import compare
-from tttdebug.tracking.floor import relative_error
+from tttdebug.tracking.floor import floor_error
 from tttdebug.tracking.gates import default_gate, judge
 from tttdebug.tracking.manifest import Manifest, Skipped
 from tttdebug.tracking.record import Record, metrics_of, without_metrics
@@ -61,7 +61,9 @@ class Model:
         floor = self.forward(x_TC, noise=0.003)
         port = self.forward(x_TC, noise=0.003, faulty=faulty)
         return [
-            Pair(boundary, reference[boundary], port[boundary], relative_error(reference[boundary], floor[boundary]))
+            Pair(
+                boundary, reference[boundary], port[boundary], floor_error(reference[boundary], floor[boundary]).rel_l2
+            )
             for boundary in reference
         ]
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -63,7 +63,7 @@ class RunWriter:
     def append(self, record: Record, profile: ErrorProfile | None = None) -> None:
         """Write one record, and what its error looks like."""
         if profile is not None:
-            self._write(PROFILES, {"key": asdict(record.key), "profile": asdict(profile)})
+            self._write(PROFILES, {"key": vars(record.key), "profile": vars(profile)})
         self._write(RECORDS, record.to_json())
         self.records.append(record)
 
