@@ -64,6 +64,12 @@ def test_a_floor_explains_itself_and_never_more_than_three_times_itself(floor, t
     assert floor <= explained_by_floor(floor, tokens) <= 3 * floor
 
 
+def test_a_few_tokens_are_judged_as_a_decode_step_is():
+    assert default_gate("L07.self_attn", tokens=31) == default_gate("L07.self_attn", "decode")
+    assert default_gate("L07.self_attn", tokens=32) == default_gate("L07.self_attn")
+    assert explained_by_floor(0.4, tokens=31) == explained_by_floor(0.4, tokens=1) > explained_by_floor(0.4, tokens=32)
+
+
 def test_a_doubled_output_has_a_perfect_pcc_and_fails_on_its_slope():
     comparison = compare(REFERENCE, 2 * REFERENCE)
     assert comparison.pcc == pytest.approx(1.0)

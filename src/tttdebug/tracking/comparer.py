@@ -140,18 +140,19 @@ class Comparer:
             self._writer.append(Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=str(error)))
             return
         comparison = compare(aligned.reference_TC, aligned.port_TC)
-        judgement = judge(comparison, self._gate(output.boundary), floor)
+        judgement = judge(comparison, self._gate(output.boundary, comparison.shape[0]), floor)
         note = "; ".join((*judgement.missed, *filter(None, [comparison.note])))
         metrics = metrics_of(comparison)
         record = Record(**about, **metrics, verdict=judgement.verdict, adapters=aligned.adapters, note=note)
         self._writer.append(record, comparison.profile)
         self._writer.offer_tensors(record, aligned.reference_TC, aligned.port_TC)
 
-    def _gate(self, boundary: str) -> Gate:
+    def _gate(self, boundary: str, tokens: int) -> Gate:
         assert self._call is not None
         modules = self._paired.get(boundary)
         formats = getattr(modules.port, "weight_formats", {}) if modules else {}
-        return default_gate(boundary, self._call.phase, {weight_format.dtype for weight_format in formats.values()})
+        dtypes = {weight_format.dtype for weight_format in formats.values()}
+        return default_gate(boundary, self._call.phase, dtypes, tokens)
 
     def _skip(self, boundary: str, user: int, reason: str) -> None:
         assert self._call is not None

@@ -48,12 +48,20 @@ def _reading_through(read_input: Callable[[torch.Tensor], torch.Tensor]) -> Call
     return lambda module, inputs: (read_input(inputs[0]), *inputs[1:])
 
 
+FEW_TOKENS = 32
+"""Fewer tokens than these are too small a sample: one of them, or one massive activation, makes the whole rel_l2."""
+
+
 @dataclass(frozen=True)
 class FloorError:
     """The floor of one boundary in one call: rel_l2 over all tokens, and what one token in twenty exceeds."""
 
     rel_l2: float
     token_rel_l2: float
+
+    def of_prompt(self, tokens: int) -> float:
+        """The floor of a prompt of so many tokens: over all of them, but for a few that of their worst."""
+        return self.rel_l2 if tokens >= FEW_TOKENS else max(self.rel_l2, self.token_rel_l2)
 
 
 def floor_error(reference: torch.Tensor, floor: torch.Tensor) -> FloorError:

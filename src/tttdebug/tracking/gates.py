@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tttdebug.tracking.floor import FEW_TOKENS
+
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
 
@@ -49,18 +51,21 @@ def kind_of(boundary: str) -> str:
     return _LAYER.sub("", boundary)
 
 
-def default_gate(boundary: str, phase: str = "prefill", weight_dtypes: Iterable[str] = ()) -> Gate:
+def default_gate(
+    boundary: str, phase: str = "prefill", weight_dtypes: Iterable[str] = (), tokens: int = FEW_TOKENS
+) -> Gate:
     """The field's usual gate for a boundary.
 
     PCC 0.999 for norms, 0.99 for branches and layers (0.98 with a bfloat4_b weight), 0.90 for logits; slope within
-    1 ± 0.02. In decode, where a single token scatters more: 0.998, 0.98, 0.90; 1 ± 0.1.
+    1 ± 0.02. In decode, and for prompts of less than 32 tokens, which scatter more: 0.998, 0.98, 0.90; 1 ± 0.1.
     """
+    few = phase == "decode" or tokens < FEW_TOKENS
     kind = kind_of(boundary)
     group = "norm" if kind.endswith("norm") else kind if kind in _PCC_GATES else "branch"
-    pcc = _PCC_GATES[group][phase == "decode"]
+    pcc = _PCC_GATES[group][few]
     if group == "branch" and "bfloat4_b" in weight_dtypes:
         pcc = min(pcc, _BRANCH_WITH_BFLOAT4)
-    return Gate(pcc, _DECODE_SLOPE_TOLERANCE if phase == "decode" else _SLOPE_TOLERANCE)
+    return Gate(pcc, _DECODE_SLOPE_TOLERANCE if few else _SLOPE_TOLERANCE)
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,10 @@ def explained_by_floor(floor_rel_l2: float, tokens: int) -> float:
     """The greatest rel_l2 of so many tokens that number formats explain, by their floor; nan when that is not known.
 
     Three times the floor; of a prompt with a large floor less, towards 1.75 times, since three times 0.4 would excuse
-    anything. A single token scatters too much for that.
+    anything. A few tokens scatter too much for that.
     """
     explained = _SMALL_FLOOR_FACTOR * floor_rel_l2
-    if tokens == 1:
+    if tokens < FEW_TOKENS:
         return explained
     return min(explained, math.hypot(_LARGE_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT))
 

@@ -149,7 +149,7 @@ class _Tracking:
             truth = self.truth.prefill(prompt.token_ids, user)
             floors = floors_of(self.floor.prefill(prompt.token_ids, user).activations, truth.activations)
             self.prompt_floors.append(floors)
-            pooled = {boundary: floor.rel_l2 for boundary, floor in floors.items()}
+            pooled = {boundary: floor.of_prompt(len(prompt.token_ids)) for boundary, floor in floors.items()}
             call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, pooled)})
             self._compare(call, {user: truth.logits_TV}, partial(self.port.prefill, _tensor(prompt.token_ids), user))
 
