@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tttdebug.emulator.engines import fpu, functions
+from tttdebug.emulator.engines import functions
 from tttdebug.emulator.engines import vector_unit as sfpu
 from tttdebug.emulator.kernel import Kernel
 from tttdebug.emulator.plans import Activation
@@ -79,12 +79,4 @@ def _on_vector_unit(function: Callable[[Tensor, Tensor], Tensor]) -> Binary:
     return compute
 
 
-BINARY_UNITS: dict[str, dict[str, Binary]] = {
-    "fpu": {
-        "add": fpu.add,
-        "subtract": fpu.subtract,
-        "rsub": lambda a, b, kernel: fpu.subtract(b, a, kernel),
-        "multiply": fpu.multiply,
-    },
-    "sfpu": {name: _on_vector_unit(function) for name, function in functions.BINARY.items()},
-}
+ON_VECTOR_UNIT: dict[str, Binary] = {name: _on_vector_unit(function) for name, function in functions.BINARY.items()}

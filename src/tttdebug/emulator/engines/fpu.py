@@ -119,7 +119,7 @@ def _phases(
 def sum_rows(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
     """The sum over the last dimension (kept) times `scaler`, tile by tile: data in SrcB, the scaler in SrcA."""
     x = to_source(x, fp32_dest=kernel.fp32_dest).to(torch.float32)
-    x_first, weight = truncate_fraction(x, SRC_B_FIRST), _scaler(scaler)
+    x_first, weight = truncate_fraction(x, SRC_B_FIRST), scaler_tile(scaler)
     weight_first = truncate_fraction(weight, SRC_A_FIRST)
     parts = _phases(weight_first, weight - weight_first, x_first, x - x_first, kernel.fidelity)
     return _accumulate(x, [(data, float(part)) for part, data in parts], weight, kernel, phases_first=True)
@@ -128,13 +128,13 @@ def sum_rows(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
 def sum_columns(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
     """The sum over the second-last dimension (kept) times `scaler`: data in SrcA, the scaler in SrcB."""
     x = truncate_fraction(to_source(x.mT, fp32_dest=kernel.fp32_dest).to(torch.float32), SRC_A_ALL)
-    x_first, weight = truncate_fraction(x, SRC_A_FIRST), _scaler(scaler)
+    x_first, weight = truncate_fraction(x, SRC_A_FIRST), scaler_tile(scaler)
     weight_first = truncate_fraction(weight, SRC_B_FIRST)
     parts = _phases(x_first, x - x_first, weight_first, weight - weight_first, kernel.fidelity)
     return _accumulate(x, [(data, float(part)) for data, part in parts], weight, kernel, phases_first=False).mT
 
 
-def _scaler(scaler: float) -> Tensor:
+def scaler_tile(scaler: float) -> Tensor:
     """A reduction's factor as its bfloat16 tile holds it."""
     return to_bfloat16_truncated(torch.tensor(scaler, dtype=torch.float32)).to(torch.float32)
 
