@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tttdebug.emulator.engines import functions
 from tttdebug.emulator.engines.attention import attend, attend_decode
-from tttdebug.emulator.engines.elementwise import ON_VECTOR_UNIT, Binary, elementwise, scalar_operand
+from tttdebug.emulator.engines.elementwise import Binary, elementwise, on_vector_unit, scalar_operand
 from tttdebug.emulator.engines.fast_units import FastUnits
 from tttdebug.emulator.engines.normalization import norm, softmax
 from tttdebug.emulator.engines.reduction import reduce
@@ -39,6 +39,7 @@ class FastEngine:
 
     def __init__(self, arch: Arch) -> None:
         self.arch = arch
+        self._on_vector_unit = on_vector_unit(arch)
         self._use(FastUnits())
 
     def _use(self, units: Units) -> None:
@@ -79,7 +80,7 @@ class FastEngine:
                 b = self._apply(b, activation, plan.b)
         else:
             b, function = scalar_operand(b, function, a)
-        table = self._on_matrix_unit if plan.unit == "fpu" else ON_VECTOR_UNIT
+        table = self._on_matrix_unit if plan.unit == "fpu" else self._on_vector_unit
         values = plan.output.pack(table[function](a, b, plan.kernel))
         for activation in plan.after:
             values = self._apply(values, activation, plan.output)
@@ -90,7 +91,7 @@ class FastEngine:
         if bias is not None:
             dest = self.units.add(dest, bias, plan.kernel)
         if plan.activation is not None:
-            dest = elementwise(dest, plan.activation, fp32_dest=plan.kernel.fp32_dest)
+            dest = elementwise(dest, plan.activation, fp32_dest=plan.kernel.fp32_dest, arch=self.arch)
         return plan.output.pack(dest)
 
     def reduce(self, x: Tensor, plan: ReducePlan) -> Tensor:
@@ -129,7 +130,7 @@ class FastEngine:
         """A function of the vector unit, packed as `form`."""
         if isinstance(form, IntegerFormat):
             return functions.UNARY[activation.name](x)
-        return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32))
+        return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32, arch=self.arch))
 
     def _add_rotated(self, x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
         """x·cos + rotated·sin, each product and the sum packed."""
