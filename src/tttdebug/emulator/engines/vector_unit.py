@@ -74,7 +74,7 @@ def _float(bits: Tensor) -> Tensor:
     return bits.to(torch.int32).view(torch.float32)
 
 
-def _nearest_away(x: Tensor) -> Tensor:
+def nearest_away(x: Tensor) -> Tensor:
     """Integers nearest to x, ties away from zero, as float64."""
     xd = x.to(torch.float64)
     return torch.trunc(xd + torch.copysign(torch.full_like(xd, 0.5), xd))
@@ -100,7 +100,7 @@ def exp2_bf16(x: Tensor) -> Tensor:
 
 def exp_fp32(x: Tensor) -> Tensor:
     """exp by range reduction with a two-part ln 2 and a polynomial of degree 6."""
-    j = _nearest_away(multiply(x, LOG2_E)).clamp(-32767, 32767)
+    j = nearest_away(multiply(x, LOG2_E)).clamp(-32767, 32767)
     jf = j.to(torch.float32)
     f = fma(jf, -1.42860677e-6, fma(jf, -0.693145752, x))
     r = horner(
@@ -207,7 +207,7 @@ def tanh_fp32(x: Tensor) -> Tensor:
     """expm1(2|x|) / (expm1(2|x|) + 2) with one refined division."""
     j = multiply(x, 2 * torch.tensor(1.442695).item())
     a = add(x, x).abs()
-    i = _nearest_away(j.abs()).clamp(max=255.0)
+    i = nearest_away(j.abs()).clamp(max=255.0)
     f = fma(i.to(torch.float32), -0.693147182, a)
     r = horner(
         f, 1.974105835e-4, 1.393318176e-3, 8.331298828e-3, 4.166680202e-2, 1.666667163e-1, 0.5
