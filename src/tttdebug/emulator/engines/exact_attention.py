@@ -264,7 +264,7 @@ def _combined(a: Partial | None, b: Partial | None, plan: AttentionPlan, units: 
         totals.append(to_bfloat16_truncated(sfpu.multiply(factor.to(torch.float32), part.total.to(torch.float32))))
         values.append(_packed(units.multiply(part.weighted, factor, kernel)))
     total = to_bfloat16_truncated(sfpu.add(totals[0].to(torch.float32), totals[1].to(torch.float32)))
-    return Partial(maximum, total, _packed(units.add(*values, kernel)))
+    return Partial(maximum, total, _packed(units.add(values[0], values[1], kernel)))
 
 
 def unseen(keys: Tensor, last: Tensor, window: int | None) -> Tensor:
@@ -323,7 +323,7 @@ def _correction(old: Tensor, new: Tensor, plan: AttentionPlan, units: ExactUnits
         return _accurate_exponential(x, kernel)
     k = sfpu.nearest_away(sfpu.multiply(x, 1.44269504)).clamp(-127, 127)
     f = sfpu.fma(k.to(torch.float32), -0.69314718, x)
-    coefficients = (0.50628367, 1.01508760, 0.99984879)
+    coefficients: tuple[float, ...] = (0.50628367, 1.01508760, 0.99984879)
     if kernel.fp32_dest:
         coefficients = (0.041959440, 0.16792158, 0.49998366, 0.99996228, 1.00000015)
     y = sfpu.multiply(sfpu.horner(f, *coefficients), torch.ldexp(torch.ones_like(f), k.to(torch.float32)))
