@@ -174,6 +174,39 @@ def doctor() -> None:
     console.print_health(health.examine())
 
 
+emulator_app = typer.Typer(help="The emulated chip itself.", no_args_is_help=True)
+app.add_typer(emulator_app, name="emulator")
+
+
+@emulator_app.command()
+def conformance(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Recordings of the real ttnn; default TTTDEBUG_GOLDEN, else those of the source tree."),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="fast, exact or ideal; may be given several times; default all with a target."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write a row per case and engine to this file.")] = None,
+    listed: Annotated[int, typer.Option(help="How many cases to list of a family that miss its target.")] = 5,
+) -> None:
+    """Replay recordings of the real chip on the emulator's engines and say how true each is.
+
+    Exit codes: 0 every family of the engines holds, 1 one does not, 2 there is nothing to replay.
+    """
+    from tttdebug.conformance_job import check
+    from tttdebug.reporting import console
+    from tttdebug.reporting.conformance_report import print_conformance, write_csv
+
+    with console.progress(hidden=not console.ERR.is_terminal) as progress:
+        checked = check(folder, engine or [], progress)
+    if csv is not None:
+        write_csv(csv, checked.cases)
+    print_conformance(checked.folder, checked.families, listed)
+    raise typer.Exit(0 if checked.holds else 1)
+
+
 @app.callback()
 def _options(debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")] = False) -> None:
     """Read by `main` before typer sees it; declared here so that --help lists it."""
