@@ -31,6 +31,7 @@ DEBUG = "--debug"
 class Engine(str, Enum):
     fast = "fast"
     ideal = "ideal"
+    exact = "exact"
 
 
 class SaveTensors(str, Enum):
@@ -61,7 +62,10 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
     engine: Annotated[
-        Engine, typer.Option(help="Of the emulated device: the chip's formats at torch speed, or plain fp32.")
+        Engine,
+        typer.Option(
+            help="Of the emulated device: the chip's formats at torch speed, the chip bit by bit, or plain fp32."
+        ),
     ] = Engine.fast,
     precision: Annotated[
         str,

@@ -12,6 +12,7 @@ nothing else, for products have 12 bits. The sum of a group is then the differen
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,23 +23,100 @@ from numba import njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from tttdebug.emulator.engines.dest_register import add_to_dest, as_bits, as_float, compiled, i32
+from tttdebug.emulator.engines.dest_register import (
+    add_to_dest,
+    as_bits,
+    as_float,
+    compiled,
+    i32,
+    shift_left,
+    shift_right,
+)
 
 # M rows of the left operand, K summed, N columns of the right one
 
 TILE = 32
-COLUMNS, _ROWS = 64, 32  # of the result that one job computes: its operands stay in the first-level cache
+COLUMNS, ROWS = 64, 32  # of the result that one job computes: its operands stay in the first-level cache
 _EMPTY = -100_000  # the exponent of a zero: it never is the largest of a group
 _LOWERED = np.array([0, 5, 7, 12], dtype=np.int32)  # how far below the operands' exponents each phase lies
 _STRETCH = 1 + 2.0**-13
 _WORTH_A_THREAD = 1 << 21  # multiplications
+_SINGLE, _DOUBLE = np.ones(1, np.float32), np.ones(1, np.float64)  # the float that group sums are kept in
 
 
-# A group sum is kept in a float of one of two sizes. Its exponent is the operands' times a bias that makes the last
-# fraction bit weigh 2^(e − 127 − 10); single precision moves all by 2^64 to stay clear of denormals.
-_SINGLE_SCALE = 2.0**64
-_BIASES = {types.float32: 13 + 64, types.float64: 42 + 1023 - 127}
-_LARGEST_FOR_SINGLE = 253 - _BIASES[types.float32]
+class Source(NamedTuple):
+    """A source register: how many fraction bits its first and second part end with, and the part of each phase."""
+
+    first: int
+    second: int
+    part_of_phase: tuple[int, int, int, int]
+
+
+SRC_A = Source(4, 9, (0, 1, 0, 1))
+SRC_B = Source(6, 10, (0, 0, 1, 1))
+
+
+def multiply_into(
+    dest_MN: Tensor,
+    left_MK: Tensor,
+    right_KN: Tensor,
+    *,
+    phases: int,
+    fp32_dest: bool,
+    wormhole: bool,
+    left_source: Source = SRC_B,
+    halves_first: bool = False,
+) -> None:
+    """dest += left @ right, in place. `dest` is fp32 and contiguous (bfloat16 values for a bfloat16 Dest); operands
+    are values of source registers, in fp32 or bfloat16.
+
+    Per 32 of K the unit goes phase by phase over both halves, or with `halves_first` half by half over the phases.
+    """
+    left, right = _bits(left_MK.to(torch.float32)), _bits(right_KN)
+    dest, lowered = dest_MN.numpy().view(np.int32), _LOWERED[:phases]
+    right_source = SRC_A if left_source is SRC_B else SRC_B
+    sources = np.array([left_source.first, left_source.second, right_source.first, right_source.second], np.int32)
+    parts = np.array([left_source.part_of_phase, right_source.part_of_phase], np.int64)
+    loops = _into_fp32 if fp32_dest else _into_bfloat16
+
+    def job(m: int, n: int) -> None:
+        settings = (left, right, dest, m, n, sources, parts, lowered, halves_first, wormhole)
+        if not loops(*settings, _SINGLE):
+            loops(*settings, _DOUBLE)
+
+    jobs = [(m, n) for n in range(0, dest.shape[1], COLUMNS) for m in range(0, dest.shape[0], ROWS)]
+    threads = min(torch.get_num_threads(), len(jobs))
+    if threads == 1 or left.size * right.shape[1] * phases < _WORTH_A_THREAD:
+        _run(job, iter(jobs))
+    else:
+        shared = iter(jobs)
+        for running in [_pool().submit(_run, job, shared) for _ in range(threads)]:
+            running.result()
+
+
+def _run(job: Callable[[int, int], None], jobs: Iterator[tuple[int, int]]) -> None:
+    """Jobs until none is left; several threads may take from the same iterator."""
+    for m, n in jobs:
+        job(m, n)
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="matrix-unit")
+
+
+def _bits(x: Tensor) -> np.ndarray:
+    """The patterns of a matrix in row-major order, int16 of bfloat16 and int32 of fp32."""
+    return x.detach().contiguous().view(torch.int16 if x.dtype == torch.bfloat16 else torch.int32).numpy()
+
+
+# A group sum is kept in a float of one of two sizes. Its exponent is the operands' with a bias that makes the last
+# fraction bit weigh 2^(e − 127 − 10). In single precision the left operand is scaled up, to stay clear of denormals;
+# exponents that do not fit then need double precision, where infinity's is one like any other, as on the chip.
+_SCALES = {types.float32: 64, types.float64: 0}
+_BIASES = {types.float32: 13 + _SCALES[types.float32], types.float64: 42 + 1023 - 127}
+_LARGEST_SUM = 253 - _BIASES[types.float32]
+_LARGEST_LEFT = 253 - _SCALES[types.float32]
 
 
 @intrinsic
@@ -53,6 +131,66 @@ def _empty_sum(context: Any, exponent: Any, like: Any) -> Any:
         return builder.or_(field, kind(1 << (fraction - 1)))
 
     return integer(exponent, like), generate
+
+
+@intrinsic
+def _value(context: Any, bits: Any, like: Any) -> Any:
+    """What an fp32 pattern stands for in the type of `like`, an exponent of 255 being one like any other."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if like == types.float32:
+            return builder.bitcast(args[0], context.get_value_type(types.float32))
+        kind = context.get_value_type(types.int64)
+        wide = builder.zext(args[0], kind)
+        sign = builder.shl(builder.and_(wide, kind(1 << 31)), kind(32))
+        magnitude = builder.shl(builder.and_(wide, kind((1 << 31) - 1)), kind(29))
+        moved = builder.add(magnitude, kind((1023 - 127) << 52))
+        return builder.bitcast(builder.or_(sign, moved), context.get_value_type(types.float64))
+
+    return like(bits, like), generate
+
+
+@intrinsic
+def _scale(context: Any, like: Any) -> Any:
+    """The factor of the left operand."""
+    return like(like), lambda c, builder, signature, args: c.get_value_type(like)(2.0 ** _SCALES[like])
+
+
+@intrinsic
+def _pattern(context: Any, bits: Any) -> Any:
+    """The fp32 pattern of one that is given as it is, or as the upper half of it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if bits == types.int32:
+            return args[0]
+        kind = context.get_value_type(types.int32)
+        return builder.shl(builder.zext(args[0], kind), kind(16))
+
+    return types.int32(bits), generate
+
+
+@njit(inline="always")
+def _unpack(bits, row, column, parts, exponents, first, second, factor, shift, like):  # type: ignore[no-untyped-def]
+    """A tile of a matrix: the two parts of each element times `factor` and its exponent minus `shift`, with zeros
+    beyond the matrix's end. Returns the largest exponent."""
+    rows, columns = exponents.shape
+    height, width = min(rows, bits.shape[0] - row), min(columns, bits.shape[1] - column)
+    if height < rows or width < columns:
+        parts[:], exponents[:] = like * 0, i32(_EMPTY)
+    mask_first, mask_second = shift_left(i32(-1), i32(23 - first)), shift_left(i32(-1), i32(23 - second))
+    largest = i32(_EMPTY)
+    for r in range(height):
+        for c in range(width):
+            pattern = _pattern(bits[row + r, column + c])
+            exponent = i32(shift_right(pattern, i32(23)) & i32(255))
+            lives = exponent != i32(0)
+            head = _value(i32(pattern & mask_first), like)
+            whole = _value(i32(pattern & mask_second), like)
+            parts[0, r, c] = head * factor if lives else like * 0
+            parts[1, r, c] = (whole - head) * factor if lives else like * 0
+            exponents[r, c] = i32(exponent - shift) if lives else i32(_EMPTY)
+            largest = max(largest, exponent)
+    return largest
 
 
 @njit(inline="always")
@@ -93,132 +231,36 @@ def _step(a, p, m, b, q, k, tops, half, lowered, dest, fp32, wormhole):  # type:
 
 
 @njit(inline="always")
-def _multiply(a, a_exponents, a_phases, b, b_exponents, b_phases, dest, lowered, halves_first, fp32, wormhole):  # type: ignore[no-untyped-def]
-    """One panel of columns of the result, in the unit's order."""
-    phases, (rows, depth) = lowered.shape[0], a_exponents.shape
-    tops = np.empty((4, COLUMNS), np.int32)
-    for tile in range(0, depth, TILE):
+def _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, fp32, wormhole, like):  # type: ignore[no-untyped-def]
+    """A block of the result, from row m0 and column n0 on. False, with nothing done, if it needs a larger float."""
+    rows, columns = min(ROWS, dest.shape[0] - m0), min(COLUMNS, dest.shape[1] - n0)
+    a_parts, a_exponents = np.empty((2, rows, TILE), like.dtype), np.empty((rows, TILE), np.int32)
+    b_parts, b_exponents = np.empty((2, TILE, COLUMNS), like.dtype), np.empty((TILE, COLUMNS), np.int32)
+    tops, sums = np.empty((4, COLUMNS), np.int32), np.zeros((rows, COLUMNS), np.int32)
+    sums[:, :columns] = dest[m0 : m0 + rows, n0 : n0 + columns]
+    one, phases = like[0], lowered.shape[0]
+    a_first, a_second, b_first, b_second = sources[0], sources[1], sources[2], sources[3]
+    for tile in range(0, a.shape[1], TILE):
+        left = _unpack(a, m0, tile, a_parts, a_exponents, a_first, a_second, _scale(one), i32(0), one)
+        right = _unpack(b, tile, n0, b_parts, b_exponents, b_first, b_second, one * _STRETCH, i32(127), one)
+        if like.itemsize == 4 and (left > _LARGEST_LEFT or left + right - 127 > _LARGEST_SUM):
+            return False
         for m in range(rows):
             for group in range(4):
-                _largest_exponents(a_exponents, m, b_exponents, tile + 8 * group, tops, group)
+                _largest_exponents(a_exponents, m, b_exponents, 8 * group, tops, group)
             for at in range(2 * phases):
                 half, phase = (at // phases, at % phases) if halves_first else (at % 2, at // 2)
-                k, below = tile + 16 * half, lowered[phase]
-                _step(a, a_phases[phase], m, b, b_phases[phase], k, tops, half, below, dest, fp32, wormhole)
+                p, q = part_of_phase[0, phase], part_of_phase[1, phase]
+                _step(a_parts, p, m, b_parts, q, 16 * half, tops, half, lowered[phase], sums, fp32, wormhole)
+    dest[m0 : m0 + rows, n0 : n0 + columns] = sums[:, :columns]
+    return True
 
 
 @compiled
-def _into_fp32(a, a_exponents, a_phases, b, b_exponents, b_phases, dest, lowered, halves_first, wormhole):  # type: ignore[no-untyped-def]
-    _multiply(a, a_exponents, a_phases, b, b_exponents, b_phases, dest, lowered, halves_first, True, wormhole)
+def _into_fp32(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
+    return _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, True, wormhole, like)
 
 
 @compiled
-def _into_bfloat16(a, a_exponents, a_phases, b, b_exponents, b_phases, dest, lowered, halves_first, wormhole):  # type: ignore[no-untyped-def]
-    _multiply(a, a_exponents, a_phases, b, b_exponents, b_phases, dest, lowered, halves_first, False, False)
-
-
-class Source(NamedTuple):
-    """A source register: how many fraction bits its first and second part end with, and the part of each phase."""
-
-    first: int
-    second: int
-    part_of_phase: tuple[int, int, int, int]
-
-
-SRC_A = Source(4, 9, (0, 1, 0, 1))
-SRC_B = Source(6, 10, (0, 0, 1, 1))
-
-
-def multiply_into(
-    dest_MN: Tensor,
-    left_MK: Tensor,
-    right_KN: Tensor,
-    *,
-    phases: int,
-    fp32_dest: bool,
-    wormhole: bool,
-    left_source: Source = SRC_B,
-    halves_first: bool = False,
-) -> None:
-    """dest += left @ right, in place. `dest` is fp32 and contiguous (bfloat16 values for a bfloat16 Dest); operands
-    are values of source registers, in fp32 or bfloat16.
-
-    Per 32 of K the unit goes phase by phase over both halves, or with `halves_first` half by half over the phases.
-    """
-    padding = -left_MK.shape[-1] % TILE
-    if padding:
-        left_MK = torch.nn.functional.pad(left_MK, (0, padding))
-        right_KN = torch.nn.functional.pad(right_KN, (0, 0, 0, padding))
-    left, right = as_float32(left_MK), as_float32(right_KN)
-    right_source = SRC_A if left_source is SRC_B else SRC_B
-    exponents = [_exponents(x) for x in (left, right)]
-    largest = int(exponents[0].max(initial=_EMPTY) + exponents[1].max(initial=_EMPTY)) - 127
-    double = largest > _LARGEST_FOR_SINGLE
-    scales = (1.0, 1.0)
-    if not double:  # the smaller side takes the scale, so that it stays in range
-        smaller = int(exponents[0].max(initial=_EMPTY) > exponents[1].max(initial=_EMPTY))
-        scales = (_SINGLE_SCALE, 1.0) if smaller == 0 else (1.0, _SINGLE_SCALE)
-    a_parts = _parts(left, exponents[0], left_source, scales[0], double)
-    b_panels = _panels(_parts(right, exponents[1], right_source, scales[1] * _STRETCH, double))
-    exponent_panels = _panels(exponents[1] - i32(127))
-    dest = dest_MN.numpy().view(np.int32)
-    dest_panels = _panels(dest)
-    a_phases, b_phases = (np.array(s.part_of_phase, np.int64) for s in (left_source, right_source))
-    compiled = _into_fp32 if fp32_dest else _into_bfloat16
-
-    def job(m: int, panel: int) -> None:
-        rows = slice(m, m + _ROWS)
-        compiled(
-            np.ascontiguousarray(a_parts[:, rows]), exponents[0][rows], a_phases, b_panels[panel],
-            exponent_panels[panel], b_phases, dest_panels[panel, rows], _LOWERED[:phases], halves_first, wormhole,
-        )  # fmt: skip
-
-    jobs = [(m, panel) for panel in range(len(b_panels)) for m in range(0, dest.shape[0], _ROWS)]
-    threads = torch.get_num_threads()
-    if threads == 1 or len(jobs) == 1 or left.size * right.shape[1] * phases < _WORTH_A_THREAD:
-        for m, panel in jobs:
-            job(m, panel)
-    else:
-        list(_pool(threads).map(job, *zip(*jobs, strict=True)))
-    dest[:] = dest_panels.swapaxes(0, 1).reshape(dest.shape[0], -1)[:, : dest.shape[1]]
-
-
-def _panels(x: np.ndarray) -> np.ndarray:
-    """[..., N] cut into panels of columns, each contiguous: [N / 64, ..., 64], padded with zeros."""
-    padding = -x.shape[-1] % COLUMNS
-    padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, padding)]) if padding else x
-    cut = padded.reshape(*x.shape[:-1], -1, COLUMNS)
-    return np.ascontiguousarray(np.moveaxis(cut, -2, 0))
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="matrix-unit")
-
-
-def as_float32(x: Tensor) -> np.ndarray:
-    """A matrix as a C-contiguous numpy array of fp32."""
-    return x.detach().to(torch.float32).contiguous().numpy()
-
-
-def _exponents(x: np.ndarray) -> np.ndarray:
-    """Biased exponents, those of zeros and denormals far below all others."""
-    fields = (x.view(np.int32) >> 23) & 255
-    return np.where(fields == 0, i32(_EMPTY), fields).astype(np.int32, copy=False)
-
-
-def _parts(x: np.ndarray, exponents: np.ndarray, source: Source, scale: float, double: bool) -> np.ndarray:
-    """The two parts that the phases see, times `scale`."""
-    bits = x.view(np.int32)
-    if double:  # exponent 255 counts as any other: fp64 has room for it
-        top = exponents == 255
-        bits = np.where(top, bits - i32(1 << 23), bits)
-    bits = np.where(exponents < 0, i32(0), bits)
-    kind = np.float64 if double else np.float32
-    first, whole = (
-        (bits & i32(-(1 << (23 - kept)))).view(np.float32).astype(kind, copy=False)
-        for kept in (source.first, source.second)
-    )
-    if double:
-        first, whole = np.where(top, 2 * first, first), np.where(top, 2 * whole, whole)
-    return np.stack([first * kind(scale), (whole - first) * kind(scale)])
+def _into_bfloat16(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
+    return _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, False, False, like)

@@ -48,7 +48,7 @@ from tttdebug.emulator.engines.reciprocals import (
     rsqrt_approx,
     sqrt,
 )
-from tttdebug.emulator.engines.vector_arithmetic import Operand, add, fma, horner, multiply, rounded
+from tttdebug.emulator.engines.vector_arithmetic import Operand, add, fma, horner, multiply, nearest_away, rounded
 from tttdebug.emulator.kernel import Arch
 
 Function = Callable[..., Tensor]
@@ -164,6 +164,7 @@ __all__ = [
     "horner",
     "kernels",
     "multiply",
+    "nearest_away",
     "reciprocal",
     "reciprocal_bf16",
     "reciprocal_fp32",
