@@ -71,7 +71,7 @@ def _attend_chunk(
     units: Units,
 ) -> Tensor:
     """A chunk of queries, the first at position `first_query`, against the keys given."""
-    queries_S1 = torch.arange(first_query, first_query + q_BKGSE.shape[-2])[:, None]
+    queries_S1 = torch.arange(first_query, first_query + q_BKGSE.shape[-2], device=q_BKGSE.device)[:, None]
     found: Partial | None = None
     for start in range(0, k_BKTE.shape[2], plan.k_chunk):
         chunk = slice(start, min(start + plan.k_chunk, k_BKTE.shape[2]))
@@ -79,7 +79,7 @@ def _attend_chunk(
         if mask is not None:
             scores = _add_mask(scores, mask[..., chunk], plan, units)
         if plan.causal:
-            keys_C = torch.arange(chunk.start, chunk.stop)
+            keys_C = torch.arange(chunk.start, chunk.stop, device=q_BKGSE.device)
             scores = scores.masked_fill(unseen(keys_C, queries_S1, plan.window), -torch.inf)
         maximum = fpu.max_rows(scores)
         if found is not None:
@@ -227,8 +227,8 @@ def _decode_chunk(
     kernel = plan.kernel
     scores = _packed(_by_kv_head(q_KGE, k_KCE.mT, kernel, units)).to(torch.float32)
     if plan.window is not None:
-        keys_C = torch.arange(start, start + k_KCE.shape[1])
-        scores = scores.masked_fill(unseen(keys_C, torch.tensor(last), plan.window), -torch.inf)
+        keys_C = torch.arange(start, start + k_KCE.shape[1], device=k_KCE.device)
+        scores = scores.masked_fill(unseen(keys_C, last, plan.window), -torch.inf)
     maximum = fpu.max_rows(scores)
     if old is not None:
         maximum = torch.maximum(maximum, old.maximum)
@@ -267,7 +267,7 @@ def _combined(a: Partial | None, b: Partial | None, plan: AttentionPlan, units: 
     return Partial(maximum, total, _packed(units.add(values[0], values[1], kernel)))
 
 
-def unseen(keys: Tensor, last: Tensor, window: int | None) -> Tensor:
+def unseen(keys: Tensor, last: Tensor | int, window: int | None) -> Tensor:
     """Which keys are hidden from a query whose own position is `last`."""
     future = keys > last
     return future if window is None else future | (keys <= last - window)
@@ -289,7 +289,7 @@ def _packed(dest: Tensor) -> Tensor:
 def _scaled_mask(mask: Tensor, plan: AttentionPlan) -> Tensor:
     """The host divides the mask by the scale, which multiplies it again inside the exponential."""
     inverse = to_bfloat16_ties_even(torch.tensor(1 / plan.scale)).to(torch.float32)
-    return to_bfloat16_ties_even(mask.to(torch.float32) * inverse)
+    return to_bfloat16_ties_even(mask.to(torch.float32) * inverse.to(mask.device))
 
 
 def _add_mask(scores: Tensor, mask: Tensor, plan: AttentionPlan, units: Units) -> Tensor:

@@ -70,7 +70,7 @@ class ExactUnits:
     def into_dest(self, a_MK: Tensor, b_KN: Tensor, kernel: Kernel, dest_MN: Tensor | None = None) -> Tensor:
         """a @ b on top of what is in Dest, nothing if not given; a fresh tensor. Operands are source registers'."""
         if dest_MN is None:
-            dest_MN = torch.zeros(a_MK.shape[0], b_KN.shape[1])
+            dest_MN = torch.zeros(a_MK.shape[0], b_KN.shape[1], device=a_MK.device)
         matrix_unit.multiply_into(
             dest_MN, a_MK, b_KN, phases=kernel.phases, fp32_dest=kernel.fp32_dest, wormhole=self.wormhole
         )
@@ -78,8 +78,8 @@ class ExactUnits:
 
     def sum_rows(self, x: Tensor, kernel: Kernel, scaler: float = 1.0, *, half_tiles: bool = False) -> Tensor:
         rows_KM = to_source(x, fp32_dest=kernel.fp32_dest).reshape(-1, x.shape[-1]).mT
-        ones_1K = scaler_tile(scaler).expand(1, x.shape[-1])
-        dest_1M = torch.zeros(1, rows_KM.shape[1])
+        ones_1K = scaler_tile(scaler).to(x.device).expand(1, x.shape[-1])
+        dest_1M = torch.zeros(1, rows_KM.shape[1], device=x.device)
         matrix_unit.multiply_into(
             dest_1M, ones_1K, rows_KM, phases=kernel.phases, fp32_dest=kernel.fp32_dest, wormhole=self.wormhole,
             left_source=matrix_unit.SRC_A, halves_first=half_tiles,
@@ -89,9 +89,9 @@ class ExactUnits:
     def sum_columns(self, x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
         """See Units; of a tile the upper half comes before the lower one, each through all phases."""
         columns_KN = to_source(x.movedim(-2, 0), fp32_dest=kernel.fp32_dest).reshape(x.shape[-2], -1)
-        dest_1N = torch.zeros(1, columns_KN.shape[1])
+        dest_1N = torch.zeros(1, columns_KN.shape[1], device=x.device)
         matrix_unit.multiply_into(
-            dest_1N, scaler_tile(scaler).expand(1, x.shape[-2]), columns_KN, phases=kernel.phases,
+            dest_1N, scaler_tile(scaler).to(x.device).expand(1, x.shape[-2]), columns_KN, phases=kernel.phases,
             fp32_dest=kernel.fp32_dest, wormhole=self.wormhole, halves_first=True,
         )  # fmt: skip
         return dest_1N.view(*x.shape[:-2], 1, x.shape[-1])

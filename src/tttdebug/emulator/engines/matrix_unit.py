@@ -72,6 +72,13 @@ def multiply_into(
 
     Per 32 of K the unit goes phase by phase over both halves, or with `halves_first` half by half over the phases.
     """
+    if dest_MN.is_cuda:
+        from tttdebug.emulator.engines import matrix_unit_gpu  # triton is imported when it is needed
+
+        return matrix_unit_gpu.multiply_into(
+            dest_MN, left_MK, right_KN, phases=phases, fp32_dest=fp32_dest, wormhole=wormhole,
+            left_is_source_a=left_source is SRC_A, halves_first=halves_first,
+        )  # fmt: skip
     left, right = _bits(left_MK.to(torch.float32)), _bits(right_KN)
     dest, lowered = dest_MN.numpy().view(np.int32), _LOWERED[:phases]
     right_source = SRC_A if left_source is SRC_B else SRC_B
@@ -92,6 +99,7 @@ def multiply_into(
         shared = iter(jobs)
         for running in [_pool().submit(_run, job, shared) for _ in range(threads)]:
             running.result()
+    return None
 
 
 def _run(job: Callable[[int, int], None], jobs: Iterator[tuple[int, int]]) -> None:

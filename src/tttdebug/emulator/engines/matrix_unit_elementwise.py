@@ -13,11 +13,19 @@ from tttdebug.emulator.engines.dest_register import add_to_dest, compiled, i32, 
 
 def add(a: Tensor, b: Tensor, *, fp32_dest: bool) -> Tensor:
     """a + b of source registers, with broadcasting: the smaller rounded to 10 bits below the larger's exponent."""
+    if a.is_cuda:
+        from tttdebug.emulator.engines import matrix_unit_gpu  # triton is imported when it is needed
+
+        return matrix_unit_gpu.add(a, b, fp32_dest=fp32_dest)
     return _elementwise(_add_fp32 if fp32_dest else _add_bfloat16, a, b)
 
 
 def multiply(a: Tensor, b: Tensor, *, phases: int, fp32_dest: bool) -> Tensor:
     """a·b with a in SrcA and b in SrcB, with broadcasting; Dest rounds after each phase."""
+    if a.is_cuda:
+        from tttdebug.emulator.engines import matrix_unit_gpu
+
+        return matrix_unit_gpu.multiply(a, b, phases=phases, fp32_dest=fp32_dest)
     return _elementwise(_multiply_fp32 if fp32_dest else _multiply_bfloat16, a, b, phases)
 
 
