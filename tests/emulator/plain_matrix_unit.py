@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The matrix unit in plain Python integers, one element at a time: what the compiled loops are held to."""
 
-PHASES = {  # of each phase: what it takes of an 11-bit significand in SrcA and in SrcB, and how far its exponent lies below
+PHASES = {  # what each takes of an 11-bit significand in SrcA and in SrcB, and how far its exponent lies below
     0: (lambda a: a >> 6, lambda b: b >> 4, 0),
     1: (lambda a: (a >> 1) & 31, lambda b: b >> 4, 5),
     2: (lambda a: a >> 6, lambda b: (b & 15) << 3, 7),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled matrix unit gives the bits of the plain one, for any operands, on any number of threads, and on a GPU."""
+"""The compiled matrix unit gives the bits of the plain one, for any operands, on any number of threads, on a GPU."""
 
 import os
 import subprocess
