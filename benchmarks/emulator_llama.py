@@ -76,7 +76,7 @@ def print_times(console: Console, model: LlamaForCausalLM, precision: str, token
     ids = [int(i) for i in torch.randint(100, 40000, (tokens,), generator=torch.Generator().manual_seed(0))]
     batch = torch.tensor([ids])
     ways: dict[str, Callable[[], object]] = {"Hugging Face fp32": lambda: model(batch)}
-    for engine in ("fast", "ideal"):
+    for engine in ("fast", "exact", "ideal"):
         port = LlamaChain(model, open_device(engine), PRECISIONS[precision])
         ways[f"emulated, {engine}"] = lambda port=port: port.prefill(ids)
     seconds: dict[str, list[float]] = {name: [] for name in ways}

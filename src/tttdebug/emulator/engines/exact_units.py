@@ -77,7 +77,6 @@ class ExactUnits:
         return dest_MN
 
     def sum_rows(self, x: Tensor, kernel: Kernel, scaler: float = 1.0, *, half_tiles: bool = False) -> Tensor:
-        """See Units; tiles of 16 rows take their two faces one after the other."""
         rows_KM = to_source(x, fp32_dest=kernel.fp32_dest).reshape(-1, x.shape[-1]).mT
         ones_1K = scaler_tile(scaler).expand(1, x.shape[-1])
         dest_1M = torch.zeros(1, rows_KM.shape[1])

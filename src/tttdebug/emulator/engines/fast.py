@@ -40,7 +40,7 @@ class FastEngine:
     def __init__(self, arch: Arch) -> None:
         self.arch = arch
         self._on_vector_unit = on_vector_unit(arch)
-        self._use(FastUnits())
+        self._use(FastUnits(arch))
 
     def _use(self, units: Units) -> None:
         self.units = units
@@ -108,12 +108,12 @@ class FastEngine:
     def attention(
         self, q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan
     ) -> Tensor:
-        return attend(q_BHSE, k_BKTE, v_BKTE, mask, plan)
+        return attend(q_BHSE, k_BKTE, v_BKTE, mask, plan, self.units)
 
     def attention_decode(
         self, q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan
     ) -> Tensor:
-        return attend_decode(q_BHE, k_BKTE, v_BKTE, positions, plan)
+        return attend_decode(q_BHE, k_BKTE, v_BKTE, positions, plan, self.units)
 
     def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: RotaryPlan) -> Tensor:
         tiles = x.unflatten(-1, (-1, transform.shape[-1]))

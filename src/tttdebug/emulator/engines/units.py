@@ -30,8 +30,10 @@ class Units(Protocol):
     def matrix_product(self, a: Tensor, b: Tensor, plan: MatmulPlan, *, bias_follows: bool = False) -> Tensor:
         """a @ b over the last two dimensions, K cut as `plan` says. Partial sums rest elsewhere when a bias follows."""
 
-    def sum_rows(self, x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
-        """The sum over the last dimension (kept) times `scaler`: data in SrcB, the scaler in SrcA."""
+    def sum_rows(self, x: Tensor, kernel: Kernel, scaler: float = 1.0, *, half_tiles: bool = False) -> Tensor:
+        """The sum over the last dimension (kept) times `scaler`: data in SrcB, the scaler in SrcA.
+
+        Tiles of 16 rows take their two faces one after the other."""
 
     def sum_columns(self, x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
         """The sum over the second-last dimension (kept) times `scaler`: data in SrcA, the scaler in SrcB."""

@@ -28,6 +28,15 @@ def fma(x: Operand, y: Operand, z: Operand) -> Tensor:
     above it infinite, whatever z is. The sum is rounded to nearest even; where it must be shifted by two bits the
     upper of them is dropped. Denormals are zero on both ends, zeros positive, NaN the smallest of their sign.
     """
+    if all(v.device.type == "cpu" for v in (x, y, z) if isinstance(v, Tensor)):
+        from tttdebug.emulator.engines import compiled_fma  # numba is imported when it is needed
+
+        return compiled_fma.fma(x, y, z)
+    return fma_in_passes(x, y, z)
+
+
+def fma_in_passes(x: Operand, y: Operand, z: Operand) -> Tensor:
+    """`fma` in operations of torch, for any device."""
     xd, yd, zd = (_as_double(v) for v in (x, y, z))
     product, exponent = xd * yd, _exponent(xd) + _exponent(yd)
     overflows = (exponent >= 128) & (product != 0) & ~product.isnan()
