@@ -23,6 +23,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tttdebug.emulator.formats import TF32
 from tttdebug.emulator.kernel import Kernel, MathFidelity
 from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_truncated, truncate_fraction
 
@@ -37,7 +38,7 @@ def to_source(x: Tensor, *, fp32_dest: bool) -> Tensor:
     """A tile in a source register: bfloat16 as it is; fp32 cut to tf32 with fp32 Dest, to bfloat16 without."""
     if x.dtype == torch.bfloat16:
         return x
-    return truncate_fraction(x, 10) if fp32_dest else to_bfloat16_truncated(x)
+    return TF32.unpack(x) if fp32_dest else to_bfloat16_truncated(x)
 
 
 def round_dest(x: Tensor, kernel: Kernel) -> Tensor:
