@@ -27,8 +27,9 @@ ROPES = (
 
 
 @st.composite
-def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
-    """A config of two layers with odd head counts, grouped heads, and a vocabulary that fills no tile."""
+def decoders(draw: st.DrawFn, family: str, head_dims: tuple[int, ...] = (32, 64, 24, 80)) -> Any:
+    """A config of two layers with odd head counts, grouped heads, and sizes of heads and vocabulary that fill no tile."""
+    head_dim = draw(st.sampled_from(head_dims))
     kv_heads = draw(st.integers(1, 2))
     heads = kv_heads * draw(st.integers(1, 3))
     shape: dict[str, Any] = {
@@ -38,7 +39,7 @@ def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
         "num_hidden_layers": 2,
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
-        "head_dim": draw(st.sampled_from([32, 64])),
+        "head_dim": head_dim,
         "max_position_embeddings": CONTEXT,
         "pad_token_id": 0,
         "bos_token_id": 1,
@@ -90,7 +91,7 @@ def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     assert family == "gpt2"
     return transformers.GPT2Config(
         vocab_size=shape["vocab_size"],
-        n_embd=heads * 32,
+        n_embd=heads * head_dim,
         n_head=heads,
         n_layer=2,
         n_positions=CONTEXT,
@@ -105,7 +106,7 @@ def encoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     """A config of two layers for BERT or ViT."""
     heads = draw(st.sampled_from([1, 3]))
     shape = {
-        "hidden_size": heads * draw(st.sampled_from([32, 64])),
+        "hidden_size": heads * draw(st.sampled_from([32, 64, 40])),
         "intermediate_size": draw(st.sampled_from([72, 96])),
         "num_hidden_layers": 2,
         "num_attention_heads": heads,

@@ -11,7 +11,7 @@ from typing import Any
 from tttdebug.errors import SpecError
 from tttdebug.modules.attention_projections import AttentionProjections
 from tttdebug.modules.kv_cache import KVCache
-from tttdebug.modules.positions import TILE, PromptPositions, StepPositions
+from tttdebug.modules.positions import TILE, PromptPositions, StepPositions, whole_tiles
 from tttdebug.modules.rms_norm import HeadNorm
 from tttdebug.modules.rotary_embedding import RotaryEmbedding, height_sharded
 from tttdebug.specs import AttentionSpec
@@ -36,7 +36,7 @@ class MultiHeadAttention(AttentionProjections):
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return AttentionProjections.not_computed(spec) | {
+        return {
             "causal=False (EncoderAttention does)": not spec.causal,
             "logit_softcap (SoftcappedAttention does)": spec.logit_softcap is not None,
         }
@@ -52,7 +52,7 @@ class MultiHeadAttention(AttentionProjections):
         """A fresh, empty cache for `users` users and `length` positions each."""
         spec = self.spec
         self.cache = KVCache(
-            self.ttnn, self.device, self.hw_config.kv_cache, users, spec.num_kv_heads, length, spec.head_dim
+            self.ttnn, self.device, self.hw_config.kv_cache, users, spec.num_kv_heads, length, self.head_dim
         )
 
     def forward(self, x_11SD: Any) -> Any:
@@ -83,10 +83,8 @@ class MultiHeadAttention(AttentionProjections):
             q_1BHE, k_1BKE = self.rotary.decode_forward(q_1BHE, tables), self.rotary.decode_forward(k_1BKE, tables)
         self.cache.update(k_1BKE, v_1BKE, positions.on_device)
         heads_1BHE = self.attend_step(q_1BHE, self.cache, positions)
-        padded_heads = -(-self.spec.num_heads // TILE) * TILE
-        heads_1BHE = ttnn.to_memory_config(
-            heads_1BHE, height_sharded(ttnn, self.device, users, (padded_heads, self.spec.head_dim))
-        )
+        shard = (whole_tiles(self.spec.num_heads), self.head_dim)
+        heads_1BHE = ttnn.to_memory_config(heads_1BHE, height_sharded(ttnn, self.device, users, shard))
         joined_11BN = ttnn.experimental.nlp_concat_heads_decode(heads_1BHE, num_heads=self.spec.num_heads)
         return self.output(joined_11BN, "li_o_decode")
 

@@ -15,7 +15,7 @@ class EncoderAttention(AttentionProjections):
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return AttentionProjections.not_computed(spec) | {
+        return {
             "causal=True (MultiHeadAttention does)": spec.causal,
             "rope": spec.rope is not None,
             "qk_norm": spec.qk_norm is not None,

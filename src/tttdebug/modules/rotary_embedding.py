@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import namespace_of
 from tttdebug.errors import SpecError
-from tttdebug.modules.positions import TILE
+from tttdebug.modules.positions import TILE, whole_tiles
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +29,9 @@ class RotaryEmbedding:
             raise SpecError("RotaryEmbedding needs a spec with a rope, this attention spec has none")
         self.device = device
         self.ttnn = namespace_of(device)
-        self.head_dim = spec.head_dim
         positions_S = torch.arange(spec.max_sequence_length).float()
         angles_SR = torch.outer(positions_S, inverse_frequencies(spec.rope, spec.rotary_dim)).repeat_interleave(2, -1)
-        still = (0, spec.head_dim - spec.rotary_dim)  # channels that do not turn: cos 1, sin 0
+        still = (0, whole_tiles(spec.head_dim) - spec.rotary_dim)  # channels that do not turn: cos 1, sin 0
         scale = spec.rope.cos_sin_scale
         self._cos_SE = torch.nn.functional.pad(angles_SR.cos() * scale, still, value=1.0)
         self._sin_SE = torch.nn.functional.pad(angles_SR.sin() * scale, still)
