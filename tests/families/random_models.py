@@ -28,7 +28,7 @@ ROPES = (
 
 @st.composite
 def decoders(draw: st.DrawFn, family: str, head_dims: tuple[int, ...] = (32, 64, 24, 80)) -> Any:
-    """A config of two layers with odd head counts, grouped heads, and sizes of heads and vocabulary that fill no tile."""
+    """A config of two layers with odd head counts, grouped heads, heads and a vocabulary that fill no tile."""
     head_dim = draw(st.sampled_from(head_dims))
     kv_heads = draw(st.integers(1, 2))
     heads = kv_heads * draw(st.integers(1, 3))

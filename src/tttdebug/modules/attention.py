@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from tttdebug.errors import SpecError
+from tttdebug.modules.attention_programs import choose_prompt_attention, choose_step_attention
 from tttdebug.modules.attention_projections import AttentionProjections
 from tttdebug.modules.kv_cache import KVCache
-from tttdebug.modules.positions import TILE, PromptPositions, StepPositions, whole_tiles
+from tttdebug.modules.positions import PromptPositions, StepPositions, whole_tiles
 from tttdebug.modules.rms_norm import HeadNorm
 from tttdebug.modules.rotary_embedding import RotaryEmbedding, height_sharded
 from tttdebug.specs import AttentionSpec
@@ -86,7 +87,8 @@ class MultiHeadAttention(AttentionProjections):
         shard = (whole_tiles(self.spec.num_heads), self.head_dim)
         heads_1BHE = ttnn.to_memory_config(heads_1BHE, height_sharded(ttnn, self.device, users, shard))
         joined_11BN = ttnn.experimental.nlp_concat_heads_decode(heads_1BHE, num_heads=self.spec.num_heads)
-        return self.output(joined_11BN, "li_o_decode")
+        # a head a core, which would bind the product's blocks to the heads' width
+        return self.output(ttnn.to_memory_config(joined_11BN, ttnn.DRAM_MEMORY_CONFIG), "li_o_decode")
 
     def attend_prompt(self, q_1HSE: Any, k_1KSE: Any, v_1KSE: Any, positions: PromptPositions) -> Any:
         """Every query's mixture of the values it sees, [1, H, S, E]."""
@@ -97,7 +99,7 @@ class MultiHeadAttention(AttentionProjections):
             is_causal=True,
             scale=self.spec.softmax_scale,
             sliding_window_size=self.spec.sliding_window,
-            program_config=self.sdpa_program(chunk=TILE),
+            program_config=choose_prompt_attention(q_1HSE.shape[-2], self.head_dim, self.grid).to_ttnn(self.ttnn),
             compute_kernel_config=self.kernels["sdpa_prefill"],
         )
 
@@ -110,7 +112,7 @@ class MultiHeadAttention(AttentionProjections):
             cur_pos_tensor=positions.on_device,
             scale=self.spec.softmax_scale,
             sliding_window_size=self.spec.sliding_window,
-            program_config=self.sdpa_program(chunk=0),
+            program_config=choose_step_attention(self.grid).to_ttnn(self.ttnn),
             compute_kernel_config=self.kernels["sdpa_decode"],
         )
 

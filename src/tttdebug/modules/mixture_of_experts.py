@@ -26,14 +26,13 @@ class Router(TTModule[MixtureOfExpertsSpec]):
         hw = self.hw_config
         self.projection = self.place("weight", WeightFormat(Linear(), hw.router, hw.li_router.math_fidelity))
         self.bias = self.place("bias", WeightFormat(Vector(), hw.bias)) if self.spec.router_bias else None
-        self.kernel = hw.li_router.to_ttnn(self.ttnn)
 
     def shapes(self) -> Shapes:
         return {name.removeprefix("router."): shape for name, shape in weight_shapes(self.spec).items()}
 
     def forward(self, x_11SD: Any) -> tuple[Any, Any]:
         ttnn, spec = self.ttnn, self.spec
-        logits_11SX = ttnn.linear(x_11SD, self.projection, bias=self.bias, compute_kernel_config=self.kernel)
+        logits_11SX = self.linear(x_11SD, self.projection, "li_router", self.bias)
         is_softmax = spec.router_scoring == "softmax"
         scores_11SX = ttnn.softmax(logits_11SX, dim=-1) if is_softmax else ttnn.sigmoid(logits_11SX)
         kept_11SA, experts_11SA = ttnn.topk(scores_11SX, spec.experts_per_token, dim=-1)
@@ -64,7 +63,7 @@ class MixtureOfExperts(TTModule[MixtureOfExpertsSpec]):
         if spec.shared_expert is not None:
             shared = feed_forward_class(spec.shared_expert)
             self.shared_expert = shared(spec.shared_expert, self.weights_of("shared_expert"), *here)
-        gate = WeightFormat(Linear(), self.hw_config.router)
+        gate = WeightFormat(Linear(), self.hw_config.router, self.hw_config.li_router.math_fidelity)
         self.shared_gate = self.place("shared_expert_gate", gate) if spec.shared_expert_gate else None
 
     def forward(self, x_11SD: Any) -> Any:
@@ -84,4 +83,4 @@ class MixtureOfExperts(TTModule[MixtureOfExpertsSpec]):
         out_11SD = self.shared_expert(x_11SD)
         if self.shared_gate is None:
             return out_11SD
-        return self.ttnn.multiply(out_11SD, self.ttnn.sigmoid(self.ttnn.linear(x_11SD, self.shared_gate)))
+        return self.ttnn.multiply(out_11SD, self.ttnn.sigmoid(self.linear(x_11SD, self.shared_gate, "li_router")))
