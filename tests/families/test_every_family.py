@@ -53,7 +53,7 @@ def test_every_boundary_of_a_random_decoder_is_exact(family, data):
 
 
 @pytest.mark.parametrize("head_dim", [80, 72, 40])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "phi3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "phi3", "phi", "gpt_neox", "gpt2"])
 @settings(CHECKED, max_examples=1)
 @given(st.data())
 def test_heads_that_fill_no_whole_tile_are_exact(family, head_dim, data):

@@ -9,7 +9,7 @@ import torch
 from hugging_face_weights import plain_weights
 from tiny_models import FAMILIES, random_inputs, random_model, spec_of
 
-from tttdebug.specs import CausalLMSpec
+from tttdebug.specs import CausalLMSpec, MixtureOfExpertsSpec
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -49,6 +49,14 @@ def _feed_forward(**changes):
     )
 
 
+def _mixture(**changes):
+    def change(layer):
+        is_mixture = isinstance(layer.feed_forward, MixtureOfExpertsSpec)
+        return layer.replace(feed_forward=layer.feed_forward.replace(**changes)) if is_mixture else layer
+
+    return lambda spec: _every_layer(spec, change)
+
+
 def _embedding(**changes):
     return lambda spec: spec.replace(embedding=spec.embedding.replace(**changes))
 
@@ -74,6 +82,12 @@ def _embedding(**changes):
         ("gemma3", _rope(theta=1e6)),
         ("gpt2", _feed_forward(activation="gelu")),
         ("mixtral", _feed_forward(normalise_scores=False)),
+        ("qwen2_moe", _mixture(shared_expert_gate=False)),
+        ("glm4_moe", _mixture(router_scoring="softmax")),
+        ("glm4_moe", _mixture(selection_bias=False)),
+        ("glm4_moe", _mixture(routed_scale=1.0)),
+        ("gpt_neox", lambda spec: _every_layer(spec, lambda layer: layer.replace(parallel_residual=False))),
+        ("phi", _rope(rotary_dim=None)),
         ("qwen3_moe", lambda spec: spec.replace(layers=spec.layers[:2])),
     ],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tttdebug.errors import FamilyError
 from tttdebug.families.sources import Source
-from tttdebug.specs import CausalLMSpec, EncoderModelSpec, MixtureOfExpertsSpec
+from tttdebug.specs import CausalLMSpec, DecoderLayerSpec, EncoderModelSpec, MixtureOfExpertsSpec
 from tttdebug.tracking.pairing import CachePair, Pair
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Family:
                 f"the state dict lacks {len(missing)} of the {len(sources)} weights that family {self.name} "
                 f"reads, first {missing[0]!r}; give a state dict under the reference's names"
             )
-        return {port: source.view(state[source.name]) for port, source in sources.items()}
+        return {port: source.matrix(state[source.name]) for port, source in sources.items()}
 
     def refuse_unread(self, parameters: Iterable[str], spec: ModelSpec) -> None:
         """Raise FamilyError when the reference has parameters that no weight of the port comes from."""
@@ -112,6 +112,13 @@ class Family:
 
 def _is_part_of(spec: ModelSpec, port: str) -> bool:
     """Whether a port of that spec has the module at that path."""
-    if port.endswith(".router"):
-        return isinstance(spec.layers[int(port.split(".")[1])].feed_forward, MixtureOfExpertsSpec)
+    if port.startswith("layers."):
+        number, _, part = port.removeprefix("layers.").partition(".")
+        layer = spec.layers[int(number)]
+        if part == "ff_norm" and isinstance(layer, DecoderLayerSpec):
+            return layer.post_attention_norm is not None
+        if part == "feed_forward.router":
+            return isinstance(layer.feed_forward, MixtureOfExpertsSpec)
+        if part == "feed_forward.shared_expert":
+            return getattr(layer.feed_forward, "shared_expert", None) is not None
     return port not in _PART_OF_SPEC or getattr(spec, _PART_OF_SPEC[port], None) is not None

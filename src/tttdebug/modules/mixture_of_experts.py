@@ -17,15 +17,20 @@ from tttdebug.specs import MixtureOfExpertsSpec
 
 
 class Router(TTModule[MixtureOfExpertsSpec]):
-    """[1, 1, S, D] to logits and weights of the experts, both [1, 1, S, X]. Weights: `weight` [X, D], `bias` [X]."""
+    """[1, 1, S, D] to logits and weights of the experts, both [1, 1, S, X].
+
+    Weights: `weight` [X, D], `bias` and `selection_bias` [X] where the spec has them.
+    """
 
     SPEC = MixtureOfExpertsSpec
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hw = self.hw_config
+        hw, spec = self.hw_config, self.spec
+        bias = WeightFormat(Vector(), hw.bias)
         self.projection = self.place("weight", WeightFormat(Linear(), hw.router, hw.li_router.math_fidelity))
-        self.bias = self.place("bias", WeightFormat(Vector(), hw.bias)) if self.spec.router_bias else None
+        self.bias = self.place("bias", bias) if spec.router_bias else None
+        self.selection_bias = self.place("selection_bias", bias) if spec.selection_bias else None
 
     def shapes(self) -> Shapes:
         return {name.removeprefix("router."): shape for name, shape in weight_shapes(self.spec).items()}
@@ -35,13 +40,23 @@ class Router(TTModule[MixtureOfExpertsSpec]):
         logits_11SX = self.linear(x_11SD, self.projection, "li_router", self.bias)
         is_softmax = spec.router_scoring == "softmax"
         scores_11SX = ttnn.softmax(logits_11SX, dim=-1) if is_softmax else ttnn.sigmoid(logits_11SX)
-        kept_11SA, experts_11SA = ttnn.topk(scores_11SX, spec.experts_per_token, dim=-1)
+        weights_11SX = self._kept(scores_11SX)
         if spec.normalise_scores:
-            kept_11SA = ttnn.divide(kept_11SA, ttnn.sum(kept_11SA, dim=-1, keepdim=True))
+            weights_11SX = ttnn.divide(weights_11SX, ttnn.sum(weights_11SX, dim=-1, keepdim=True))
         if spec.routed_scale != 1.0:
-            kept_11SA = ttnn.multiply(kept_11SA, spec.routed_scale)
-        nothing_11SX = ttnn.multiply(scores_11SX, 0.0)
-        return logits_11SX, ttnn.scatter(nothing_11SX, -1, experts_11SA, kept_11SA)
+            weights_11SX = ttnn.multiply(weights_11SX, spec.routed_scale)
+        return logits_11SX, weights_11SX
+
+    def _kept(self, scores_11SX: Any) -> Any:
+        """The scores of the experts that a token goes to, zeros for the others."""
+        ttnn, nothing_11SX = self.ttnn, self.ttnn.multiply(scores_11SX, 0.0)
+        if self.selection_bias is None:
+            kept_11SA, experts_11SA = ttnn.topk(scores_11SX, self.spec.experts_per_token, dim=-1)
+            return ttnn.scatter(nothing_11SX, -1, experts_11SA, kept_11SA)
+        biased_11SX = ttnn.add(scores_11SX, self.selection_bias)
+        kept_11SA, experts_11SA = ttnn.topk(biased_11SX, self.spec.experts_per_token, dim=-1)
+        ones_11SA = ttnn.add(ttnn.multiply(kept_11SA, 0.0), 1.0)
+        return ttnn.multiply(scores_11SX, ttnn.scatter(nothing_11SX, -1, experts_11SA, ones_11SA))
 
 
 class MixtureOfExperts(TTModule[MixtureOfExpertsSpec]):

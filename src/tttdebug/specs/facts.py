@@ -62,10 +62,13 @@ FACTS: Mapping[str, str] = {  # every fact that a dialect or an architecture may
     "experts_per_token": "experts that see a token",
     "expert_dim": "width inside an expert",
     "router_scoring": "softmax or sigmoid",
+    "selection_bias": "whether a bias joins the router scores when experts are chosen",
     "normalise_scores": "whether the kept router scores are made to sum to 1",
     "routed_scale": "factor of the routed experts' output",
     "sparse_step": "every so many layers one is a mixture",
     "dense_layers": "layers that are no mixture",
+    "dense_layer_count": "layers at the start that are no mixture",
+    "shared_expert_count": "shared experts, each as wide as a routed one",
     "shared_expert_dim": "width inside the shared expert",
     "shared_expert_gate": "whether the shared expert has a gate",
     # norms and residual stream
@@ -76,6 +79,7 @@ FACTS: Mapping[str, str] = {  # every fact that a dialect or an architecture may
     "norms_branch_outputs": "whether attention and feed-forward are normalised once more before they are added",
     "norm_position": "pre or post",
     "parallel_residual": "whether attention and feed-forward stand side by side",
+    "shared_norm": "whether attention and feed-forward side by side read the same norm",
     # both ends
     "vocab_size": "rows of the embedding",
     "token_count": "tokens of the tokenizer",
