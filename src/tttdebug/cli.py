@@ -73,6 +73,10 @@ def run(
     prompt: Annotated[
         list[str] | None, typer.Option(help="Text, or @FILE. May be given several times: a user each.")
     ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="For a model of images: a picture; without one, random pixels. May be given several times."),
+    ] = None,
     decode_steps: Annotated[
         int, typer.Option(help="Tokens to decode after the prompt, driven by the reference's choice.")
     ] = 8,
@@ -104,6 +108,7 @@ def run(
         engine=engine.value,
         precision=precision,
         prompts=tuple(prompt or ()),
+        images=tuple(image or ()),
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
