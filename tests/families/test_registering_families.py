@@ -2,6 +2,10 @@
 """Families come from the package, from entry points and from files; a faulty one is refused whole."""
 
 import json
+import os
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -36,6 +40,10 @@ def test_every_family_of_the_issue_is_there():
             "gemma3",
             "mixtral",
             "qwen3_moe",
+            "qwen2_moe",
+            "glm4_moe",
+            "phi",
+            "gpt_neox",
             "gpt2",
             "bert",
             "vit",
@@ -117,6 +125,61 @@ def test_a_source_is_a_view_that_can_be_written():
     fused = torch.zeros(6, 2)
     Rows("qkv", 2, 4).view(fused).copy_(torch.ones(2, 2))
     assert fused.sum(1).tolist() == [0, 0, 2, 2, 0, 0]
+
+
+FALCONISH = """
+from dataclasses import replace
+from tttdebug.families.llama import FAMILY as LLAMA
+
+FAMILY = replace(LLAMA, name="falconish", architectures=("FalconishForCausalLM",), needs="nothing but courage")
+"""
+METADATA = "Metadata-Version: 2.1\nName: falconish-for-tttdebug\nVersion: 1.0\n"
+WHEEL = "Wheel-Version: 1.0\nGenerator: by-hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+ENTRY_POINTS = "[tttdebug.families]\nfalconish = falconish_tables:FAMILY\n"
+
+
+def installed(folder, code):
+    """A package with an entry point, as a wheel, installed by pip into a folder of its own."""
+    about = "falconish_for_tttdebug-1.0.dist-info"
+    files = {
+        "falconish_tables.py": code,
+        f"{about}/METADATA": METADATA,
+        f"{about}/WHEEL": WHEEL,
+        f"{about}/entry_points.txt": ENTRY_POINTS,
+    }
+    files[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{about}/RECORD"])
+    wheel = folder / "falconish_for_tttdebug-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", folder / "site", wheel], check=True, capture_output=True, text=True)
+    return folder / "site"
+
+
+def tttdebug_models(site):
+    path = os.pathsep.join([str(site), *sys.path])
+    command = [sys.executable, "-m", "tttdebug.cli", "models"]
+    return subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}, capture_output=True, text=True, check=False
+    )
+
+
+def test_an_installed_package_brings_a_family(tmp_path):
+    listed = tttdebug_models(installed(tmp_path, FALCONISH))
+    assert listed.returncode == 0, listed.stderr
+    assert "falconish" in listed.stdout
+    assert "FalconishForCausalLM" in listed.stdout
+    assert "nothing but courage" in listed.stdout
+    assert "llama" in listed.stdout
+    assert "falconish" not in tttdebug_models(tmp_path).stdout
+
+
+def test_an_installed_package_with_a_fault_is_named(tmp_path):
+    listed = tttdebug_models(installed(tmp_path, "FAMILY = 3"))
+    assert listed.returncode == 2
+    assert "falconish_tables:FAMILY" in listed.stderr
+    assert "give a tttdebug.families.Family" in listed.stderr
 
 
 def test_heads_that_do_not_divide_are_a_spec_error():
