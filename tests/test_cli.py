@@ -105,6 +105,23 @@ def truncated_gguf(folder):
     return folder / "cut.gguf"
 
 
+def test_a_model_without_a_tokenizer_takes_token_ids(tttdebug, tmp_path):
+    import transformers
+
+    from families.random_models import random_model
+
+    sizes = {"hidden_size": 96, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.Qwen3Config(**sizes, vocab_size=101, num_key_value_heads=1, head_dim=80)
+    random_model(config, "Qwen3ForCausalLM", seed=3).save_pretrained(tmp_path / "model")
+    run = ("run", "--model", tmp_path / "model", "--precision", "bf16", "--engine", "ideal", "--decode-steps", "2")
+    code, _, err = tttdebug(*run, "--out", tmp_path / "none")
+    assert code == 2
+    assert "no tokenizer; give the prompt as token ids (--token-ids)" in err
+    code, out, _ = tttdebug(*run, "--token-ids", "5 17 80 3", "--token-ids", "9,9,4", "--out", tmp_path / "run")
+    assert code == 0
+    assert "4 tokens, 3 tokens" in out
+
+
 def vit_folder(folder, processor=True):
     """A small ViT with weights that are not as they were drawn, as `save_pretrained` keeps it."""
     import transformers
@@ -191,6 +208,8 @@ def test_what_a_model_of_images_cannot_read_is_refused(tttdebug, tmp_path, argum
     ("arguments", "said"),
     [
         (lambda tmp: ["run", "--layers", "1", "--image", picture(tmp / "cat.png")], "reads text, not images"),
+        (lambda tmp: ["run", "--layers", "1", "--token-ids", "5 x"], "--token-ids 5 x: give whole numbers"),
+        (lambda tmp: ["run", "--layers", "1", "--token-ids", "5 99999"], "outside the vocabulary"),
         (lambda tmp: ["run", "--model", "lama"], "lama"),
         (lambda tmp: ["run", "--weights", tmp / "absent.gguf"], "absent.gguf"),
         (lambda tmp: ["run", "--weights", truncated_gguf(tmp)], "cut.gguf"),

@@ -73,6 +73,10 @@ def run(
     prompt: Annotated[
         list[str] | None, typer.Option(help="Text, or @FILE. May be given several times: a user each.")
     ] = None,
+    token_ids: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of text, for a model without a tokenizer: '5 17 3'. A user each, as prompts are."),
+    ] = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(help="For a model of images: a picture; without one, random pixels. May be given several times."),
@@ -108,6 +112,7 @@ def run(
         engine=engine.value,
         precision=precision,
         prompts=tuple(prompt or ()),
+        token_ids=tuple(token_ids or ()),
         images=tuple(image or ()),
         decode_steps=decode_steps,
         layers=layers,

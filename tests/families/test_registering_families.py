@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 from tiny_llamas import tiny_llama
 
 import tttdebug as td
@@ -77,14 +78,25 @@ def test_a_file_without_a_family_is_refused(tmp_path, code):
         register_file(tmp_path / "absent.py")
 
 
-def test_an_unknown_architecture_names_the_nearest_family():
+def test_an_unknown_architecture_names_the_nearest_family_and_what_is_missing():
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 48}
+    config = transformers.CohereConfig(**sizes, vocab_size=61, num_key_value_heads=1)
+    with pytest.raises(FamilyError) as caught:
+        td.build_model(td.load_reference(transformers.CohereForCausalLM(config)), td.open_device("emulated"))
+    message = str(caught.value)
+    assert "no family fits the architecture CohereForCausalLM; the nearest is " in message
+    assert "of whose 8 modules it lacks model.layers.0.post_attention_layernorm" in message
+    assert "docs/adding-a-family.md" in message
+
+
+def test_an_unknown_architecture_with_all_modules_of_a_family_says_so():
     class LlamaForCausalLMX(type(tiny_llama())):
         pass
 
     model = tiny_llama()
     model.__class__ = LlamaForCausalLMX
     model.config.architectures = ["LlamaForCausalLMX"]
-    with pytest.raises(FamilyError, match=r"nearest is llama \(LlamaForCausalLM\)"):
+    with pytest.raises(FamilyError, match=r"nearest is llama \(LlamaForCausalLM\), all of whose modules it has"):
         td.build_model(td.load_reference(model), td.open_device("emulated"))
 
 

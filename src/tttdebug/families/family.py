@@ -56,7 +56,7 @@ class Family:
             *self.pairs[last:],
         ]
         return tuple(
-            replace(pair, reference=self._reference_name(pair.reference))
+            replace(pair, reference=self.reference_name(pair.reference))
             for pair in in_order
             if _is_part_of(spec, pair.port)
         )
@@ -77,7 +77,7 @@ class Family:
         known: dict[str, Source] = {}
         for port, reference in table.items():
             source = Source(reference) if isinstance(reference, str) else reference
-            source = replace(source, name=self._reference_name(source.name))
+            source = replace(source, name=self.reference_name(source.name))
             for i in range(spec.num_layers) if "{i}" in port else (0,):
                 known[port.replace("{i}", str(i))] = source.of_layer(i)
         if unknown := [name for name in weight_shapes(spec) if name not in known]:
@@ -106,7 +106,8 @@ class Family:
                 f"first {unread[0]!r}: its port would compute something else"
             )
 
-    def _reference_name(self, name: str) -> str:
+    def reference_name(self, name: str) -> str:
+        """A name of the reference as it is in the model that this family was fitted to."""
         return name.removeprefix(self.bare_prefix) if self.without_prefix else name
 
 
