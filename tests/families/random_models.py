@@ -113,6 +113,14 @@ def decoders(draw: st.DrawFn, family: str, head_dims: tuple[int, ...] = (32, 64,
             attention_bias=draw(st.booleans()),
             rope_parameters=partial,
         )
+    if family == "cohere":
+        shape["hidden_size"] = heads * shape.pop("head_dim")
+        return transformers.CohereConfig(
+            **shape,
+            rope_parameters=rope_parameters,
+            attention_bias=any_width,
+            logit_scale=draw(st.sampled_from([0.0625, 1.0])),
+        )
     if family in ("phi", "gpt_neox"):
         shape["hidden_size"] = heads * shape.pop("head_dim")
         partial = {"rope_type": "default", **rope, "partial_rotary_factor": draw(st.sampled_from([1.0, 0.5, 0.25]))}
@@ -170,6 +178,7 @@ ARCHITECTURES = {
     "qwen3_moe": ("Qwen3MoeForCausalLM",),
     "qwen2_moe": ("Qwen2MoeForCausalLM",),
     "glm4_moe": ("Glm4MoeForCausalLM",),
+    "cohere": ("CohereForCausalLM",),
     "phi": ("PhiForCausalLM",),
     "gpt_neox": ("GPTNeoXForCausalLM",),
     "gpt2": ("GPT2LMHeadModel",),

@@ -45,6 +45,7 @@ def test_every_family_of_the_issue_is_there():
             "glm4_moe",
             "phi",
             "gpt_neox",
+            "cohere",
             "gpt2",
             "bert",
             "vit",
@@ -80,13 +81,21 @@ def test_a_file_without_a_family_is_refused(tmp_path, code):
 
 def test_an_unknown_architecture_names_the_nearest_family_and_what_is_missing():
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 48}
-    config = transformers.CohereConfig(**sizes, vocab_size=61, num_key_value_heads=1)
+    config = transformers.Cohere2Config(**sizes, vocab_size=61, num_key_value_heads=1, pad_token_id=0)
     with pytest.raises(FamilyError) as caught:
-        td.build_model(td.load_reference(transformers.CohereForCausalLM(config)), td.open_device("emulated"))
+        td.build_model(td.load_reference(transformers.Cohere2ForCausalLM(config)), td.open_device("emulated"))
     message = str(caught.value)
-    assert "no family fits the architecture CohereForCausalLM; the nearest is " in message
-    assert "of whose 8 modules it lacks model.layers.0.post_attention_layernorm" in message
+    assert "no family fits the architecture Cohere2ForCausalLM; the nearest is cohere (CohereForCausalLM)" in message
+    assert "all of whose modules it has" in message
     assert "docs/adding-a-family.md" in message
+
+
+def test_an_architecture_that_lacks_modules_is_told_which():
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 48}
+    config = transformers.OPTConfig(**sizes, ffn_dim=48, vocab_size=61, word_embed_proj_dim=64)
+    with pytest.raises(FamilyError, match=r"of whose \d+ modules it lacks .*layers\.0") as caught:
+        td.build_model(td.load_reference(transformers.OPTForCausalLM(config)), td.open_device("emulated"))
+    assert "OPTForCausalLM" in str(caught.value)
 
 
 def test_an_unknown_architecture_with_all_modules_of_a_family_says_so():

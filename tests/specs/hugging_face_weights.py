@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tttdebug.specs import AttentionSpec
 
@@ -55,8 +55,17 @@ RENAMES = (
 )
 
 
-def plain_weights(state: Mapping[str, Tensor], attention: AttentionSpec) -> dict[str, Tensor]:
-    """The state dict of any of the tested models under plain names, every projection as [out, in]."""
+def plain_weights(model: nn.Module, attention: AttentionSpec) -> dict[str, Tensor]:
+    """The weights of any of the tested models under plain names, every projection as [out, in]."""
+    plain = _renamed(model.state_dict(), attention)
+    if model.config.model_type == "cohere":  # which turns neighbours, where the others turn halves
+        for name in [name for name in plain if re.search(r"attention\.[qk]\.", name)]:
+            heads = plain[name].unflatten(0, (-1, attention.head_dim // 2, 2))
+            plain[name] = heads.transpose(1, 2).flatten(0, 2)
+    return plain
+
+
+def _renamed(state: Mapping[str, Tensor], attention: AttentionSpec) -> dict[str, Tensor]:
     plain = {}
     for name, tensor in state.items():
         transposed = name.startswith("transformer.h.") and ".c_" in name  # GPT-2 keeps its matrices as [in, out]

@@ -204,7 +204,8 @@ def causal_lm(spec: CausalLMSpec, w: Weights, ids_BS: Tensor) -> Tensor:
     x_BSD = norm(spec.final_norm, w.under("final_norm"), x_BSD)
     head = w["embedding.tokens"] if spec.lm_head.tied else w["lm_head.weight"]
     bias = w["lm_head.bias"] if spec.lm_head.bias else None
-    return soft_cap(functional.linear(x_BSD, head, bias), spec.lm_head.logit_softcap)
+    logits = functional.linear(x_BSD, head, bias) * (spec.lm_head.logit_scale or 1.0)
+    return soft_cap(logits, spec.lm_head.logit_softcap)
 
 
 def encoder(spec: EncoderModelSpec, w: Weights, inputs: Tensor) -> Tensor:

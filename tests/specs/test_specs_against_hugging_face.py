@@ -16,7 +16,7 @@ from tttdebug.specs import CausalLMSpec, MixtureOfExpertsSpec
 def test_a_spec_computes_what_the_model_computes(family):
     model, inputs = random_model(family), random_inputs(family)
     spec = spec_of(model)
-    weights = spec_in_torch.Weights(plain_weights(model.state_dict(), spec.layers[0].attention))
+    weights = spec_in_torch.Weights(plain_weights(model, spec.layers[0].attention))
     with torch.no_grad():
         output = model(inputs)
         if isinstance(spec, CausalLMSpec):
@@ -88,13 +88,14 @@ def _embedding(**changes):
         ("glm4_moe", _mixture(routed_scale=1.0)),
         ("gpt_neox", lambda spec: _every_layer(spec, lambda layer: layer.replace(parallel_residual=False))),
         ("phi", _rope(rotary_dim=None)),
+        ("cohere", lambda spec: spec.replace(lm_head=spec.lm_head.replace(logit_scale=None))),
         ("qwen3_moe", lambda spec: spec.replace(layers=spec.layers[:2])),
     ],
 )
 def test_a_wrong_spec_does_not_compute_it(family, wrong):
     model, inputs = random_model(FAMILIES[family]), random_inputs(FAMILIES[family])
     spec = spec_of(model)
-    weights = spec_in_torch.Weights(plain_weights(model.state_dict(), spec.layers[0].attention))
+    weights = spec_in_torch.Weights(plain_weights(model, spec.layers[0].attention))
     with torch.no_grad():
         right, computed = (spec_in_torch.causal_lm(each, weights, inputs) for each in (spec, wrong(spec)))
     assert (computed - right).norm() / right.norm() > 1e-4

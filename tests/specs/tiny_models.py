@@ -149,6 +149,7 @@ FAMILIES = {
         },
     ),
     "phi": Family("PhiConfig", "PhiForCausalLM", DECODER),
+    "cohere": Family("CohereConfig", "CohereForCausalLM", DECODER),
     "gpt_neox": Family(
         "GPTNeoXConfig",
         "GPTNeoXForCausalLM",

@@ -61,6 +61,23 @@ class HeadRows(Source):
 
 
 @dataclass(frozen=True)
+class NeighbourPairs(Source):
+    """Query or key rows of a reference that rotates neighbours, in the order of one that rotates halves.
+
+    Of the two rotary conventions the port's weights come in the second, Hugging Face's usual one. Keys in the cache of
+    such a reference are in the first, as the port's are: its CachePair is not `interleaved`.
+    """
+
+    heads: int
+
+    def view(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.view(self.heads, -1, 2, *tensor.shape[1:]).transpose(1, 2)
+
+    def matrix(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.view(tensor).flatten(0, 2)
+
+
+@dataclass(frozen=True)
 class Transposed(Source):
     """A matrix that the checkpoint keeps as [in, out], as GPT-2's Conv1D does."""
 

@@ -27,8 +27,10 @@ class LMHead(TTModule[LMHeadSpec]):
         )
 
     def forward(self, x_11SD: Any) -> Any:
-        ttnn, cap = self.ttnn, self.spec.logit_softcap
+        ttnn, scale, cap = self.ttnn, self.spec.logit_scale, self.spec.logit_softcap
         logits_11SV = self.linear(x_11SD, self.weight_on_device, "li_lm_head", self.bias_on_device)
+        if scale is not None:
+            logits_11SV = ttnn.multiply(logits_11SV, scale)
         if cap is None:
             return logits_11SV
         return ttnn.multiply(ttnn.tanh(ttnn.multiply(logits_11SV, 1.0 / cap)), cap)

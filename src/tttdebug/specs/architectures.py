@@ -222,6 +222,18 @@ GPT_NEOX = Architecture(
     },
     requires=SIZES,
 )
+COHERE = Architecture(
+    model_types=("cohere",),
+    says={
+        "norm_type": "layernorm",
+        "norm_bias": False,
+        "feed_forward_bias": False,
+        "parallel_residual": True,
+        "shared_norm": True,
+    },
+    usually={**ROTARY_DECODER, "norm_eps": 1e-5, "rope_theta": 500000.0, "tied": True, "logit_scale": 0.0625},
+    requires=SIZES,
+)
 BERT = Architecture(
     model_types=("bert",),
     says={
@@ -254,6 +266,6 @@ VIT = Architecture(
 
 ARCHITECTURES = (
     *(LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, GLM4_MOE, PHI3, GEMMA2, GEMMA3),
-    *(GPT2, PHI, GPT_NEOX),
+    *(GPT2, PHI, GPT_NEOX, COHERE),
     *(BERT, VIT),
 )

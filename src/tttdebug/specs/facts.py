@@ -90,6 +90,7 @@ FACTS: Mapping[str, str] = {  # every fact that a dialect or an architecture may
     "tied": "whether the LM head is the embedding's table",
     "lm_head_bias": "bias of the LM head",
     "logit_softcap": "soft cap of the logits",
+    "logit_scale": "factor of the logits",
     "image_size": "pixels of an image a side",
     "patch_size": "pixels of a patch a side",
     "channels": "colours of an image",

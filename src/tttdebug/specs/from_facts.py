@@ -252,6 +252,7 @@ def lm_head(facts: Facts) -> LMHeadSpec:
             tied=facts.get("tied"),
             bias=facts.get("lm_head_bias"),
             logit_softcap=facts.get("logit_softcap"),
+            logit_scale=facts.get("logit_scale"),
         )
     )
 
