@@ -77,6 +77,14 @@ def run(
     prompt: Annotated[
         list[str] | None, typer.Option(help="Text, or @FILE. May be given several times: a user each.")
     ] = None,
+    token_ids: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of text, for a model without a tokenizer: '5 17 3'. A user each, as prompts are."),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="For a model of images: a picture; without one, random pixels. May be given several times."),
+    ] = None,
     decode_steps: Annotated[
         int, typer.Option(help="Tokens to decode after the prompt, driven by the reference's choice.")
     ] = 8,
@@ -108,6 +116,8 @@ def run(
         engine=engine.value,
         precision=precision,
         prompts=tuple(prompt or ()),
+        token_ids=tuple(token_ids or ()),
+        images=tuple(image or ()),
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
