@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tttdebug.emulator.agreement import compare
 from tttdebug.emulator.engines import vector_unit as sfpu
 from tttdebug.emulator.engines.elementwise import elementwise, on_vector_unit
-from tttdebug.emulator.engines.vector_arithmetic import add, float_of, multiply
+from tttdebug.emulator.engines.vector_arithmetic import add, float_of, fma_in_passes, multiply
 from tttdebug.emulator.formats import BFLOAT16
 from tttdebug.emulator.kernel import ELTWISE, ELTWISE_FP32, Arch
 from tttdebug.emulator.plans import Activation
@@ -76,7 +76,7 @@ def near_words(low, high):
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.one_of(
         st.tuples(near_words(120, 134), near_words(120, 134), near_words(112, 142)),
@@ -85,7 +85,9 @@ def near_words(low, high):
     )
 )
 def test_the_multiply_add_is_that_of_plain_integers(operands):
-    assert bits(sfpu.fma(*map(word, operands))) == fma_in_integers(*operands)
+    """Compiled for CPUs, and in torch's operations for any device."""
+    for fma in (sfpu.fma, fma_in_passes):
+        assert bits(fma(*map(word, operands))) == fma_in_integers(*operands)
 
 
 @settings(max_examples=300)
@@ -109,7 +111,8 @@ def test_products_and_sums_are_multiply_adds(x, y):
     ],
 )
 def test_the_multiply_add_of_special_values(x, y, z, result):
-    assert bits(sfpu.fma(word(x), word(y), word(z))) == result
+    for fma in (sfpu.fma, fma_in_passes):
+        assert bits(fma(word(x), word(y), word(z))) == result
 
 
 MATHEMATICS = {
