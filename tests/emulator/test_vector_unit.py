@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tttdebug.emulator.agreement import compare
+from tttdebug.emulator.engines import vector_binary
 from tttdebug.emulator.engines import vector_unit as sfpu
 from tttdebug.emulator.engines.elementwise import elementwise, on_vector_unit
-from tttdebug.emulator.engines.vector_arithmetic import add, float_of, multiply
+from tttdebug.emulator.engines.vector_arithmetic import add, float_of, fma_in_passes, multiply
 from tttdebug.emulator.formats import BFLOAT16
 from tttdebug.emulator.kernel import ELTWISE, ELTWISE_FP32, Arch
 from tttdebug.emulator.plans import Activation
@@ -76,7 +77,7 @@ def near_words(low, high):
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.one_of(
         st.tuples(near_words(120, 134), near_words(120, 134), near_words(112, 142)),
@@ -85,7 +86,9 @@ def near_words(low, high):
     )
 )
 def test_the_multiply_add_is_that_of_plain_integers(operands):
-    assert bits(sfpu.fma(*map(word, operands))) == fma_in_integers(*operands)
+    """Compiled for CPUs, and in torch's operations for any device."""
+    for fma in (sfpu.fma, fma_in_passes):
+        assert bits(fma(*map(word, operands))) == fma_in_integers(*operands)
 
 
 @settings(max_examples=300)
@@ -109,7 +112,8 @@ def test_products_and_sums_are_multiply_adds(x, y):
     ],
 )
 def test_the_multiply_add_of_special_values(x, y, z, result):
-    assert bits(sfpu.fma(word(x), word(y), word(z))) == result
+    for fma in (sfpu.fma, fma_in_passes):
+        assert bits(fma(word(x), word(y), word(z))) == result
 
 
 MATHEMATICS = {
@@ -269,6 +273,38 @@ def test_quotients_of_zeros_and_infinities():
         computed = on_vector_unit(WORMHOLE)["divide"](a, b, kernel)
         assert computed[[0, 1, 3, 4]].tolist() == [math.inf, -math.inf, math.inf, 0.0]
         assert computed[2].isnan()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(2.0**-20, 2.0**20, width=32), st.floats(-5, 5, width=32, allow_subnormal=False))
+def test_powers_are_near_the_mathematical_ones(a, b):
+    for dtype, fp32_dest, bound in ((torch.bfloat16, False, 2.0**-6), (torch.float32, True, 2.0**-20)):
+        x, y = torch.tensor([a]).to(dtype), torch.tensor([b]).to(dtype)
+        exact = x.double().pow(y.double()).item()
+        computed = vector_binary.power(x.float(), y.float(), fp32_dest, WORMHOLE).item()
+        assert abs(computed - exact) <= bound * exact
+
+
+def test_powers_of_zero_and_of_negative_numbers():
+    a = torch.tensor([-2.0, -2.0, -2.0, 0.0, 0.0, 3.0, -0.0])
+    b = torch.tensor([3.0, 2.0, 0.5, 2.0, 0.0, 0.0, 3.0])
+    for fp32_dest in (False, True):
+        computed = vector_binary.power(a, b, fp32_dest, WORMHOLE).float().tolist()
+        assert computed[2] != computed[2] or computed[2] == math.inf  # a bfloat16 has no NaN
+        wanted = [-8.0, 4.0, 0.0, 1.0, 1.0, 0.0]
+        assert computed[:2] + computed[3:] == pytest.approx(wanted, rel=2.0**-7)
+
+
+def test_extrema_order_by_sign_and_size():
+    inf, nan = math.inf, math.nan
+    a, b = torch.tensor([1.0, -0.0, nan, -inf, 0.0]), torch.tensor([2.0, 0.0, inf, 5.0, -1.0])
+    largest = vector_binary.maximum(a, b, True, WORMHOLE)
+    least = vector_binary.minimum(a, b, True, WORMHOLE)
+    assert largest[[0, 3, 4]].tolist() == [2.0, 5.0, 0.0]
+    assert least[[0, 2, 3, 4]].tolist() == [1.0, inf, -inf, -1.0]
+    assert largest[2].isnan()
+    assert not largest[1].signbit()
+    assert least[1].signbit()
 
 
 @pytest.mark.skipif(not (FULL / "unary.npz").exists(), reason="no folder of recordings; TTTDEBUG_GOLDEN names one")

@@ -21,7 +21,7 @@ from tttdebug.emulator.rounding import pack_bfloat16, to_bfloat16_ties_even, tru
 from tttdebug.emulator.tiles import FACES, TILE, from_faces, padded, to_faces
 
 _CHUNK = 1 << 18  # elements quantised at a time, so that the passes of one chunk stay in the cache
-_WORTH_COMPILING = 1 << 25  # elements from which compiled loops are sooner done, their start included
+_WORTH_COMPILING = 1 << 24  # elements from which compiled loops are sooner done, their start included
 
 
 class Packer(Enum):

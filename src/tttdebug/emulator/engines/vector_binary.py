@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vector unit's ops of two operands: ttnn's kernels for sums, products, quotients and extrema.
+"""The vector unit's ops of two operands: ttnn's kernels for sums, products, quotients, powers and extrema.
 
 Operands and results are fp32; a result for a bfloat16 Dest comes as the bfloat16 that the kernel's own code rounds it
 to, ties to even.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tttdebug.emulator.engines import vector_arithmetic as unit
+from tttdebug.emulator.engines.powers import power_bf16, power_fp32
 from tttdebug.emulator.engines.reciprocals import BLACKHOLE_RECIPROCALS, WORMHOLE_RECIPROCALS, divide_bf16, divide_fp32
 from tttdebug.emulator.kernel import Arch
 from tttdebug.emulator.rounding import flush_denormals, to_bfloat16_ties_even
@@ -64,6 +65,10 @@ def minimum(a: Tensor, b: Tensor, fp32_dest: bool, arch: Arch) -> Tensor:
     return torch.where(_by_sign_and_size(a) <= _by_sign_and_size(b), a, b)
 
 
+def power(a: Tensor, b: Tensor, fp32_dest: bool, arch: Arch) -> Tensor:
+    return power_fp32(a, b) if fp32_dest else power_bf16(a, b).to(torch.bfloat16)
+
+
 KERNELS: dict[str, Kernel] = {
     "add": add,
     "subtract": subtract,
@@ -72,4 +77,5 @@ KERNELS: dict[str, Kernel] = {
     "divide": divide,
     "maximum": maximum,
     "minimum": minimum,
+    "pow": power,
 }
