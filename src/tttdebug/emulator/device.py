@@ -58,8 +58,24 @@ class Device:
     def get_num_devices(self) -> int:
         return 1
 
+    def get_device_ids(self) -> list[int]:
+        return [self.device_id]
+
+    def dram_grid_size(self) -> CoreCoord:
+        """The DRAM banks: 12 of a Wormhole, 8 of a Blackhole."""
+        return CoreCoord(12 if self.arch() is Arch.WORMHOLE_B0 else 8, 1)
+
     def enable_program_cache(self) -> None:
         """Accepted; there are no programs to cache."""
+
+    def disable_and_clear_program_cache(self) -> None:
+        """Accepted; there are no programs to cache."""
+
+    def clear_program_cache(self) -> None:
+        """Accepted; there are no programs to cache."""
+
+    def num_program_cache_entries(self) -> int:
+        return 0
 
     def close(self) -> None:
         self.is_open = False

@@ -13,23 +13,35 @@ import torch
 from tttdebug.emulator.device import Device, OpRecord
 from tttdebug.emulator.dtypes import DataType, Layout
 from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.mesh import Mesh
+from tttdebug.emulator.mesh_tensor import MeshTensor
+from tttdebug.emulator.per_device import meshed, on_each_device
 from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig
 from tttdebug.emulator.tensor import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OUTPUTS = ("output_tensor", "optional_output_tensor", "preallocated_output")
+_OUTPUTS = ("output_tensor", "optional_output_tensor", "preallocated_output", "optional_tensor", "out", "output")
+
+OPS: dict[str, Callable[..., Any]] = {}
+"""Every op by its name in the namespace, e.g. "ttnn.transformer.concatenate_heads"."""
 
 
 def operation(
-    name: str, *, accepts: str = "", only: Mapping[str, object] | None = None, on_host: bool = False
+    name: str,
+    *,
+    accepts: str = "",
+    only: Mapping[str, object] | None = None,
+    on_host: bool = False,
+    across_mesh: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function an op of the namespace.
 
     The function takes the arguments that decide values. `accepts` names, with spaces between, further keywords of the
     real op: `memory_config` and a preallocated output are handled here, the rest changes no value. `only` holds those
-    that the emulator takes at one value alone. Tensors must be on one open device, unless `on_host`.
+    that the emulator takes at one value alone. Tensors must be on one open device, unless `on_host`. On a mesh the
+    function runs once per device, unless it works `across_mesh` itself.
 
     The op raises EmulatorError, naming itself and the argument, for whatever breaks these rules.
     """
@@ -42,6 +54,10 @@ def operation(
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not across_mesh and (spread := meshed((*args, *kwargs.values()))):
+                output = on_each_device(name, call, args, kwargs)
+                _show_on_mesh(name, spread, output)
+                return cast(R, output)
             further = {key: kwargs.pop(key) for key in kwargs.keys() - own.keys()}
             for key, value in further.items():
                 if key not in accepted and key not in refused:
@@ -68,6 +84,7 @@ def operation(
             return output
 
         vars(call)["further_arguments"] = (*accepted, *refused)
+        OPS[name] = call
         return call
 
     return decorate
@@ -162,6 +179,13 @@ def _write(name: str, preallocated: Tensor, output: object) -> Tensor:
         raise EmulatorError(f"{name}: the output is {output!r} and does not fit the given {preallocated}")
     preallocated.replace(output.data, output.plan)
     return preallocated
+
+
+def _show_on_mesh(name: str, spread: list[Mesh | MeshTensor], output: object) -> None:
+    devices = (item if isinstance(item, Mesh) else item.device() for item in spread)
+    device = next((device for device in devices if device is not None), None)
+    if device is not None and device.observers:
+        _show(device, name, tuple(item for item in spread if isinstance(item, MeshTensor)), output)
 
 
 def _show(device: Device, name: str, inputs: tuple[Tensor, ...], output: object) -> None:

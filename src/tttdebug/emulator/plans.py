@@ -11,10 +11,14 @@ from tttdebug.emulator.kernel import Kernel
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of the vector unit, e.g. `Activation("silu")`; some have a quicker, approximate form."""
+    """A function of the vector unit, e.g. `Activation("silu")`; some have a quicker, approximate form.
+
+    `parameters` follow the argument, e.g. the slope of a leaky relu.
+    """
 
     name: str
     approx: bool = False
+    parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,15 @@ from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig
 
 if TYPE_CHECKING:
     from tttdebug.emulator.device import Device
+    from tttdebug.emulator.mesh import MeshComposer
+    from tttdebug.emulator.mesh_tensor import TensorTopology
 
 _ids = count()
+
+
+def next_tensor_id() -> int:
+    """A number that no other tensor has."""
+    return next(_ids)
 
 
 class Shape(tuple[int, ...]):
@@ -74,7 +81,7 @@ class Tensor:
         self.dtype = dtype
         self.layout = layout
         self.plan = plan
-        self.tensor_id = next(_ids)
+        self.tensor_id = next_tensor_id()
 
     @property
     def data(self) -> torch.Tensor:
@@ -156,10 +163,31 @@ class Tensor:
             return creation.to_layout(self, target)
         return creation.to_device(self, target, memory_config)
 
-    def to_torch(self) -> torch.Tensor:
+    def to_torch(self, mesh_composer: MeshComposer | None = None) -> torch.Tensor:
         from tttdebug.emulator.ops import creation
 
-        return creation.to_torch(self)
+        return creation.to_torch(self, mesh_composer=mesh_composer)
+
+    def tensor_topology(self) -> TensorTopology:
+        """How the tensor was spread over a mesh: on one device, whole."""
+        from tttdebug.emulator.mesh import MeshShape, PlacementReplicate
+        from tttdebug.emulator.mesh_tensor import TensorTopology
+
+        return TensorTopology(MeshShape(1), (PlacementReplicate(),))
+
+    def to_list(self) -> list[object]:
+        return self.to_torch().tolist()
+
+    def element_size(self) -> int:
+        """Bytes of an element; a block format counts a byte."""
+        return max(1, round(self.dtype.format.bytes_per_element))
+
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
+        """The same elements in another shape: sizes, or one list of them."""
+        from tttdebug.emulator.ops import data_movement
+
+        sizes = [s for size in shape for s in ([size] if isinstance(size, int) else size)]
+        return data_movement.reshape(self, sizes)
 
     def item(self) -> float | int:
         return self.values.item()

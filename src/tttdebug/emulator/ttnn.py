@@ -13,14 +13,11 @@ A name that is not emulated raises UnknownNameError when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable as _Callable
-from collections.abc import Iterator as _Iterator
-from contextlib import contextmanager as _contextmanager
 from types import ModuleType as _ModuleType
 from typing import Any as _Any
 from typing import NoReturn as _NoReturn
 
 from tttdebug.emulator.device import Device, close_device
-from tttdebug.emulator.device import open_device as _open
 from tttdebug.emulator.dtypes import TILE as TILE_SIZE
 from tttdebug.emulator.dtypes import DataType, Layout, StorageType
 from tttdebug.emulator.errors import unknown_name as _unknown_name
@@ -31,7 +28,33 @@ from tttdebug.emulator.kernel import (
     WormholeComputeKernelConfig,
     init_device_compute_kernel_config,
 )
-from tttdebug.emulator.mesh import ConcatMeshToTensor, ReplicateTensorToMesh, ShardTensorToMesh
+from tttdebug.emulator.mesh import (
+    ConcatMesh2dToTensor,
+    ConcatMeshToTensor,
+    MeshComposerConfig,
+    MeshCoordinate,
+    MeshMapperConfig,
+    MeshShape,
+    PlacementReplicate,
+    PlacementShard,
+    ReplicateTensorToMesh,
+    ShardTensor2dMesh,
+    ShardTensorToMesh,
+    create_mesh_composer,
+    create_mesh_mapper,
+)
+from tttdebug.emulator.mesh import MeshComposer as MeshToTensor
+from tttdebug.emulator.mesh import MeshMapper as TensorToMesh
+from tttdebug.emulator.mesh_tensor import TensorTopology
+from tttdebug.emulator.opening import (
+    GetDefaultDevice,
+    SetDefaultDevice,
+    close_mesh_device,
+    create_mesh_device,
+    manage_device,
+    open_device,
+    open_mesh_device,
+)
 from tttdebug.emulator.ops import attention as _attention
 from tttdebug.emulator.ops import cache as _cache
 from tttdebug.emulator.ops import heads as _heads
@@ -153,37 +176,6 @@ DeviceComputeKernelConfig = WormholeComputeKernelConfig
 div = divide
 mul = multiply
 sub = subtract
-
-
-_opened: dict[int, Device] = {}
-
-
-def open_device(
-    *,
-    device_id: int,
-    l1_small_size: int = 0,
-    trace_region_size: int = 0,
-    num_command_queues: int = 1,
-    dispatch_core_config: object | None = None,
-    worker_l1_size: int = 0,
-) -> Device:
-    """An emulated Wormhole with 8×8 cores and the `fast` engine; `tttdebug.emulator.open_device` chooses others.
-
-    The device that is already open under this number is given again.
-    """
-    if device_id not in _opened or not _opened[device_id].is_open:
-        _opened[device_id] = _open(device_id=device_id)
-    return _opened[device_id]
-
-
-@_contextmanager
-def manage_device(device_id: int) -> _Iterator[Device]:
-    """`open_device` for the length of a `with` block."""
-    device = open_device(device_id=device_id)
-    try:
-        yield device
-    finally:
-        close_device(device)
 
 
 def synchronize_device(device: Device, cq_id: int | None = None, sub_device_ids: object = ()) -> None:

@@ -49,7 +49,7 @@ def _kernel(activation: Activation, *, fp32_dest: bool) -> Callable[[Tensor], Te
         return kernels[activation.name][fp32_dest]
 
     def rounded(x: Tensor) -> Tensor:
-        exact = functions.UNARY[activation.name](x.to(torch.float64)).to(torch.float32)
+        exact = functions.UNARY[activation.name](x.to(torch.float64), *activation.parameters).to(torch.float32)
         return exact if fp32_dest else to_bfloat16_ties_away(exact).to(torch.float32)
 
     return rounded

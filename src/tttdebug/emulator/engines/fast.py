@@ -116,7 +116,7 @@ class FastEngine:
     def _apply(self, x: Tensor, activation: Activation, form: Format) -> Tensor:
         """A function of the vector unit, packed as `form`."""
         if isinstance(form, IntegerFormat):
-            return functions.UNARY[activation.name](x)
+            return form.quantise(functions.UNARY[activation.name](x, *activation.parameters))
         return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32))
 
 
