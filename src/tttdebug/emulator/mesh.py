@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -39,7 +39,9 @@ class MeshCoordinate(tuple[int, ...]):
     """A device's place in a mesh: MeshCoordinate(0, 1) or MeshCoordinate([0, 1])."""
 
     def __new__(cls, *places: int | Iterable[int]) -> MeshCoordinate:
-        return super().__new__(cls, [int(p) for place in places for p in ([place] if isinstance(place, int) else place)])
+        return super().__new__(
+            cls, [int(p) for place in places for p in ([place] if isinstance(place, int) else place)]
+        )
 
     def dims(self) -> int:
         return len(self)
@@ -53,7 +55,15 @@ class Mesh(Device):
     """Several emulated devices of one kind; ops run on each of them, on its own shard of every tensor."""
 
     devices: tuple[Device, ...] = ()
-    mesh_shape: MeshShape = MeshShape(1, 1)
+    mesh_shape: MeshShape = field(default_factory=lambda: MeshShape(1, 1))
+
+    def __post_init__(self) -> None:
+        _open_meshes.append(self)
+
+    @staticmethod
+    def opened() -> list[Mesh]:
+        """The meshes that are open."""
+        return list(_open_meshes)
 
     @property
     def shape(self) -> MeshShape:
@@ -69,6 +79,7 @@ class Mesh(Device):
         super().close()
         for device in self.devices:
             device.close()
+        _open_meshes[:] = [mesh for mesh in _open_meshes if mesh is not self]
 
     def groups(self, op: str, cluster_axis: int | None) -> list[list[int]]:
         """The devices that talk to each other: those that differ along `cluster_axis` only, or all of them."""
@@ -82,6 +93,9 @@ class Mesh(Device):
 
     def __repr__(self) -> str:
         return f"MeshDevice({self.mesh_shape[0]}x{math.prod(self.mesh_shape[1:])} of {self.devices[0]})"
+
+
+_open_meshes: list[Mesh] = []
 
 
 @dataclass(frozen=True)

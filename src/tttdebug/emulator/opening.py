@@ -36,6 +36,11 @@ class _State:
 _state = _State(DeviceOptions(), {})
 
 
+def current_options() -> DeviceOptions:
+    """The options that devices are opened with now."""
+    return _state.options
+
+
 @contextmanager
 def device_options(options: DeviceOptions) -> Iterator[None]:
     """For the length of a `with` block, devices are opened with these options."""
@@ -100,9 +105,7 @@ def open_mesh_device(
     if len(devices) == 1:
         return devices[0]
     first = devices[0]
-    return Mesh(
-        first.architecture, first.grid, first.engine, first.torch_device, devices=devices, mesh_shape=shape
-    )
+    return Mesh(first.architecture, first.grid, first.engine, first.torch_device, devices=devices, mesh_shape=shape)
 
 
 @contextmanager

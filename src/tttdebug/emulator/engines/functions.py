@@ -50,4 +50,3 @@ REDUCTIONS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
 
 UNARY.update({name: f for name, f in further_functions.UNARY.items() if name not in UNARY})
 BINARY.update({name: f for name, f in further_functions.BINARY.items() if name not in BINARY})
-REDUCTIONS.update({name: f for name, f in further_functions.REDUCTIONS.items() if name not in REDUCTIONS})

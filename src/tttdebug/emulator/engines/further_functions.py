@@ -27,7 +27,9 @@ def _clamp(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _logit(x: Tensor, margin: float) -> Tensor:
-    return torch.log((y := _clamp(x, margin, 1 - margin)) / (1 - y))
+    """log(x / (1 - x)); a margin that is not negative keeps x so far from 0 and 1."""
+    kept = x if margin < 0 else _clamp(x, margin, 1 - margin)
+    return torch.log(kept / (1 - kept))
 
 
 def _selu(x: Tensor, scale: float, alpha: float) -> Tensor:
@@ -159,10 +161,9 @@ BINARY: dict[str, Callable[[Tensor, Tensor | float], Tensor]] = {
 }
 
 
-def _product(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    for dim in dims:
-        x = x.prod(dim, keepdim=True)
-    return x
-
-
-REDUCTIONS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {"prod": _product}
+PARAMETERS: dict[str, int] = {
+    **dict.fromkeys(("celu", "elu", "fill", "hardshrink", "heaviside", "leaky_relu", "logit", "power", "rdiv"), 1),
+    **dict.fromkeys(("relu_max", "relu_min", "round", "rpow", "softcap", "softshrink"), 1),
+    **dict.fromkeys(("clamp", "hardtanh", "selu", "softplus", "threshold"), 2),
+}
+"""How many parameters follow the argument of a function of UNARY, where any do."""

@@ -18,7 +18,12 @@ from tttdebug.emulator.mesh import Mesh, MeshComposer, MeshMapper
 from tttdebug.emulator.mesh_tensor import MeshTensor, TensorTopology, device_tensors
 from tttdebug.emulator.operation import device_of, operation, result, unshared
 from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig, check_shards
+from tttdebug.emulator.settings import STANDARD_TILE
 from tttdebug.emulator.tensor import Tensor
+
+default_mappings: list[MeshMapper | MeshComposer] = []
+"""What `ttnn.distribute` asks for: the last mapper holds for from_torch, the last composer for to_torch."""
+
 
 _DTYPE_OF = {
     torch.bfloat16: DataType.BFLOAT16,
@@ -38,7 +43,7 @@ _DTYPE_OF = {
     accepts="cq_id",
     only={
         "spec": None,
-        "tile": None,
+        "tile": STANDARD_TILE,
         "pad_value": 0,
         "preserve_nan_values": False,
         "enable_bfloat_opt": False,
@@ -61,6 +66,8 @@ def from_torch(
     A mesh gets the parts that `mesh_mapper` makes, or the whole tensor on every device without one.
     """
     op = "ttnn.from_torch"
+    if mesh_mapper is None:
+        mesh_mapper = next((m for m in reversed(default_mappings) if isinstance(m, MeshMapper)), None)
     if mesh_mapper is not None and not isinstance(mesh_mapper, MeshMapper):
         raise EmulatorError(f"{op}: mesh_mapper={mesh_mapper!r}; make one with ShardTensorToMesh or create_mesh_mapper")
     source = torch.from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
@@ -111,9 +118,7 @@ def as_tensor(
         tensor = preprocess(tensor)
     if dtype is not None and dtype.is_block:
         layout = Layout.TILE
-    return from_torch(
-        tensor, dtype, layout=layout, device=device, memory_config=memory_config, mesh_mapper=mesh_mapper
-    )
+    return from_torch(tensor, dtype, layout=layout, device=device, memory_config=memory_config, mesh_mapper=mesh_mapper)
 
 
 @operation("ttnn.to_torch", accepts="cq_id", on_host=True, across_mesh=True)
@@ -130,6 +135,8 @@ def to_torch(
     A device with the ideal engine holds fp32, and fp32 is what it gives. A tensor on several devices is joined as
     `mesh_composer` says.
     """
+    if mesh_composer is None and isinstance(tensor, MeshTensor):
+        mesh_composer = next((m for m in reversed(default_mappings) if isinstance(m, MeshComposer)), None)
     if mesh_composer is not None:
         if not isinstance(mesh_composer, MeshComposer):
             raise EmulatorError(f"ttnn.to_torch: mesh_composer={mesh_composer!r}; make one with ConcatMeshToTensor")
