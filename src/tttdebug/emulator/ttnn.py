@@ -69,61 +69,12 @@ from tttdebug.emulator.opening import (
     open_mesh_device,
 )
 from tttdebug.emulator.operation import OPS as _OPS
-from tttdebug.emulator.ops import (
-    arrangement as _arrangement,
-)
-from tttdebug.emulator.ops import (
-    attention_variants as _attention_variants,
-)
-from tttdebug.emulator.ops import (
-    binary as _binary,
-)
-from tttdebug.emulator.ops import (
-    collective as _collective,
-)
-from tttdebug.emulator.ops import (
-    distributed_norm as _distributed_norm,
-)
-from tttdebug.emulator.ops import (
-    filling as _filling,
-)
-from tttdebug.emulator.ops import (
-    heads as _heads,
-)
-from tttdebug.emulator.ops import (
-    layout as _layout,
-)
-from tttdebug.emulator.ops import (
-    rotary as _rotary,
-)
-from tttdebug.emulator.ops import (
-    softmax_forms as _softmax_forms,
-)
-from tttdebug.emulator.ops import (
-    statistics as _statistics,
-)
-from tttdebug.emulator.ops import (
-    ternary as _ternary,
-)
-from tttdebug.emulator.ops import (
-    unary as _unary,
-)
+from tttdebug.emulator.ops import collective_async as _collective_async
+from tttdebug.emulator.ops import everything as _everything
 from tttdebug.emulator.ops.cache import fill_cache, update_cache
-from tttdebug.emulator.ops.collective_async import (
-    all_gather_async as _all_gather_async,
-)
-from tttdebug.emulator.ops.collective_async import (
-    all_gather_matmul_async as _all_gather_matmul_async,
-)
-from tttdebug.emulator.ops.collective_async import (
-    all_reduce_async as _all_reduce_async,
-)
 from tttdebug.emulator.ops.collective_async import (
     create_global_semaphore,
     reset_global_semaphore_value,
-)
-from tttdebug.emulator.ops.collective_async import (
-    reduce_scatter_minimal_async as _reduce_scatter_minimal_async,
 )
 from tttdebug.emulator.ops.creation import (
     arange,
@@ -304,10 +255,10 @@ class _Part(_ModuleType):
 
 _OPS_ONLY = ("transformer", "experimental", "kv_cache")
 _BESIDE_OPS = {
-    "experimental.all_gather_async": _all_gather_async,
-    "experimental.all_gather_matmul_async": _all_gather_matmul_async,
-    "experimental.all_reduce_async": _all_reduce_async,
-    "experimental.reduce_scatter_minimal_async": _reduce_scatter_minimal_async,
+    "experimental.all_gather_async": _collective_async.all_gather_async,
+    "experimental.all_gather_matmul_async": _collective_async.all_gather_matmul_async,
+    "experimental.all_reduce_async": _collective_async.all_reduce_async,
+    "experimental.reduce_scatter_minimal_async": _collective_async.reduce_scatter_minimal_async,
     "device.is_wormhole_b0": _is_wormhole_b0,
     "device.is_blackhole": _is_blackhole,
 }
