@@ -12,7 +12,9 @@ import torch
 
 from tttdebug.emulator.dtypes import DataType
 from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.mesh_tensor import MeshTensor
 from tttdebug.emulator.operation import device_of, operation, result, unshared
+from tttdebug.emulator.per_device import on_each_device
 from tttdebug.emulator.placement import (
     BufferType,
     CoreCoord,
@@ -103,6 +105,8 @@ def slice_(
 
 def index(tensor: Tensor, slices: object) -> Tensor:
     """tensor[...]: integers, slices and one ellipsis, as in torch."""
+    if isinstance(tensor, MeshTensor):
+        return on_each_device("Tensor[...]", index, (tensor, slices), {})
     given = slices if isinstance(slices, tuple) else (slices,)
     for item in given:
         if not isinstance(item, (int, slice, EllipsisType)):
