@@ -226,6 +226,38 @@ class Tensor:
 
         return eltwise.divide(self, other)
 
+    def __rtruediv__(self, other: float) -> Tensor:
+        from tttdebug.emulator.ops import unary
+
+        return unary.rdiv(self, other)
+
+    def __lt__(self, other: Tensor | float) -> Tensor:
+        return self._compared("lt", other)
+
+    def __le__(self, other: Tensor | float) -> Tensor:
+        return self._compared("le", other)
+
+    def __gt__(self, other: Tensor | float) -> Tensor:
+        return self._compared("gt", other)
+
+    def __ge__(self, other: Tensor | float) -> Tensor:
+        return self._compared("ge", other)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return self._compared("eq", other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return self._compared("ne", other)
+
+    __hash__ = object.__hash__
+
+    def _compared(self, op: str, other: object) -> Tensor:
+        from tttdebug.emulator.operation import OPS
+
+        if not isinstance(other, (Tensor, int, float)):
+            return NotImplemented
+        return OPS[f"ttnn.{op}"](self, other)
+
     def __matmul__(self, other: Tensor) -> Tensor:
         from tttdebug.emulator.ops import matmul
 
