@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
+from tttdebug.emulator.accepted_types import check_types
 from tttdebug.emulator.device import Device, OpRecord
 from tttdebug.emulator.dtypes import DataType, Layout
 from tttdebug.emulator.errors import EmulatorError
@@ -82,6 +83,7 @@ def operation(
             except TypeError as error:
                 raise EmulatorError(f"{name}: {error}; it takes {takes}") from None
             _check_types(name, own, arguments)
+            check_types(name, arguments)
             inputs = tuple(value for value in arguments.values() if isinstance(value, Tensor))
             device = _common_device(name, inputs, on_host)
             with _within(name):

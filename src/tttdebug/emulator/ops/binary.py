@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tttdebug.emulator.dtypes import DataType
 from tttdebug.emulator.errors import EmulatorError
-from tttdebug.emulator.operation import OPS, operation, renamed, result
+from tttdebug.emulator.operation import OPS, operation, renamed, require_float, result
 from tttdebug.emulator.ops.eltwise import FusedFunction, apply_binary, divide, multiply, subtract
 from tttdebug.emulator.tensor import Tensor
 
@@ -24,13 +24,8 @@ _SCALAR = {"input_b": "input_tensor_b"}  # what the overload that takes a number
 _IN_PLACE_PLAIN = (*_COMPARISONS, "ldexp", "logaddexp", "logaddexp2", "squared_difference")
 
 
-def _require(op: str, kind: str, a: object) -> None:
-    if isinstance(a, Tensor) and a.dtype.is_float != (kind == "floating-point"):
-        raise EmulatorError(f"{op}: the first operand is {a.dtype}; this op takes {kind} types (typecast)")
-
-
 def _binary(
-    name: str, *, kind: str | None = None, places: bool = True, also: dict[str, str] | None = None
+    name: str, *, floats_only: bool = False, places: bool = True, also: dict[str, str] | None = None
 ) -> Callable[..., Tensor]:
     op = f"ttnn.{name}"
 
@@ -44,8 +39,8 @@ def _binary(
         input_tensor_a_activations: Sequence[FusedFunction] = (),
         input_tensor_b_activations: Sequence[FusedFunction] = (),
     ) -> Tensor:
-        if kind is not None:
-            _require(op, kind, input_tensor_a)
+        if floats_only:
+            require_float(op, input_tensor_a=input_tensor_a)
         return apply_binary(
             op,
             name,
@@ -69,7 +64,6 @@ def _bitwise(name: str) -> Callable[..., Tensor]:
 
     @operation(op, accepts=f"memory_config output_tensor {_PLACES}", only=activations, also=_SCALAR)
     def bitwise(input_tensor_a: Tensor, input_tensor_b: Tensor | int) -> Tensor:
-        _require(op, "integer", input_tensor_a)
         return apply_binary(op, name, input_tensor_a, input_tensor_b)
 
     bitwise.__name__ = bitwise.__qualname__ = name
@@ -129,13 +123,13 @@ _FAST_BY_DEFAULT = frozenset({"add", "subtract", "rsub"})
 for _name in _COMPARISONS:
     _binary(_name)
 for _name in _FLOATS:
-    _binary(_name, kind="floating-point")
+    _binary(_name, floats_only=True)
 for _name in _BOTH:
     _binary(_name)
 for _name in _WITHOUT_PLACES:
     _binary(_name, places=False, also=_SCALAR)
 for _name in _INTEGERS:
-    _binary(_name, kind="integer", places=False)
+    _binary(_name, places=False)
 for _name in _BITWISE:
     _bitwise(_name)
 for _name in ("atan2", "hypot"):
@@ -164,7 +158,7 @@ def pow_(
     input_tensor_b_activations: Sequence[FusedFunction] = (),
 ) -> Tensor:
     """input_tensor to the power of a tensor or a number."""
-    _require("ttnn.pow", "floating-point", input_tensor)
+    require_float("ttnn.pow", input_tensor=input_tensor)
     return apply_binary(
         "ttnn.pow",
         "pow",
@@ -180,7 +174,7 @@ def pow_(
 @operation("ttnn.prelu", accepts="memory_config")
 def prelu(input_tensor_a: Tensor, weight: Tensor | float) -> Tensor:
     """x where it is positive, else x times a weight: one number, or one per channel (dimension 1)."""
-    _require("ttnn.prelu", "floating-point", input_tensor_a)
+    require_float("ttnn.prelu", input_tensor_a=input_tensor_a)
     if isinstance(weight, Tensor) and weight.logical_volume() > 1:
         rank, channels = len(input_tensor_a.shape), weight.logical_volume()
         if rank < 2 or input_tensor_a.shape[1] != channels:

@@ -106,13 +106,8 @@ def rdiv(input_tensor: Tensor, value: float) -> Tensor:
 
 @operation("ttnn.bitwise_not", accepts="memory_config output_tensor sub_core_grids")
 def bitwise_not(input_tensor: Tensor) -> Tensor:
-    """Every bit of an integer turned."""
-    if input_tensor.dtype.is_float:
-        raise EmulatorError(f"ttnn.bitwise_not: input_tensor is {input_tensor.dtype}; this op takes integers")
-    form = input_tensor.dtype.format
-    bits = 8 * int(form.bytes_per_element)
-    turned = ~input_tensor.values if form.name == "int32" else input_tensor.values ^ ((1 << bits) - 1)
-    return result(turned, input_tensor)
+    """Every bit of an int32 turned."""
+    return result(~input_tensor.values, input_tensor)
 
 
 @operation("ttnn.unary_chain", accepts="memory_config output_tensor sub_core_grids")
