@@ -40,8 +40,15 @@ class SaveTensors(str, Enum):
     none = "none"
 
 
-@app.command()
+@app.command(context_settings={"allow_interspersed_args": False})
 def run(
+    script: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SCRIPT [ARGS]...]", help="With --as-ttnn: a script and its arguments."),
+    ] = None,
+    as_ttnn: Annotated[
+        bool, typer.Option("--as-ttnn", help="Run a Python script unchanged, with the emulator in the place of ttnn.")
+    ] = False,
     model: Annotated[
         str,
         typer.Option(
@@ -103,7 +110,13 @@ def run(
         bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
     ] = False,
 ) -> None:
-    """Run a model's TTNN port beside its torch reference and compare every module."""
+    """Run a model's TTNN port beside its torch reference and compare every module.
+
+    With --as-ttnn, run a script of your own instead: `tttdebug run --engine ideal --as-ttnn demo.py --batch 2`. What
+    follows the script is its own, and so is the exit code; of the options here only --engine counts.
+    """
+    if as_ttnn or script:
+        raise typer.Exit(_run_as_ttnn(script or [], as_ttnn, engine.value))
     from tttdebug.job import Job, do
     from tttdebug.reporting import console, figures, json_summary
 
@@ -136,6 +149,18 @@ def run(
     else:
         console.print_run(finished)
     raise typer.Exit(0 if finished.passed else 1)
+
+
+def _run_as_ttnn(script: list[str], as_ttnn: bool, engine: str) -> int:
+    from tttdebug.emulator.drop_in import run_script
+    from tttdebug.emulator.errors import EmulatorError
+    from tttdebug.emulator.opening import DeviceOptions
+
+    if not as_ttnn:
+        raise EmulatorError(f"run: unexpected {script[0]!r}; to run a script, put --as-ttnn before it")
+    if not script:
+        raise EmulatorError("run: --as-ttnn needs a script: tttdebug run --as-ttnn demo.py")
+    return run_script(Path(script[0]), script[1:], DeviceOptions(engine))
 
 
 @app.command()

@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The namespace is ttnn's: the same names and arguments, and an error that helps for everything else."""
 
-import inspect
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
 from tttdebug.emulator import EmulatorError, UnknownNameError, open_device, ttnn
-
-REAL = json.loads((Path(__file__).parent / "data" / "signatures.json").read_text())
-SIGNATURES = REAL["ops"]
+from tttdebug.emulator.real_names import real_modules, real_names
 
 
 def named(path):
@@ -21,52 +15,56 @@ def named(path):
     return owner
 
 
-def names_of(overload):
-    return [name for name in overload.split(", ") if name != "*"]
-
-
-def positional_of(overload):
-    return names_of(overload.split("*")[0].rstrip(", "))
-
-
 @pytest.fixture
 def x(device):
     return ttnn.from_torch(torch.randn(32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
 
 
-ONE_SIGNATURE = sorted(set(SIGNATURES) - {"interleaved_to_sharded"})  # that one hands on to one of two
-
-
 def test_nothing_is_offered_that_the_real_package_lacks():
     offered = {name for name in vars(ttnn) if not name.startswith("_")} - {"annotations"}
-    assert offered <= set(REAL["names"].split())
-
-
-@pytest.mark.parametrize("path", ONE_SIGNATURE)
-def test_an_op_knows_every_argument_of_the_real_one_and_no_other(path):
-    function = named(path)
-    real = {name for overload in SIGNATURES[path] for name in names_of(overload)}
-    own = set(inspect.signature(function).parameters)
-    known = own | set(getattr(function, "further_arguments", ()))
-    assert known - ({"bias"} if path == "matmul" else set()) == real
-
-
-@pytest.mark.parametrize("path", ONE_SIGNATURE)
-def test_positional_arguments_come_in_the_real_order(path):
-    parameters = inspect.signature(named(path)).parameters.values()
-    own = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    overloads = [positional_of(overload) for overload in SIGNATURES[path]]
-    assert any(all(a == b for a, b in zip(own, names, strict=False)) for names in overloads), (own, overloads)
+    assert offered <= real_names().keys() | real_modules()
+    for module in real_modules():
+        own = {name for name in vars(named(module)) if not name.startswith("_")}
+        assert {f"{module}.{name}" for name in own} <= real_names().keys()
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("linaer", "linear"), ("conv2d", ""), ("transformer.scaled_dot_product", "scaled_dot_product")]
+    ("name", "hint"), [("linaer", "linear"), ("transformer.scaled_dot_product", "scaled_dot_product")]
 )
 def test_an_unknown_name_says_so_and_suggests_the_nearest(name, hint):
     with pytest.raises(UnknownNameError, match=rf"{name.split('.')[-1]} is not emulated.*{hint}") as caught:
         named(name)
     assert isinstance(caught.value, AttributeError)
-    assert not hasattr(ttnn, "conv2d")
+    assert not hasattr(ttnn, "linaer")
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("moreh_linear", lambda f: f(1, 2)),
+        ("conv2d", lambda f: f(input_tensor=1)),
+        ("transformer.ring_mla", lambda f: f()),
+        ("experimental.moe_compute", lambda f: f()),
+        ("Conv2dConfig", lambda c: c()),
+        ("Conv2dSliceConfig", lambda c: c.SliceType),
+        ("CONFIG", lambda c: c.enable_logging),
+    ],
+)
+def test_a_name_that_only_the_real_package_has_raises_when_it_is_used(name, use):
+    value = named(name)
+    assert named(name) is value
+    with pytest.raises(EmulatorError, match=rf"ttnn\.{name} is not emulated"):
+        use(value)
+
+
+def test_what_is_missing_names_the_nearest_that_is_there():
+    with pytest.raises(EmulatorError, match=r"nearest that are: .*linear"):
+        ttnn.moreh_linear()
+
+
+def test_a_class_that_is_missing_can_stand_in_annotations():
+    assert isinstance(ttnn.Conv2dConfig, type)
+    assert ttnn.Conv2dConfig | None
 
 
 def test_an_unknown_argument_is_named_with_those_that_exist(x):

@@ -399,7 +399,7 @@ def _judge_family(engine: str, family: str, cases: tuple[CaseResult, ...], not_r
     target = TARGETS[family].get(engine)
     complete = not not_run and all(case.agreement is not None for case in cases)
     if family == LLAMA:
-        reached = all(case.holds for case in cases)
+        reached = all(case.holds for case in deciding)
     else:
         reached = pooled is not None and (target is None or not target.misses(pooled))
     return FamilyResult(engine, family, cases, pooled, complete and reached, not_run)

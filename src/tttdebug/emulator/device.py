@@ -48,7 +48,7 @@ class Device:
         return CoreGrid(*self.grid)
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """The mesh that this device is: one by one."""
         return (1, 1)
 
@@ -58,8 +58,43 @@ class Device:
     def get_num_devices(self) -> int:
         return 1
 
+    def get_device_ids(self) -> list[int]:
+        return [self.device_id]
+
+    def dram_grid_size(self) -> CoreCoord:
+        """The DRAM banks: 12 of a Wormhole, 8 of a Blackhole."""
+        return CoreCoord(12 if self.arch() is Arch.WORMHOLE_B0 else 8, 1)
+
     def enable_program_cache(self) -> None:
         """Accepted; there are no programs to cache."""
+
+    def disable_and_clear_program_cache(self) -> None:
+        """Accepted; there are no programs to cache."""
+
+    def clear_program_cache(self) -> None:
+        """Accepted; there are no programs to cache."""
+
+    def num_program_cache_entries(self) -> int:
+        return 0
+
+    def create_sub_device_manager(self, sub_devices: object, local_l1_size: int = 0) -> int:
+        """Accepted; the emulator has no sub-devices."""
+        return 0
+
+    def load_sub_device_manager(self, sub_device_manager_id: int) -> None:
+        """Accepted; the emulator has no sub-devices."""
+
+    def clear_loaded_sub_device_manager(self) -> None:
+        """Accepted; the emulator has no sub-devices."""
+
+    def remove_sub_device_manager(self, sub_device_manager_id: int) -> None:
+        """Accepted; the emulator has no sub-devices."""
+
+    def set_sub_device_stall_group(self, sub_device_ids: object) -> None:
+        """Accepted; the emulator has no sub-devices."""
+
+    def reset_sub_device_stall_group(self) -> None:
+        """Accepted; the emulator has no sub-devices."""
 
     def close(self) -> None:
         self.is_open = False

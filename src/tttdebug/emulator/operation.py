@@ -4,36 +4,54 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
+from tttdebug.emulator.accepted_types import check_types
 from tttdebug.emulator.device import Device, OpRecord
 from tttdebug.emulator.dtypes import DataType, Layout
 from tttdebug.emulator.errors import EmulatorError
-from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig
+from tttdebug.emulator.mesh import Mesh
+from tttdebug.emulator.mesh_tensor import MeshTensor, device_tensors
+from tttdebug.emulator.per_device import meshed, on_each_device
+from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig, check_shards
 from tttdebug.emulator.tensor import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OUTPUTS = ("output_tensor", "optional_output_tensor", "preallocated_output")
+_OUTPUTS = ("output_tensor", "optional_output_tensor", "preallocated_output", "optional_tensor", "out", "output")
+
+_running: list[str] = []  # the ops being computed; observers see the outermost, which is what the program called
+
+OPS: dict[str, Callable[..., Any]] = {}
+"""Every op by its name in the namespace, e.g. "ttnn.transformer.concatenate_heads"."""
 
 
 def operation(
-    name: str, *, accepts: str = "", only: Mapping[str, object] | None = None, on_host: bool = False
+    name: str,
+    *,
+    accepts: str = "",
+    only: Mapping[str, object] | None = None,
+    also: Mapping[str, str] | None = None,
+    on_host: bool = False,
+    across_mesh: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function an op of the namespace.
 
     The function takes the arguments that decide values. `accepts` names, with spaces between, further keywords of the
     real op: `memory_config` and a preallocated output are handled here, the rest changes no value. `only` holds those
-    that the emulator takes at one value alone. Tensors must be on one open device, unless `on_host`.
+    that the emulator takes at one value alone; `also` maps what an argument is called in another overload to its name
+    here. Tensors must be on one open device, unless `on_host`. On a mesh the
+    function runs once per device, unless it works `across_mesh` itself.
 
     The op raises EmulatorError, naming itself and the argument, for whatever breaks these rules.
     """
-    accepted, refused = tuple(accepts.split()), dict(only or {})
+    accepted, refused, renames = tuple(accepts.split()), dict(only or {}), dict(also or {})
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
@@ -42,6 +60,16 @@ def operation(
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not across_mesh and (spread := meshed((*args, *kwargs.values()))):
+                with _within(name):
+                    output = on_each_device(name, call, args, kwargs)
+                if not _running:
+                    _show_on_mesh(name, spread, output)
+                return cast(R, output)
+            for other in renames.keys() & kwargs.keys():
+                if renames[other] in kwargs:
+                    raise EmulatorError(f"{name}: {other} and {renames[other]} are one argument, given twice")
+                kwargs[renames[other]] = kwargs.pop(other)
             further = {key: kwargs.pop(key) for key in kwargs.keys() - own.keys()}
             for key, value in further.items():
                 if key not in accepted and key not in refused:
@@ -55,22 +83,52 @@ def operation(
             except TypeError as error:
                 raise EmulatorError(f"{name}: {error}; it takes {takes}") from None
             _check_types(name, own, arguments)
+            check_types(name, arguments)
             inputs = tuple(value for value in arguments.values() if isinstance(value, Tensor))
             device = _common_device(name, inputs, on_host)
-            output = function(*args, **kwargs)
+            with _within(name):
+                output = function(*args, **kwargs)
             if memory_config is not None:
                 for tensor in _tensors(output):
+                    if memory_config.shard_spec is not None:
+                        check_shards(name, memory_config, tensor.shape)
                     tensor.place(memory_config)
             if output_to is not None:
                 output = cast(R, _write(name, output_to, output))
-            if device is not None and device.observers:
+            if device is not None and device.observers and not _running:
                 _show(device, name, inputs, output)
             return output
 
-        vars(call)["further_arguments"] = (*accepted, *refused)
+        vars(call)["further_arguments"] = (*accepted, *refused, *renames)
+        OPS[name] = call
         return call
 
     return decorate
+
+
+@contextmanager
+def _within(name: str) -> Iterator[None]:
+    _running.append(name)
+    try:
+        yield
+    finally:
+        _running.pop()
+
+
+def renamed(function: Callable[..., R], names: Mapping[str, str], dropped: tuple[str, ...] = ()) -> Callable[..., R]:
+    """The function with some parameters under other names, and without those that are `dropped`."""
+    signature = inspect.signature(function)
+    original = {new: old for old, new in names.items()}
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> R:
+        return function(*args, **{original.get(key, key): value for key, value in kwargs.items()})
+
+    kept = [p for name, p in signature.parameters.items() if name not in dropped]
+    vars(call)["__signature__"] = signature.replace(
+        parameters=[p.replace(name=names.get(p.name, p.name)) for p in kept]
+    )
+    return call
 
 
 def result(values: torch.Tensor, like: Tensor, dtype: DataType | None = None, plan: object | None = None) -> Tensor:
@@ -160,8 +218,16 @@ def _tensors(output: object) -> tuple[Tensor, ...]:
 def _write(name: str, preallocated: Tensor, output: object) -> Tensor:
     if not isinstance(output, Tensor) or output.dtype is not preallocated.dtype:
         raise EmulatorError(f"{name}: the output is {output!r} and does not fit the given {preallocated}")
-    preallocated.replace(output.data, output.plan)
+    for target, source in zip(device_tensors(preallocated), device_tensors(output), strict=True):
+        target.replace(source.data, source.plan)
     return preallocated
+
+
+def _show_on_mesh(name: str, spread: list[Mesh | MeshTensor], output: object) -> None:
+    devices = (item if isinstance(item, Mesh) else item.device() for item in spread)
+    device = next((device for device in devices if device is not None), None)
+    if device is not None and device.observers:
+        _show(device, name, tuple(item for item in spread if isinstance(item, MeshTensor)), output)
 
 
 def _show(device: Device, name: str, inputs: tuple[Tensor, ...], output: object) -> None:

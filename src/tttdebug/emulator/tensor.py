@@ -16,8 +16,15 @@ from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig
 
 if TYPE_CHECKING:
     from tttdebug.emulator.device import Device
+    from tttdebug.emulator.mesh import MeshComposer
+    from tttdebug.emulator.mesh_tensor import TensorTopology
 
 _ids = count()
+
+
+def next_tensor_id() -> int:
+    """A number that no other tensor has."""
+    return next(_ids)
 
 
 class Shape(tuple[int, ...]):
@@ -74,7 +81,7 @@ class Tensor:
         self.dtype = dtype
         self.layout = layout
         self.plan = plan
-        self.tensor_id = next(_ids)
+        self.tensor_id = next_tensor_id()
 
     @property
     def data(self) -> torch.Tensor:
@@ -156,10 +163,31 @@ class Tensor:
             return creation.to_layout(self, target)
         return creation.to_device(self, target, memory_config)
 
-    def to_torch(self) -> torch.Tensor:
+    def to_torch(self, mesh_composer: MeshComposer | None = None) -> torch.Tensor:
         from tttdebug.emulator.ops import creation
 
-        return creation.to_torch(self)
+        return creation.to_torch(self, mesh_composer=mesh_composer)
+
+    def tensor_topology(self) -> TensorTopology:
+        """How the tensor was spread over a mesh: on one device, whole."""
+        from tttdebug.emulator.mesh import MeshShape, PlacementReplicate
+        from tttdebug.emulator.mesh_tensor import TensorTopology
+
+        return TensorTopology(MeshShape(1), (PlacementReplicate(),))
+
+    def to_list(self) -> list[object]:
+        return self.to_torch().tolist()
+
+    def element_size(self) -> int:
+        """Bytes of an element; a block format counts a byte."""
+        return max(1, round(self.dtype.format.bytes_per_element))
+
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
+        """The same elements in another shape: sizes, or one list of them."""
+        from tttdebug.emulator.ops import data_movement
+
+        sizes = [s for size in shape for s in ([size] if isinstance(size, int) else size)]
+        return data_movement.reshape(self, sizes)
 
     def item(self) -> float | int:
         return self.values.item()
@@ -197,6 +225,38 @@ class Tensor:
         from tttdebug.emulator.ops import eltwise
 
         return eltwise.divide(self, other)
+
+    def __rtruediv__(self, other: float) -> Tensor:
+        from tttdebug.emulator.ops import unary
+
+        return unary.rdiv(self, other)
+
+    def __lt__(self, other: Tensor | float) -> Tensor:
+        return self._compared("lt", other)
+
+    def __le__(self, other: Tensor | float) -> Tensor:
+        return self._compared("le", other)
+
+    def __gt__(self, other: Tensor | float) -> Tensor:
+        return self._compared("gt", other)
+
+    def __ge__(self, other: Tensor | float) -> Tensor:
+        return self._compared("ge", other)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return self._compared("eq", other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return self._compared("ne", other)
+
+    __hash__ = object.__hash__
+
+    def _compared(self, op: str, other: object) -> Tensor:
+        from tttdebug.emulator.operation import OPS
+
+        if not isinstance(other, (Tensor, int, float)):
+            return NotImplemented
+        return OPS[f"ttnn.{op}"](self, other)
 
     def __matmul__(self, other: Tensor) -> Tensor:
         from tttdebug.emulator.ops import matmul

@@ -7,23 +7,33 @@
     device = ttnn.open_device(device_id=0)
     x = ttnn.from_torch(torch.randn(32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
 
-A name that is not emulated raises UnknownNameError when it is asked for.
+A name of the real package that is not emulated can be taken and raises NotEmulatedError when it is used; a name that
+the real package does not have raises UnknownNameError when it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable as _Callable
-from collections.abc import Iterator as _Iterator
-from contextlib import contextmanager as _contextmanager
+from collections.abc import Iterable as _Iterable
 from types import ModuleType as _ModuleType
 from typing import Any as _Any
-from typing import NoReturn as _NoReturn
 
+from tttdebug.emulator.collectives import Topology
 from tttdebug.emulator.device import Device, close_device
-from tttdebug.emulator.device import open_device as _open
 from tttdebug.emulator.dtypes import TILE as TILE_SIZE
 from tttdebug.emulator.dtypes import DataType, Layout, StorageType
-from tttdebug.emulator.errors import unknown_name as _unknown_name
+from tttdebug.emulator.inquiry import (
+    corerange_to_cores,
+    element_size,
+    get_arch_name,
+    get_memory_config,
+    has_storage_type_of,
+    has_tile_padding,
+    is_sharded,
+    is_tensor_storage_on_device,
+    tile_size,
+)
+from tttdebug.emulator.inquiry import is_blackhole as _is_blackhole
+from tttdebug.emulator.inquiry import is_wormhole_b0 as _is_wormhole_b0
 from tttdebug.emulator.kernel import (
     Arch,
     MathFidelity,
@@ -31,12 +41,41 @@ from tttdebug.emulator.kernel import (
     WormholeComputeKernelConfig,
     init_device_compute_kernel_config,
 )
-from tttdebug.emulator.mesh import ConcatMeshToTensor, ReplicateTensorToMesh, ShardTensorToMesh
-from tttdebug.emulator.ops import attention as _attention
-from tttdebug.emulator.ops import cache as _cache
-from tttdebug.emulator.ops import heads as _heads
-from tttdebug.emulator.ops import rotary as _rotary
+from tttdebug.emulator.mesh import (
+    ConcatMesh2dToTensor,
+    ConcatMeshToTensor,
+    MeshComposerConfig,
+    MeshCoordinate,
+    MeshMapperConfig,
+    MeshShape,
+    PlacementReplicate,
+    PlacementShard,
+    ReplicateTensorToMesh,
+    ShardTensor2dMesh,
+    ShardTensorToMesh,
+    create_mesh_composer,
+    create_mesh_mapper,
+)
+from tttdebug.emulator.mesh import MeshComposer as MeshToTensor
+from tttdebug.emulator.mesh import MeshMapper as TensorToMesh
+from tttdebug.emulator.mesh_tensor import TensorTopology
+from tttdebug.emulator.opening import (
+    GetDefaultDevice,
+    SetDefaultDevice,
+    close_mesh_device,
+    create_mesh_device,
+    manage_device,
+    open_device,
+    open_mesh_device,
+)
+from tttdebug.emulator.operation import OPS as _OPS
+from tttdebug.emulator.ops import collective_async as _collective_async
+from tttdebug.emulator.ops import everything as _everything
 from tttdebug.emulator.ops.cache import fill_cache, update_cache
+from tttdebug.emulator.ops.collective_async import (
+    create_global_semaphore,
+    reset_global_semaphore_value,
+)
 from tttdebug.emulator.ops.creation import (
     arange,
     as_tensor,
@@ -69,6 +108,25 @@ from tttdebug.emulator.ops.data_movement import (
     unsqueeze_to_4D,
 )
 from tttdebug.emulator.ops.data_movement import slice_ as slice
+from tttdebug.emulator.ops.distribution import (
+    FabricConfig,
+    FabricManagerMode,
+    FabricReliabilityMode,
+    FabricTensixConfig,
+    FabricUDMMode,
+    aggregate_tensor,
+    combine_device_tensors,
+    copy_device_to_host_tensor,
+    copy_host_to_device_tensor,
+    distribute,
+    distribute_tensor,
+    from_host_shards,
+    get_device_ids,
+    get_device_tensors,
+    get_fabric_config,
+    get_num_devices,
+    set_fabric_config,
+)
 from tttdebug.emulator.ops.eltwise import (
     GeluVariant,
     UnaryOpType,
@@ -99,6 +157,7 @@ from tttdebug.emulator.ops.eltwise import (
 from tttdebug.emulator.ops.eltwise import abs_ as abs
 from tttdebug.emulator.ops.embedding import embedding
 from tttdebug.emulator.ops.matmul import linear, matmul
+from tttdebug.emulator.ops.matmul_variants import MinimalMatmulConfig
 from tttdebug.emulator.ops.normalization import layer_norm, rms_norm, softmax
 from tttdebug.emulator.ops.reduction import argmax, mean
 from tttdebug.emulator.ops.reduction import max_ as max
@@ -133,6 +192,21 @@ from tttdebug.emulator.programs import (
     MatmulMultiCoreReuseProgramConfig,
     SDPAProgramConfig,
 )
+from tttdebug.emulator.real_names import real_modules as _real_modules
+from tttdebug.emulator.real_names import stand_in as _stand_in
+from tttdebug.emulator.settings import (
+    DispatchCoreAxis,
+    DispatchCoreConfig,
+    DispatchCoreType,
+    EmbeddingsType,
+    ReduceType,
+    SigmoidMode,
+    SoftmaxDefaultProgramConfig,
+    SoftmaxShardedMultiCoreProgramConfig,
+    SubDevice,
+    SubDeviceId,
+    Tile,
+)
 from tttdebug.emulator.tensor import Shape, Tensor
 
 bfloat16 = DataType.BFLOAT16
@@ -150,82 +224,60 @@ ROW_MAJOR_LAYOUT = Layout.ROW_MAJOR
 MeshDevice = Device
 DeviceComputeKernelConfig = WormholeComputeKernelConfig
 
-div = divide
-mul = multiply
-sub = subtract
-
-
-_opened: dict[int, Device] = {}
-
-
-def open_device(
-    *,
-    device_id: int,
-    l1_small_size: int = 0,
-    trace_region_size: int = 0,
-    num_command_queues: int = 1,
-    dispatch_core_config: object | None = None,
-    worker_l1_size: int = 0,
-) -> Device:
-    """An emulated Wormhole with 8×8 cores and the `fast` engine; `tttdebug.emulator.open_device` chooses others.
-
-    The device that is already open under this number is given again.
-    """
-    if device_id not in _opened or not _opened[device_id].is_open:
-        _opened[device_id] = _open(device_id=device_id)
-    return _opened[device_id]
-
-
-@_contextmanager
-def manage_device(device_id: int) -> _Iterator[Device]:
-    """`open_device` for the length of a `with` block."""
-    device = open_device(device_id=device_id)
-    try:
-        yield device
-    finally:
-        close_device(device)
-
 
 def synchronize_device(device: Device, cq_id: int | None = None, sub_device_ids: object = ()) -> None:
     """Waits for the device; an emulated op is done when it returns."""
     device.check_open("ttnn.synchronize_device")
 
 
-def is_tensor_storage_on_device(tensor: Tensor) -> bool:
-    """Whether the tensor is on a device."""
-    return tensor.device() is not None
+def _emulated() -> _Iterable[str]:
+    return [name for name in globals() if not name.startswith("_")]
 
 
 class _Part(_ModuleType):
-    """A part of ttnn, such as ttnn.transformer, whose missing names say so."""
+    """A part of ttnn, such as ttnn.transformer; what also stands in ttnn itself is the same object there."""
 
-    def __init__(self, name: str, *functions: _Callable[..., _Any]) -> None:
-        super().__init__(name)
-        vars(self).update({function.__name__: function for function in functions})
+    def __init__(self, part: str, names: dict[str, _Any]) -> None:
+        super().__init__(f"ttnn.{part}", f"The part `{part}` of the emulated ttnn.")
+        self._part = part
+        vars(self).update(names)
 
-    def __getattr__(self, name: str) -> _NoReturn:
-        raise _unknown_name(self.__name__, name, vars(self))
+    def __getattr__(self, name: str) -> _Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if self._part not in _OPS_ONLY and name in globals():
+            return globals()[name]
+        return _stand_in(f"{self._part}.{name}", self._emulated)
 
-
-transformer = _Part(
-    "ttnn.transformer",
-    _attention.scaled_dot_product_attention,
-    _attention.scaled_dot_product_attention_decode,
-    _attention.paged_scaled_dot_product_attention_decode,
-)
-experimental = _Part(
-    "ttnn.experimental",
-    _heads.nlp_create_qkv_heads,
-    _heads.nlp_create_qkv_heads_decode,
-    _heads.nlp_concat_heads,
-    _heads.nlp_concat_heads_decode,
-    _rotary.rotary_embedding,
-    _rotary.rotary_embedding_llama,
-    _cache.paged_update_cache,
-    _cache.paged_fill_cache,
-)
-kv_cache = _Part("ttnn.kv_cache", _cache.fill_cache_for_user_, _cache.update_cache_for_token_)
+    def _emulated(self) -> _Iterable[str]:
+        return [name for name in vars(self) if not name.startswith("_")]
 
 
-def __getattr__(name: str) -> _NoReturn:
-    raise _unknown_name("ttnn", name, globals())
+_OPS_ONLY = ("transformer", "experimental", "kv_cache")
+_BESIDE_OPS = {
+    "experimental.all_gather_async": _collective_async.all_gather_async,
+    "experimental.all_gather_matmul_async": _collective_async.all_gather_matmul_async,
+    "experimental.all_reduce_async": _collective_async.all_reduce_async,
+    "experimental.reduce_scatter_minimal_async": _collective_async.reduce_scatter_minimal_async,
+    "device.is_wormhole_b0": _is_wormhole_b0,
+    "device.is_blackhole": _is_blackhole,
+}
+
+
+def _names_of(part: str) -> dict[str, _Any]:
+    prefix = f"{part}."
+    ops = {name.removeprefix("ttnn."): op for name, op in _OPS.items()} | _BESIDE_OPS
+    return {name.removeprefix(prefix): op for name, op in ops.items() if name.startswith(prefix)}
+
+
+for _name, _op in _OPS.items():
+    if _name.startswith("ttnn.") and _name.count(".") == 1:
+        globals().setdefault(_name.removeprefix("ttnn."), _op)
+for _name in _real_modules():
+    globals()[_name] = _Part(_name, _names_of(_name))
+
+
+def __getattr__(name: str) -> _Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _stand_in(name, _emulated)

@@ -1,63 +1,115 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads names and the emulated ops' arguments off an installed ttnn and writes signatures.json beside this file.
+"""Reads the names and signatures off an installed ttnn.
 
 Run with a Python that has ttnn 0.81.1 (torch is not needed): python tests/emulator/data/make_signatures.py
-An op has a list of overloads, each written as in Python: "input_tensor, dim, *, memory_config".
+It writes src/tttdebug/emulator/real_names.json, which the emulator ships, and signatures.json beside this file.
+An op has a list of overloads, each written as in Python: "input_tensor, dim=None, *, memory_config=None"; a default is
+written as Python writes it, and "…" where that would be the address of an object.
 """
 
 import ast
 import inspect
 import json
 import re
+import types
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import ttnn
 
-OPS = """
-from_torch as_tensor to_torch to_device from_device to_layout to_dtype typecast to_memory_config interleaved_to_sharded
-sharded_to_interleaved reallocate clone deallocate reshape unsqueeze_to_4D unsqueeze squeeze slice concat pad permute
-transpose repeat zeros ones full arange embedding linear matmul add subtract rsub multiply divide abs erf exp exp2 expm1
-gelu log log1p neg reciprocal relu relu6 rsqrt sigmoid silu sqrt square tanh rms_norm layer_norm softmax sum mean max
-min argmax fill_cache update_cache synchronize_device num_cores_to_corerangeset create_sharded_memory_config
-init_device_compute_kernel_config ReplicateTensorToMesh ShardTensorToMesh ConcatMeshToTensor close_device
-transformer.scaled_dot_product_attention transformer.scaled_dot_product_attention_decode
-transformer.paged_scaled_dot_product_attention_decode experimental.nlp_create_qkv_heads
-experimental.nlp_create_qkv_heads_decode experimental.nlp_concat_heads experimental.nlp_concat_heads_decode
-experimental.rotary_embedding experimental.rotary_embedding_llama experimental.paged_update_cache
-experimental.paged_fill_cache kv_cache.fill_cache_for_user_ kv_cache.update_cache_for_token_
-""".split()  # noqa: SIM905
+HERE = Path(__file__).parent
+NAMES = HERE.parents[2] / "src/tttdebug/emulator/real_names.json"
+OPERATION = type(ttnn.add)
+OWN = re.compile(r"(ttnn|builtins|nanobind|enum|dataclasses|abc)\b")
 
 
-def overloads(op: str) -> list[str]:
-    owner = ttnn
-    for part in op.split("."):
-        owner = getattr(owner, part)
-    function = getattr(owner, "function", owner)
+def members(module: types.ModuleType, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every public name of the namespace and of its own parts, dotted, with what it stands for."""
+    for name in sorted(vars(module).keys() | set(dir(module))):
+        value = getattr(module, name)
+        if name.startswith("_") or name == "ttnn":
+            continue
+        if isinstance(value, types.ModuleType):
+            if not prefix and value.__name__.startswith("ttnn"):
+                yield from members(value, f"{name}.")
+        else:
+            yield prefix + name, value
+
+
+def kind(value: object) -> str | None:
+    """What a name stands for; None for what a module merely imported."""
+    if isinstance(value, OPERATION):
+        return "operation"
+    if not OWN.match(getattr(value, "__module__", None) or "ttnn"):
+        return None
+    if inspect.isclass(value):
+        return "class"
+    return "function" if callable(value) else "value"
+
+
+def overloads(value: object) -> list[str]:
+    function = getattr(value, "function", value)
     written = getattr(function, "__nb_signature__", None) or getattr(type(function).__call__, "__nb_signature__", None)
     if written is None:
         return [_arguments(inspect.signature(function))]
-    return [_arguments(_parsed(text[0])) for text in written if "ComplexTensor" not in text[0]]
+    texts = [_filled(*entry) for entry in written if "ComplexTensor" not in entry[0]]
+    return list(dict.fromkeys(texts))
 
 
-def _parsed(text: str) -> inspect.Signature:
-    """A signature from nanobind's text, whose defaults stand as \\0, \\1, …; annotations are dropped."""
-    source = re.sub(r"= \\\d+", "= None", text)
-    function = ast.parse(f"{source}: ...").body[0]
-    for argument in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs):
-        argument.annotation = None
-    function.returns = None
-    namespace: dict[str, object] = {}
-    exec(ast.unparse(function), namespace)
-    return inspect.signature(namespace[function.name])
+def _filled(text: str, _doc: str | None = None, defaults: tuple[object, ...] = ()) -> str:
+    """nanobind's text of a signature, whose defaults stand as \\0, \\1, …, without annotations."""
+    text = re.sub(r"\\(\d+)", r"'«\1»'", text.replace("\\*", "*"))
+    text = re.sub(r"\((self, |self)", "(", text)
+    try:
+        arguments = ast.parse(f"{text}: ...").body[0].args
+    except SyntaxError:  # a parameter without default behind one that has it, which Python cannot say
+        plain = _without_annotations(text)
+    else:
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            argument.annotation = None
+        plain = ast.unparse(arguments)
+    return re.sub(r"'«(\d+)»'", lambda number: _shown(defaults[int(number[1])]), plain)
+
+
+def _without_annotations(text: str) -> str:
+    inside = text[text.index("(") + 1 : text.rindex(") ->")]
+    flat = re.sub(r"\[[^\[\]]*(\[[^\[\]]*\])*[^\[\]]*\]", "", inside)
+    parts = (re.sub(r":[^=]*?(?= = |$)", "", part.strip()) for part in flat.split(", "))
+    return ", ".join(part.replace(" = ", "=") for part in parts)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    if isinstance(value, ttnn.MemoryConfig):
+        return "DRAM_MEMORY_CONFIG" if value == ttnn.DRAM_MEMORY_CONFIG else "…"
+    return "…" if " object at 0x" in text or "\n" in text or "shape:" in text else text.replace("'", '"')
 
 
 def _arguments(signature: inspect.Signature) -> str:
-    parameters = [p for name, p in signature.parameters.items() if name != "self"]
-    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    return ", ".join([p.name for p in parameters if p.kind is not p.KEYWORD_ONLY] + ["*"] * bool(keywords) + keywords)
+    shown, keywords = [], False
+    for name, p in signature.parameters.items():
+        if name == "self":
+            continue
+        if p.kind is p.KEYWORD_ONLY and not keywords:
+            shown, keywords = [*shown, "*"], True
+        shown.append(name if p.default is p.empty else f"{name}={_shown(p.default)}")
+    return ", ".join(shown)
 
 
-names = " ".join(sorted(name for name in dir(ttnn) if not name.startswith("_")))
-table = {"ttnn": version("ttnn"), "names": names, "ops": {op: overloads(op) for op in OPS}}
-Path(__file__).with_name("signatures.json").write_text(json.dumps(table, indent=1) + "\n")
+imported = {"ispkg", "name", "operations.is_pkg", "operations.module_name"}  # left over from loops
+found = {name: value for name, value in members(ttnn) if kind(value) and name not in imported}
+kinds = {
+    wanted: " ".join(name for name, value in found.items() if kind(value) == wanted)
+    for wanted in ("operation", "function", "class", "value")
+}
+signatures = {}
+for name, value in found.items():
+    wanted = kind(value) == "operation" or (kind(value) == "function" and "." not in name)
+    if wanted:
+        try:
+            signatures[name] = overloads(value)
+        except (ValueError, TypeError, AttributeError):  # a builtin that says nothing of its arguments
+            continue
+NAMES.write_text(json.dumps({"ttnn": version("ttnn"), **kinds}, indent=1) + "\n")
+(HERE / "signatures.json").write_text(json.dumps({"ttnn": version("ttnn"), "ops": signatures}, indent=0) + "\n")

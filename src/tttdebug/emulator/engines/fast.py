@@ -129,7 +129,7 @@ class FastEngine:
     def _apply(self, x: Tensor, activation: Activation, form: Format) -> Tensor:
         """A function of the vector unit, packed as `form`."""
         if isinstance(form, IntegerFormat):
-            return functions.UNARY[activation.name](x)
+            return form.quantise(functions.UNARY[activation.name](x, *activation.parameters))
         return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32, arch=self.arch))
 
     def _add_rotated(self, x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:

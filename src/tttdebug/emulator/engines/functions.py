@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tttdebug.emulator.engines import further_functions
+
 UNARY: dict[str, Callable[..., Tensor]] = {
     "identity": lambda x: x,
     "exp": torch.exp,
@@ -45,3 +47,6 @@ REDUCTIONS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "max": lambda x, dims: x.amax(dims, keepdim=True),
     "min": lambda x, dims: x.amin(dims, keepdim=True),
 }
+
+UNARY.update({name: f for name, f in further_functions.UNARY.items() if name not in UNARY})
+BINARY.update({name: f for name, f in further_functions.BINARY.items() if name not in BINARY})

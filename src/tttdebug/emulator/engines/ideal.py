@@ -115,5 +115,5 @@ class IdealEngine:
 
     def _activate(self, x: Tensor, activations: tuple[Activation, ...]) -> Tensor:
         for activation in activations:
-            x = functions.UNARY[activation.name](x)
+            x = functions.UNARY[activation.name](x, *activation.parameters)
         return x

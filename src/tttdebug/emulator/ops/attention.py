@@ -48,12 +48,12 @@ def scaled_dot_product_attention(
     """softmax(q·kᵀ·scale + mask)·v for q [B, H, S, E] and k, v [B, K, T, E]; query heads share key/value heads."""
     op = "ttnn.transformer.scaled_dot_product_attention"
     q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
-    _check_heads(op, q, k, v, query_heads=q.shape[1])
+    check_heads(op, q, k, v, query_heads=q.shape[1])
     if is_causal and attn_mask is not None:
         raise EmulatorError(f"{op}: is_causal and attn_mask exclude each other; pass is_causal=False with a mask")
     if is_causal and q.shape[2] != k.shape[2]:
         raise EmulatorError(f"{op}: is_causal needs as many queries as keys, got {q.shape[2]} and {k.shape[2]}")
-    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32)
+    plan = make_plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32)
     plan = replace(plan, window=_window(op, sliding_window_size, is_causal))
     mask = None if attn_mask is None else attn_mask.values
     values = device_of(q).engine.attention(q.values, k.values, v.values, mask, plan)
@@ -81,11 +81,11 @@ def scaled_dot_product_attention_decode(
     """One query per user, [1, B, H, E], against caches [B, K, T, E], keys up to each user's position."""
     op = "ttnn.transformer.scaled_dot_product_attention_decode"
     q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
-    _check_heads(op, q, k, v, query_heads=q.shape[2])
+    check_heads(op, q, k, v, query_heads=q.shape[2])
     users, length = q.shape[1], k.shape[2]
-    positions = _positions(op, users, length, is_causal, cur_pos, cur_pos_tensor)
-    plan = _plan(
-        op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=_largest_chunk(length), prefill=False
+    positions = positions_of(op, users, length, is_causal, cur_pos, cur_pos_tensor)
+    plan = make_plan(
+        op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=largest_chunk(length), prefill=False
     )
     cores = _cores_per_head(q, users * k.shape[1], program_config)
     plan = replace(plan, window=_window(op, sliding_window_size, is_causal), cores_per_head=cores)
@@ -119,13 +119,13 @@ def paged_scaled_dot_product_attention_decode(
     """Decode attention whose caches [pages, K, page length, E] are found through a page table [B, pages per user]."""
     op = "ttnn.transformer.paged_scaled_dot_product_attention_decode"
     q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
-    _check_heads(op, q, k, v, query_heads=q.shape[2])
+    check_heads(op, q, k, v, query_heads=q.shape[2])
     users, pages = q.shape[1], page_table_tensor.values[: q.shape[1]].long()
     length = pages.shape[1] * k.shape[2]
-    positions = _positions(op, users, length, is_causal, (), cur_pos_tensor)
-    plan = _plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32, prefill=False)
+    positions = positions_of(op, users, length, is_causal, (), cur_pos_tensor)
+    plan = make_plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32, prefill=False)
     plan = replace(plan, cores_per_head=_cores_per_head(q, users * k.shape[1], program_config))
-    return _decode(q, _gather_pages(k.values, pages), _gather_pages(v.values, pages), positions, plan)
+    return _decode(q, gather_pages(k.values, pages), gather_pages(v.values, pages), positions, plan)
 
 
 def _decode(q: Tensor, k_BKTE: torch.Tensor, v_BKTE: torch.Tensor, positions: list[int], plan: AttentionPlan) -> Tensor:
@@ -133,12 +133,12 @@ def _decode(q: Tensor, k_BKTE: torch.Tensor, v_BKTE: torch.Tensor, positions: li
     return result(out_BHE[None], q, plan=plan)
 
 
-def _gather_pages(cache: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
+def gather_pages(cache: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
     """Caches [pages, K, page length, E] in the order of a page table [B, P], as [B, K, P · page length, E]."""
     return cache[pages.clamp(min=0)].transpose(1, 2).flatten(2, 3)
 
 
-def _plan(
+def make_plan(
     op: str,
     q: Tensor,
     scale: float | None,
@@ -178,7 +178,7 @@ def _window(op: str, size: int | None, is_causal: bool) -> int | None:
     return size
 
 
-def _positions(
+def positions_of(
     op: str, users: int, length: int, is_causal: bool, cur_pos: Sequence[int], cur_pos_tensor: Tensor | None
 ) -> list[int]:
     if not is_causal:
@@ -195,7 +195,7 @@ def _positions(
     return positions[:users]
 
 
-def _check_heads(op: str, q: Tensor, k: Tensor, v: Tensor, *, query_heads: int) -> None:
+def check_heads(op: str, q: Tensor, k: Tensor, v: Tensor, *, query_heads: int) -> None:
     require_tile(op, input_tensor_k=k, input_tensor_v=v)
     require_float(op, input_tensor_q=q, input_tensor_k=k, input_tensor_v=v)
     for argument, tensor in (("input_tensor_q", q), ("input_tensor_k", k), ("input_tensor_v", v)):
@@ -208,6 +208,6 @@ def _check_heads(op: str, q: Tensor, k: Tensor, v: Tensor, *, query_heads: int) 
         )
 
 
-def _largest_chunk(length: int) -> int:
+def largest_chunk(length: int) -> int:
     """The largest power of two up to 512 that divides the cache's length."""
     return min(length & -length, 512)

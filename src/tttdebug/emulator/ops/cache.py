@@ -41,11 +41,13 @@ def update_cache(cache: Tensor, input: Tensor, update_idx: int, *, batch_offset:
     return cache
 
 
+@operation("ttnn.kv_cache.fill_cache_for_user_")
 def fill_cache_for_user_(cache: Tensor, input: Tensor, batch_index: int, *, update_idx: int = 0) -> Tensor:
     """ttnn.kv_cache's name of fill_cache."""
     return fill_cache(cache, input, batch_index, update_idx=update_idx)
 
 
+@operation("ttnn.kv_cache.update_cache_for_token_")
 def update_cache_for_token_(
     cache: Tensor, input: Tensor, update_index: int, batch_offset: int = 0, compute_kernel_config: object | None = None
 ) -> Tensor:
@@ -97,6 +99,31 @@ def paged_update_cache(
         page, offset = _locate(op, cache_tensor, page_table, user, index)
         cache_tensor.data[page, :, offset] = rows_BKE[user]
     return cache_tensor
+
+
+@operation(
+    "ttnn.experimental.paged_fused_update_cache",
+    accepts="compute_kernel_config",
+    only={"share_cache": False, "batch_offset": 0, "mesh_coords": None},
+)
+def paged_fused_update_cache(
+    cache_tensor1: Tensor,
+    input_tensor1: Tensor,
+    cache_tensor2: Tensor,
+    input_tensor2: Tensor,
+    *,
+    update_idxs: Sequence[int] = (),
+    update_idxs_tensor: Tensor | None = None,
+    page_table: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """paged_update_cache of keys and values at once; gives both caches."""
+    caches = [
+        paged_update_cache(
+            cache, rows, update_idxs=update_idxs, update_idxs_tensor=update_idxs_tensor, page_table=page_table
+        )
+        for cache, rows in ((cache_tensor1, input_tensor1), (cache_tensor2, input_tensor2))
+    ]
+    return caches[0], caches[1]
 
 
 @operation(

@@ -14,10 +14,16 @@ from tttdebug.emulator.device import Device
 from tttdebug.emulator.dtypes import DataType, Layout
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.formats import FloatFormat, IntegerFormat
-from tttdebug.emulator.mesh import MeshMapper
+from tttdebug.emulator.mesh import Mesh, MeshComposer, MeshMapper
+from tttdebug.emulator.mesh_tensor import MeshTensor, TensorTopology, device_tensors
 from tttdebug.emulator.operation import device_of, operation, result, unshared
 from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig, check_shards
+from tttdebug.emulator.settings import STANDARD_TILE
 from tttdebug.emulator.tensor import Tensor
+
+default_mappings: list[MeshMapper | MeshComposer] = []
+"""What `ttnn.distribute` asks for: the last mapper holds for from_torch, the last composer for to_torch."""
+
 
 _DTYPE_OF = {
     torch.bfloat16: DataType.BFLOAT16,
@@ -37,11 +43,12 @@ _DTYPE_OF = {
     accepts="cq_id",
     only={
         "spec": None,
-        "tile": None,
+        "tile": STANDARD_TILE,
         "pad_value": 0,
         "preserve_nan_values": False,
         "enable_bfloat_opt": False,
     },
+    across_mesh=True,
 )
 def from_torch(
     tensor: torch.Tensor | np.ndarray[Any, Any],
@@ -56,8 +63,13 @@ def from_torch(
     """A ttnn tensor with the values of a torch tensor, rounded to `dtype` as the host rounds.
 
     With `col_tilize` the last two dimensions are exchanged first, so that blocks of a block format lie along the other.
+    A mesh gets the parts that `mesh_mapper` makes, or the whole tensor on every device without one.
     """
     op = "ttnn.from_torch"
+    if mesh_mapper is None:
+        mesh_mapper = next((m for m in reversed(default_mappings) if isinstance(m, MeshMapper)), None)
+    if mesh_mapper is not None and not isinstance(mesh_mapper, MeshMapper):
+        raise EmulatorError(f"{op}: mesh_mapper={mesh_mapper!r}; make one with ShardTensorToMesh or create_mesh_mapper")
     source = torch.from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
     if not isinstance(source, torch.Tensor):
         raise EmulatorError(f"{op}: tensor is a {type(tensor).__name__}; give a torch.Tensor")
@@ -75,13 +87,21 @@ def from_torch(
         if layout is Layout.ROW_MAJOR:
             raise EmulatorError(f"{op}: {dtype} exists in TILE_LAYOUT only")
         layout = Layout.TILE
-    host = Tensor(source.detach(), dtype, layout or Layout.ROW_MAJOR)
-    if device is not None:
-        return to_device(host, device, memory_config)
-    return Tensor(source.detach().clone(), dtype, host.layout)
+    layout = layout or Layout.ROW_MAJOR
+    source = source.detach() if device is not None else source.detach().clone()
+    host = _spread(source, dtype, layout, mesh_mapper) if mesh_mapper else Tensor(source, dtype, layout)
+    return host if device is None else to_device(host, device, memory_config)
 
 
-@operation("ttnn.as_tensor", accepts="cache_dump_mode")
+def _spread(source: torch.Tensor, dtype: DataType, layout: Layout, mapper: MeshMapper) -> Tensor:
+    """Host tensors for the devices of a mesh; for a mesh of one device, its tensor."""
+    shards = [Tensor(part, dtype, layout) for part in mapper.split(source)]
+    if not isinstance(mapper.mesh_device, Mesh):
+        return shards[0]
+    return MeshTensor(shards, None, TensorTopology(mapper.shape, mapper.placements))
+
+
+@operation("ttnn.as_tensor", accepts="cache_dump_mode", across_mesh=True)
 def as_tensor(
     tensor: torch.Tensor,
     dtype: DataType | None = None,
@@ -98,28 +118,46 @@ def as_tensor(
         tensor = preprocess(tensor)
     if dtype is not None and dtype.is_block:
         layout = Layout.TILE
-    return from_torch(tensor, dtype, layout=layout, device=device, memory_config=memory_config)
+    return from_torch(tensor, dtype, layout=layout, device=device, memory_config=memory_config, mesh_mapper=mesh_mapper)
 
 
-@operation("ttnn.to_torch", accepts="cq_id mesh_composer", on_host=True)
+@operation("ttnn.to_torch", accepts="cq_id", on_host=True, across_mesh=True)
 def to_torch(
-    tensor: Tensor, dtype: torch.dtype | None = None, *, torch_rank: int | None = None, device: Device | None = None
+    tensor: Tensor,
+    dtype: torch.dtype | None = None,
+    *,
+    torch_rank: int | None = None,
+    mesh_composer: MeshComposer | None = None,
+    device: Device | None = None,
 ) -> torch.Tensor:
     """A torch copy on the CPU: bfloat16 for bfloat16, float32 for float32 and block formats, integers as they are.
 
-    A device with the ideal engine holds fp32, and fp32 is what it gives.
+    A device with the ideal engine holds fp32, and fp32 is what it gives. A tensor on several devices is joined as
+    `mesh_composer` says.
     """
+    if mesh_composer is None and isinstance(tensor, MeshTensor):
+        mesh_composer = next((m for m in reversed(default_mappings) if isinstance(m, MeshComposer)), None)
+    if mesh_composer is not None:
+        if not isinstance(mesh_composer, MeshComposer):
+            raise EmulatorError(f"ttnn.to_torch: mesh_composer={mesh_composer!r}; make one with ConcatMeshToTensor")
+        joined = mesh_composer.join([to_torch(shard, dtype) for shard in device_tensors(tensor)])
+        return joined if torch_rank is None else _of_rank(joined, torch_rank)
     values, form = tensor.values, tensor.dtype.format
     if isinstance(form, IntegerFormat):
         values = values.to(form.torch_dtype)
     elif not isinstance(form, FloatFormat):
         values = values.to(torch.float32)
     if torch_rank is not None:
-        while values.ndim > torch_rank:
-            if values.shape[0] != 1:
-                raise EmulatorError(f"ttnn.to_torch: {tensor.shape} cannot be squeezed to rank {torch_rank}")
-            values = values.squeeze(0)
+        values = _of_rank(values, torch_rank)
     return values.to(device="cpu", dtype=dtype or values.dtype, copy=True)
+
+
+def _of_rank(values: torch.Tensor, rank: int) -> torch.Tensor:
+    while values.ndim > rank:
+        if values.shape[0] != 1:
+            raise EmulatorError(f"ttnn.to_torch: {list(values.shape)} cannot be squeezed to rank {rank}")
+        values = values.squeeze(0)
+    return values
 
 
 @operation("ttnn.to_device", accepts="queue_id", on_host=True)

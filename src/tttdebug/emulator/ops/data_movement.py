@@ -12,7 +12,9 @@ import torch
 
 from tttdebug.emulator.dtypes import DataType
 from tttdebug.emulator.errors import EmulatorError
+from tttdebug.emulator.mesh_tensor import MeshTensor
 from tttdebug.emulator.operation import device_of, operation, result, unshared
+from tttdebug.emulator.per_device import on_each_device
 from tttdebug.emulator.placement import (
     BufferType,
     CoreCoord,
@@ -27,7 +29,7 @@ from tttdebug.emulator.placement import (
 from tttdebug.emulator.tensor import Tensor
 
 
-def _rearranged(values: torch.Tensor, source: Tensor) -> Tensor:
+def rearranged(values: torch.Tensor, source: Tensor) -> Tensor:
     """The output of an op that moved elements; groups of a block format that were torn apart are packed again."""
     values = unshared(values.contiguous(), source.data)
     device = source.device()
@@ -39,7 +41,7 @@ def _rearranged(values: torch.Tensor, source: Tensor) -> Tensor:
 @operation(
     "ttnn.reshape",
     accepts="memory_config pad_value reshape_tile_mode sub_core_grids skip_padding_fill",
-    only={"logical_shape": None},
+    also={"logical_shape": "shape"},
     on_host=True,
 )
 def reshape(input_tensor: Tensor, shape: Sequence[int], padded_shape: Sequence[int] | None = None) -> Tensor:
@@ -79,7 +81,8 @@ def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Ten
 @operation(
     "ttnn.slice",
     accepts="memory_config output_tensor sub_core_grids",
-    only=dict.fromkeys(("starts", "ends", "steps", "pad_value", "slice_dim", "num_devices")),
+    only=dict.fromkeys(("pad_value", "slice_dim", "num_devices")),
+    also={"starts": "slice_start", "ends": "slice_end", "steps": "slice_step"},
     on_host=True,
 )
 def slice_(
@@ -97,11 +100,13 @@ def slice_(
         if not -size <= start <= size or end > size:
             raise EmulatorError(f"ttnn.slice: {start}:{end} leaves dimension {dim} of {input_tensor.shape}")
     spans = tuple(slice(s, e, t) for s, e, t in zip(slice_start, slice_end, steps, strict=True))
-    return _rearranged(input_tensor.data[spans], input_tensor)
+    return rearranged(input_tensor.data[spans], input_tensor)
 
 
 def index(tensor: Tensor, slices: object) -> Tensor:
     """tensor[...]: integers, slices and one ellipsis, as in torch."""
+    if isinstance(tensor, MeshTensor):
+        return on_each_device("Tensor[...]", index, (tensor, slices), {})
     given = slices if isinstance(slices, tuple) else (slices,)
     for item in given:
         if not isinstance(item, (int, slice, EllipsisType)):
@@ -110,7 +115,7 @@ def index(tensor: Tensor, slices: object) -> Tensor:
         values = tensor.data[given]
     except IndexError as error:
         raise EmulatorError(f"Tensor[...]: {slices!r} of {tensor.shape}: {error}") from None
-    return _rearranged(values, tensor)
+    return rearranged(values, tensor)
 
 
 @operation("ttnn.concat", accepts="memory_config output_tensor sub_core_grids", only={"groups": 1}, on_host=True)
@@ -132,7 +137,7 @@ def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             if d != dim % len(first.shape)
         ):
             raise EmulatorError(f"ttnn.concat: {tensor.shape} and {first.shape} differ outside dimension {dim}")
-    return _rearranged(torch.cat([t.data for t in tensors], dim), first)
+    return rearranged(torch.cat([t.data for t in tensors], dim), first)
 
 
 @operation(
@@ -148,7 +153,7 @@ def pad(input_tensor: Tensor, padding: Sequence[Sequence[int]], value: float) ->
             f"ttnn.pad: padding={padding!r} is not (before, after) for dimensions of {input_tensor.shape}"
         )
     flat = [size for before_after in reversed(padding) for size in before_after]
-    return _rearranged(torch.nn.functional.pad(input_tensor.data, flat, value=value), input_tensor)
+    return rearranged(torch.nn.functional.pad(input_tensor.data, flat, value=value), input_tensor)
 
 
 @operation("ttnn.permute", accepts="memory_config pad_value", on_host=True)
@@ -156,13 +161,13 @@ def permute(input_tensor: Tensor, dims: Sequence[int]) -> Tensor:
     """The dimensions in another order."""
     if sorted(d % len(input_tensor.shape) for d in dims) != list(range(len(input_tensor.shape))):
         raise EmulatorError(f"ttnn.permute: dims={list(dims)} is no order of the dimensions of {input_tensor.shape}")
-    return _rearranged(input_tensor.data.permute(*dims), input_tensor)
+    return rearranged(input_tensor.data.permute(*dims), input_tensor)
 
 
 @operation("ttnn.transpose", accepts="memory_config pad_value", on_host=True)
 def transpose(input_tensor: Tensor, dim1: int, dim2: int) -> Tensor:
     """Two dimensions exchanged."""
-    return _rearranged(input_tensor.data.transpose(dim1, dim2), input_tensor)
+    return rearranged(input_tensor.data.transpose(dim1, dim2), input_tensor)
 
 
 @operation("ttnn.repeat", accepts="memory_config optional_output_tensor", on_host=True)
@@ -170,7 +175,7 @@ def repeat(input_tensor: Tensor, repeat_dims: Sequence[int]) -> Tensor:
     """The tensor repeated along each dimension, as torch's repeat."""
     if len(repeat_dims) < len(input_tensor.shape):
         raise EmulatorError(f"ttnn.repeat: repeat_dims={list(repeat_dims)} has fewer entries than {input_tensor.shape}")
-    return _rearranged(input_tensor.data.repeat(*repeat_dims), input_tensor)
+    return rearranged(input_tensor.data.repeat(*repeat_dims), input_tensor)
 
 
 def interleaved_to_sharded(input_tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -99,6 +99,58 @@ def nlp_concat_heads_decode(input_tensor: Tensor, *, num_heads: int) -> Tensor:
     return Tensor(padded[None, None], input_tensor.dtype, input_tensor.layout, input_tensor.device())
 
 
+@operation(
+    "ttnn.transformer.split_query_key_value_and_split_heads",
+    accepts="memory_config",
+    only={"use_falcon7b_backend": False},
+)
+def split_query_key_value_and_split_heads(
+    input_tensor: Tensor,
+    kv_input_tensor: Tensor | None = None,
+    *,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    transpose_key: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, S, F] as q [B, H, S, E] and k, v [B, K, S, E]; k comes as [B, K, E, S] unless told not to transpose it."""
+    op = "ttnn.transformer.split_query_key_value_and_split_heads"
+    require_tile(op, input_tensor=input_tensor, kv_input_tensor=kv_input_tensor)
+    if len(input_tensor.shape) != 3:
+        raise EmulatorError(f"{op}: input_tensor has {input_tensor.shape}; it must be [batch, sequence, width]")
+    fused = input_tensor
+    if kv_input_tensor is not None:
+        fused = result(torch.cat([input_tensor.values, kv_input_tensor.values], -1), input_tensor)
+    kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    q_BHSE, k_BKSE, v_BKSE = (
+        part.unflatten(-1, (heads, -1)).transpose(1, 2).contiguous()
+        for part, heads in zip(_split(op, fused, num_heads, kv_heads), (num_heads, kv_heads, kv_heads), strict=True)
+    )
+    if transpose_key:
+        k_BKSE = k_BKSE.mT.contiguous()
+    return result(q_BHSE, input_tensor), result(k_BKSE, input_tensor), result(v_BKSE, input_tensor)
+
+
+@operation("ttnn.transformer.concatenate_heads", accepts="memory_config")
+def concatenate_heads(input_tensor: Tensor) -> Tensor:
+    """[B, H, S, E] as [B, S, H·E]."""
+    op = "ttnn.transformer.concatenate_heads"
+    require_tile(op, input_tensor=input_tensor)
+    if len(input_tensor.shape) != 4:
+        raise EmulatorError(f"{op}: input_tensor has {input_tensor.shape}; it must be [batch, heads, sequence, size]")
+    return result(input_tensor.values.transpose(1, 2).flatten(2), input_tensor)
+
+
+@operation("ttnn.experimental.nlp_create_qkv_heads_vit", accepts="memory_config", only={"output_tensors": None})
+def nlp_create_qkv_heads_vit(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, 1, S, 2304] as q, k and v [B, 12, S, 64]."""
+    op = "ttnn.experimental.nlp_create_qkv_heads_vit"
+    require_tile(op, input=input)
+    if input.shape[-1] != 3 * 12 * 64:
+        raise EmulatorError(f"{op}: input has {input.shape}; this kernel takes 12 heads of 64, a width of 2304")
+    q, k, v = (result(_to_heads(part, 12), input) for part in _split(op, input, 12, 12))
+    return q, k, v
+
+
 def _split(op: str, fused: Tensor, heads: int, kv_heads: int) -> tuple[torch.Tensor, ...]:
     width, parts = fused.shape[-1], heads + 2 * kv_heads
     if width % parts:

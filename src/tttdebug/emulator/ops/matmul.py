@@ -45,7 +45,7 @@ def _product(name: str, *, takes_bias: bool) -> Callable[..., Tensor]:
         require_float(op, input_tensor_a=a, input_tensor_b=b, bias=bias)
         left = a.values.mT if transpose_a else a.values
         right = b.values.mT if transpose_b else b.values
-        _check_shapes(op, left, right, bias, takes_bias=takes_bias)
+        check_shapes(op, left, right, bias, takes_bias=takes_bias)
         device = device_of(a)
         kernel = resolve_kernel(
             op, compute_kernel_config, _default_kernel(device, a, b, output, program_config, core_grid)
@@ -82,7 +82,7 @@ linear = _product("linear", takes_bias=True)
 matmul = _product("matmul", takes_bias=False)
 
 
-def _check_shapes(op: str, left: torch.Tensor, right: torch.Tensor, bias: Tensor | None, *, takes_bias: bool) -> None:
+def check_shapes(op: str, left: torch.Tensor, right: torch.Tensor, bias: Tensor | None, *, takes_bias: bool) -> None:
     if left.ndim < 2 or right.ndim < 2 or left.shape[-1] != right.shape[-2]:
         raise EmulatorError(
             f"{op}: {list(left.shape)} @ {list(right.shape)} do not multiply; the last size of the first must be the "

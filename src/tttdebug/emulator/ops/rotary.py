@@ -69,6 +69,54 @@ def rotary_embedding(
     return result(values, input_tensor, plan=plan)
 
 
+@operation("ttnn.experimental.rotary_embedding_hf", accepts="memory_config")
+def rotary_embedding_hf(
+    input_tensor: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    *,
+    is_decode_mode: bool = False,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """x·cos + [−x₂, x₁]·sin with the halves of the last dimension; in decode a row of the tables per user."""
+    op = "ttnn.experimental.rotary_embedding_hf"
+    require_tile(op, input_tensor=input_tensor, cos_cache=cos_cache, sin_cache=sin_cache)
+    cos, sin = _tables(op, input_tensor, cos_cache, sin_cache, is_decode_mode)
+    plan = _plan(op, input_tensor, compute_kernel_config)
+    values = device_of(input_tensor).engine.rotate_halves(input_tensor.values, cos, sin, plan)
+    return result(values, input_tensor, plan=plan)
+
+
+@operation("ttnn.experimental.rotary_embedding_llama_fused_qk")
+def rotary_embedding_llama_fused_qk(
+    q_input_tensor: Tensor,
+    k_input_tensor: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    trans_mat: Tensor,
+    *,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Decode's rotary_embedding_llama of q and k at once; the tables hold the users of q, then those of k."""
+    op = "ttnn.experimental.rotary_embedding_llama_fused_qk"
+    users = q_input_tensor.shape[1]
+    if cos_cache.shape[1] < users + k_input_tensor.shape[1]:
+        raise EmulatorError(
+            f"{op}: cos_cache has rows for {cos_cache.shape[1]} users; q has {users}, k {k_input_tensor.shape[1]}"
+        )
+    rotated = []
+    for x, first in ((q_input_tensor, 0), (k_input_tensor, users)):
+        cos, sin = (result(t.values[:, first : first + x.shape[1]], t) for t in (cos_cache, sin_cache))
+        for table in (cos, sin):
+            table.place(x.memory_config())
+        rotated.append(
+            rotary_embedding_llama(
+                x, cos, sin, trans_mat, is_decode_mode=True, compute_kernel_config=compute_kernel_config
+            )
+        )
+    return rotated[0], rotated[1]
+
+
 def _tables(op: str, x: Tensor, cos: Tensor, sin: Tensor, decode: bool) -> tuple[torch.Tensor, torch.Tensor]:
     require_float(op, input_tensor=x, cos_cache=cos, sin_cache=sin)
     if cos.shape != sin.shape or cos.shape[-1] != x.shape[-1]:

@@ -15,7 +15,7 @@ from tttdebug.emulator.tensor import Tensor
     "ttnn.topk", accepts="memory_config sub_core_grids stable", only={"output_tensor": None, "indices_tensor": None}
 )
 def topk(
-    input_tensor: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+    input_tensor: Tensor, k: int = 32, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> tuple[Tensor, Tensor]:
     """The `k` largest (or smallest) elements along the last dimension in falling order, and their places as uint16.
 
