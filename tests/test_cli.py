@@ -105,9 +105,111 @@ def truncated_gguf(folder):
     return folder / "cut.gguf"
 
 
+def test_a_model_without_a_tokenizer_takes_token_ids(tttdebug, tmp_path):
+    import transformers
+
+    from families.random_models import random_model
+
+    sizes = {"hidden_size": 96, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.Qwen3Config(**sizes, vocab_size=101, num_key_value_heads=1, head_dim=80)
+    random_model(config, "Qwen3ForCausalLM", seed=3).save_pretrained(tmp_path / "model")
+    run = ("run", "--model", tmp_path / "model", "--precision", "bf16", "--engine", "ideal", "--decode-steps", "2")
+    code, _, err = tttdebug(*run, "--out", tmp_path / "none")
+    assert code == 2
+    assert "no tokenizer; give the prompt as token ids (--token-ids)" in err
+    code, out, _ = tttdebug(*run, "--token-ids", "5 17 80 3", "--token-ids", "9,9,4", "--out", tmp_path / "run")
+    assert code == 0
+    assert "4 tokens, 3 tokens" in out
+
+
+def vit_folder(folder, processor=True):
+    """A small ViT with weights that are not as they were drawn, as `save_pretrained` keeps it."""
+    import transformers
+
+    from families.random_models import random_model
+
+    config = transformers.ViTConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+        num_labels=37,
+    )
+    random_model(config, "ViTForImageClassification", seed=3).save_pretrained(folder)
+    if processor:
+        size = {"height": 32, "width": 32}
+        transformers.ViTImageProcessorPil(size=size, image_mean=[0.0] * 3).save_pretrained(folder)
+    return folder
+
+
+def picture(path, mode="RGB"):
+    from PIL import Image
+
+    Image.effect_mandelbrot((48, 40), (-2.0, -1.5, 1.0, 1.5), 60).convert(mode).save(path)
+    return path
+
+
+def test_a_model_of_images_reads_pictures(tttdebug, tmp_path):
+    from tttdebug.tracking import Run
+
+    folder, image = vit_folder(tmp_path / "vit"), picture(tmp_path / "cat.png")
+    run = ("run", "--model", "vit", "--weights", folder, "--image", image, "--image", picture(tmp_path / "l.png", "L"))
+    code, out, err = tttdebug(*run, "--precision", "bf16", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "cat.png, prepared by the model's image processor" in out.replace("\n", " ")
+    saved = Run.load(tmp_path / "run")
+    assert {record.boundary for record in saved.records} >= {"embed", "L01.self_attn", "classifier"}
+    assert {record.key.user for record in saved.records} == {0, 1}
+
+
+def test_the_models_own_image_processor_prepares_what_it_reads(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from tttdebug.references import load_reference
+    from tttdebug.tracking.images import read_image
+
+    path = picture(tmp_path / "cat.png")
+    own = read_image(load_reference(vit_folder(tmp_path / "with")), path).pixels
+    plain = read_image(load_reference(vit_folder(tmp_path / "without", processor=False)), path).pixels
+    resized = Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+    values = torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1) / 255
+    assert torch.allclose(plain, (values - 0.5) / 0.5, atol=1e-5)
+    assert torch.allclose(own, values / 0.5, atol=2 / 255 / 0.5), "its mean is 0 there"
+
+
+def test_without_a_picture_the_pixels_are_random_and_the_run_says_so(tttdebug, tmp_path):
+    folder = vit_folder(tmp_path / "vit")
+    code, out, _ = tttdebug("run", "--model", folder, "--precision", "bf16", "--seed", "7", "--out", tmp_path / "run")
+    assert code == 0
+    assert "random pixels 3x32x32, seed 7" in out
+    assert "random pixels 3x32x32, seed 7" in (tmp_path / "run" / "manifest.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (lambda tmp: ["--image", tmp / "absent.png"], "absent.png"),
+        (lambda tmp: ["--image", tmp / "vit" / "config.json"], "cannot read that file as a picture"),
+        (lambda tmp: ["--prompt", "a cat"], "reads images, not text; give --image FILE"),
+    ],
+)
+def test_what_a_model_of_images_cannot_read_is_refused(tttdebug, tmp_path, arguments, said):
+    folder = vit_folder(tmp_path / "vit")
+    code, _, err = tttdebug("run", "--model", folder, *arguments(tmp_path), "--out", tmp_path / "run")
+    assert code == 2
+    assert said in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (lambda tmp: ["run", "--layers", "1", "--image", picture(tmp / "cat.png")], "reads text, not images"),
+        (lambda tmp: ["run", "--layers", "1", "--token-ids", "5 x"], "--token-ids 5 x: give whole numbers"),
+        (lambda tmp: ["run", "--layers", "1", "--token-ids", "5 99999"], "outside the vocabulary"),
         (lambda tmp: ["run", "--model", "lama"], "lama"),
         (lambda tmp: ["run", "--weights", tmp / "absent.gguf"], "absent.gguf"),
         (lambda tmp: ["run", "--weights", truncated_gguf(tmp)], "cut.gguf"),

@@ -31,6 +31,7 @@ DEBUG = "--debug"
 class Engine(str, Enum):
     fast = "fast"
     ideal = "ideal"
+    exact = "exact"
 
 
 class SaveTensors(str, Enum):
@@ -68,7 +69,10 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
     engine: Annotated[
-        Engine, typer.Option(help="Of the emulated device: the chip's formats at torch speed, or plain fp32.")
+        Engine,
+        typer.Option(
+            help="Of the emulated device: the chip's formats at torch speed, the chip bit by bit, or plain fp32."
+        ),
     ] = Engine.fast,
     precision: Annotated[
         str,
@@ -79,6 +83,14 @@ def run(
     ] = "accuracy",
     prompt: Annotated[
         list[str] | None, typer.Option(help="Text, or @FILE. May be given several times: a user each.")
+    ] = None,
+    token_ids: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of text, for a model without a tokenizer: '5 17 3'. A user each, as prompts are."),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="For a model of images: a picture; without one, random pixels. May be given several times."),
     ] = None,
     decode_steps: Annotated[
         int, typer.Option(help="Tokens to decode after the prompt, driven by the reference's choice.")
@@ -117,6 +129,8 @@ def run(
         engine=engine.value,
         precision=precision,
         prompts=tuple(prompt or ()),
+        token_ids=tuple(token_ids or ()),
+        images=tuple(image or ()),
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
@@ -196,6 +210,39 @@ def doctor() -> None:
     from tttdebug.reporting import console, health
 
     console.print_health(health.examine())
+
+
+emulator_app = typer.Typer(help="The emulated chip itself.", no_args_is_help=True)
+app.add_typer(emulator_app, name="emulator")
+
+
+@emulator_app.command()
+def conformance(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Recordings of the real ttnn; default TTTDEBUG_GOLDEN, else those of the source tree."),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="fast, exact or ideal; may be given several times; default all with a target."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write a row per case and engine to this file.")] = None,
+    listed: Annotated[int, typer.Option(help="How many cases to list of a family that miss its target.")] = 5,
+) -> None:
+    """Replay recordings of the real chip on the emulator's engines and say how true each is.
+
+    Exit codes: 0 every family of the engines holds, 1 one does not, 2 there is nothing to replay.
+    """
+    from tttdebug.conformance_job import check
+    from tttdebug.reporting import console
+    from tttdebug.reporting.conformance_report import print_conformance, write_csv
+
+    with console.progress(hidden=not console.ERR.is_terminal) as progress:
+        checked = check(folder, engine or [], progress)
+    if csv is not None:
+        write_csv(csv, checked.cases)
+    print_conformance(checked.folder, checked.families, listed)
+    raise typer.Exit(0 if checked.holds else 1)
 
 
 @app.callback()

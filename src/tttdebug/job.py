@@ -15,7 +15,9 @@ from tttdebug.errors import FamilyError, PromptError, RunError, SpecError, Weigh
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.references import Reference
     from tttdebug.tracking import Run
+    from tttdebug.tracking.images import Image
     from tttdebug.tracking.writer import SaveTensors
 
 Progress = Callable[[str, "float | None"], None]
@@ -33,6 +35,8 @@ class Job:
     engine: str = "fast"
     precision: str = "accuracy"
     prompts: tuple[str, ...] = ()
+    token_ids: tuple[str, ...] = ()
+    images: tuple[Path, ...] = ()
     decode_steps: int = 8
     layers: int | None = None
     save_tensors: SaveTensors = "failed"
@@ -54,14 +58,14 @@ def do(job: Job, progress: Progress) -> Run:
     from tttdebug.modules.hardware import HardwareConfig
     from tttdebug.references import check_reference, load_reference
     from tttdebug.tracking import track
-    from tttdebug.tracking.prompts import default_prompt, read_prompt
 
     if job.decode_steps < 0:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
     if job.family is not None:
         register_file(job.family)
     HardwareConfig.named(job.precision)
-    prompts = [_text(prompt) for prompt in job.prompts] or [default_prompt()]
+    texts: list[str | list[int]] = [_text(prompt) for prompt in job.prompts]
+    texts += [_token_ids(ids) for ids in job.token_ids]
     torch.manual_seed(job.seed)
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
@@ -69,14 +73,10 @@ def do(job: Job, progress: Progress) -> Run:
         _refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
         _refuse_other_family(job, family_for(reference.model).name)
-        if reference.reads_images:
-            raise PromptError(
-                f"{reference.name} reads images: compare it in Python, td.track(port, reference, [image])"
-            )
         decode_steps = job.decode_steps if reference.decodes else 0
-        first = read_prompt(reference, prompts[0], decode_steps)
+        prompts = _prompts(job, reference, texts)
         progress("check the reference", None)
-        check_reference(reference, first.token_ids)
+        check_reference(reference, _what_is_read(reference, prompts[0], decode_steps))
         progress("build the port", None)
         port = build_model(reference, device, job.precision, weights=_state_dict(job.port_weights))
         return track(
@@ -110,6 +110,38 @@ def _refuse_other_family(job: Job, found: str) -> None:
 
     if job.model != found and job.model in {family.name for family in all_families()}:
         raise FamilyError(f"--model {job.model} names a family, but {job.weights} is of family {found}: say that one")
+
+
+def _prompts(job: Job, reference: Reference, texts: list[str | list[int]]) -> list[str | list[int] | Image]:
+    """What both sides read: the texts or images that were asked for, else the default text or random pixels."""
+    from tttdebug.tracking.images import random_image, read_image
+    from tttdebug.tracking.prompts import default_prompt
+
+    if not reference.reads_images:
+        if job.images:
+            raise PromptError(f"--image: {reference.name} reads text, not images; give --prompt")
+        return [*texts] or [default_prompt()]
+    if texts:
+        raise PromptError(f"--prompt: {reference.name} reads images, not text; give --image FILE")
+    return [read_image(reference, path) for path in job.images] or [random_image(reference, job.seed)]
+
+
+def _what_is_read(
+    reference: Reference, prompt: str | list[int] | Image, decode_steps: int
+) -> tuple[int, ...] | torch.Tensor:
+    """A prompt as token ids, or an image's pixels."""
+    from tttdebug.tracking.images import Image
+    from tttdebug.tracking.prompts import read_prompt
+
+    return prompt.pixels if isinstance(prompt, Image) else read_prompt(reference, prompt, decode_steps).token_ids
+
+
+def _token_ids(ids: str) -> list[int]:
+    """Token ids out of a text such as `5 17 3`."""
+    try:
+        return [int(word) for word in ids.replace(",", " ").split()]
+    except ValueError:
+        raise PromptError(f"--token-ids {ids}: give whole numbers, such as '5 17 3'") from None
 
 
 def _text(prompt: str) -> str:

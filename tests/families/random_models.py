@@ -27,8 +27,9 @@ ROPES = (
 
 
 @st.composite
-def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
-    """A config of two layers with odd head counts, grouped heads, and a vocabulary that fills no tile."""
+def decoders(draw: st.DrawFn, family: str, head_dims: tuple[int, ...] = (32, 64, 24, 80)) -> Any:
+    """A config of two layers with odd head counts, grouped heads, heads and a vocabulary that fill no tile."""
+    head_dim = draw(st.sampled_from(head_dims))
     kv_heads = draw(st.integers(1, 2))
     heads = kv_heads * draw(st.integers(1, 3))
     shape: dict[str, Any] = {
@@ -38,7 +39,7 @@ def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
         "num_hidden_layers": 2,
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
-        "head_dim": draw(st.sampled_from([32, 64])),
+        "head_dim": head_dim,
         "max_position_embeddings": CONTEXT,
         "pad_token_id": 0,
         "bos_token_id": 1,
@@ -51,7 +52,11 @@ def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     any_width = draw(st.booleans())
     if family == "llama":
         return transformers.LlamaConfig(
-            **shape, rope_parameters=rope_parameters, attention_bias=any_width, mlp_bias=draw(st.booleans())
+            **shape,
+            rope_parameters=rope_parameters,
+            attention_bias=any_width,
+            mlp_bias=draw(st.booleans()),
+            hidden_act=draw(st.sampled_from(["silu", "silu", "gelu", "gelu_pytorch_tanh", "relu"])),
         )
     if family == "mistral":
         return transformers.MistralConfig(**shape, rope_parameters=rope_parameters, sliding_window=window)
@@ -87,14 +92,56 @@ def decoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
         return transformers.Qwen3MoeConfig(
             **shape, **experts, norm_topk_prob=any_width, mlp_only_layers=draw(st.sampled_from([[], [1]]))
         )
+    if family in ("qwen2_moe", "glm4_moe"):
+        experts = {"num_experts_per_tok": draw(st.integers(1, 3)), "moe_intermediate_size": 40}
+        experts["norm_topk_prob"] = any_width
+        if family == "qwen2_moe":
+            shape["hidden_size"] = heads * shape.pop("head_dim")
+            experts |= {"num_experts": 5, "shared_expert_intermediate_size": draw(st.sampled_from([24, 56]))}
+            return transformers.Qwen2MoeConfig(
+                **shape, **experts, qkv_bias=draw(st.booleans()), mlp_only_layers=draw(st.sampled_from([[], [1]]))
+            )
+        partial = {"rope_type": "default", **rope, "partial_rotary_factor": draw(st.sampled_from([1.0, 0.5]))}
+        return transformers.Glm4MoeConfig(
+            **shape,
+            **experts,
+            n_routed_experts=5,
+            n_shared_experts=draw(st.integers(1, 2)),
+            first_k_dense_replace=draw(st.integers(0, 1)),
+            routed_scaling_factor=draw(st.sampled_from([1.0, 2.5])),
+            use_qk_norm=draw(st.booleans()),
+            attention_bias=draw(st.booleans()),
+            rope_parameters=partial,
+        )
+    if family == "cohere":
+        shape["hidden_size"] = heads * shape.pop("head_dim")
+        return transformers.CohereConfig(
+            **shape,
+            rope_parameters=rope_parameters,
+            attention_bias=any_width,
+            logit_scale=draw(st.sampled_from([0.0625, 1.0])),
+        )
+    if family in ("phi", "gpt_neox"):
+        shape["hidden_size"] = heads * shape.pop("head_dim")
+        partial = {"rope_type": "default", **rope, "partial_rotary_factor": draw(st.sampled_from([1.0, 0.5, 0.25]))}
+        if family == "phi":
+            return transformers.PhiConfig(**{**shape, "tie_word_embeddings": False}, rope_parameters=partial)
+        shape.pop("num_key_value_heads")
+        return transformers.GPTNeoXConfig(
+            **shape,
+            rope_parameters=partial,
+            attention_bias=any_width,
+            use_parallel_residual=draw(st.sampled_from([True, True, False])),
+            hidden_act=draw(st.sampled_from(["gelu", "gelu_new", "relu", "relu2"])),
+        )
     assert family == "gpt2"
     return transformers.GPT2Config(
         vocab_size=shape["vocab_size"],
-        n_embd=heads * 32,
+        n_embd=heads * head_dim,
         n_head=heads,
         n_layer=2,
         n_positions=CONTEXT,
-        activation_function=draw(st.sampled_from(["gelu_new", "gelu", "relu"])),
+        activation_function=draw(st.sampled_from(["gelu_new", "gelu", "relu", "relu2"])),
         bos_token_id=1,
         eos_token_id=2,
     )
@@ -105,7 +152,7 @@ def encoders(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     """A config of two layers for BERT or ViT."""
     heads = draw(st.sampled_from([1, 3]))
     shape = {
-        "hidden_size": heads * draw(st.sampled_from([32, 64])),
+        "hidden_size": heads * draw(st.sampled_from([32, 64, 40])),
         "intermediate_size": draw(st.sampled_from([72, 96])),
         "num_hidden_layers": 2,
         "num_attention_heads": heads,
@@ -129,6 +176,11 @@ ARCHITECTURES = {
     "gemma3": ("Gemma3ForCausalLM",),
     "mixtral": ("MixtralForCausalLM",),
     "qwen3_moe": ("Qwen3MoeForCausalLM",),
+    "qwen2_moe": ("Qwen2MoeForCausalLM",),
+    "glm4_moe": ("Glm4MoeForCausalLM",),
+    "cohere": ("CohereForCausalLM",),
+    "phi": ("PhiForCausalLM",),
+    "gpt_neox": ("GPTNeoXForCausalLM",),
     "gpt2": ("GPT2LMHeadModel",),
     "bert": ("BertModel", "BertForSequenceClassification"),
     "vit": ("ViTModel", "ViTForImageClassification"),
@@ -146,4 +198,7 @@ def random_model(config: transformers.PreTrainedConfig, architecture: str, seed:
             noise = torch.randn(parameter.shape)
             # matrices keep the size of what goes through them, so that rounding is not what sharp attention makes of it
             parameter.copy_(parameter + 0.2 * noise if parameter.ndim == 1 else noise * parameter.shape[-1] ** -0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):  # learned, though it is no parameter
+                buffer.copy_(0.2 * torch.randn(buffer.shape))
     return model

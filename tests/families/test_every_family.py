@@ -30,8 +30,8 @@ def worst_of(run):
     return max(run.records, key=lambda record: record.rel_l2)
 
 
-def check_decoder(data, family):
-    config, seed = data.draw(decoders(family)), data.draw(SEEDS)
+def check_decoder(data, family, **of_config):
+    config, seed = data.draw(decoders(family, **of_config)), data.draw(SEEDS)
     length, fuse_qkv = data.draw(st.integers(1, 50)), data.draw(st.booleans())
     print(f"{family}: seed {seed}, length {length}, {config.to_diff_dict()}")
     reference = td.load_reference(random_model(config, ARCHITECTURES[family][0], seed))
@@ -50,6 +50,14 @@ def check_decoder(data, family):
 @given(st.data())
 def test_every_boundary_of_a_random_decoder_is_exact(family, data):
     check_decoder(data, family)
+
+
+@pytest.mark.parametrize("head_dim", [80, 72, 40])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "phi3", "phi", "gpt_neox", "gpt2"])
+@settings(CHECKED, max_examples=1)
+@given(st.data())
+def test_heads_that_fill_no_whole_tile_are_exact(family, head_dim, data):
+    check_decoder(data, family, head_dims=(head_dim,))
 
 
 @pytest.mark.parametrize("family", ["bert", "vit"])

@@ -13,7 +13,15 @@ import tttdebug as td
 from tttdebug.errors import SpecError
 from tttdebug.modules import HardwareConfig, MultiHeadAttention
 from tttdebug.modules.decoder_config import DTYPES, KERNELS, OP_GROUPS, TENSOR_GROUPS
-from tttdebug.specs import AttentionSpec
+from tttdebug.specs import (
+    AttentionSpec,
+    CausalLMSpec,
+    DecoderLayerSpec,
+    EmbeddingSpec,
+    FeedForwardSpec,
+    LMHeadSpec,
+    NormSpec,
+)
 
 
 def written(path, decoders):
@@ -72,21 +80,59 @@ def test_hints_name_presets():
         HardwareConfig.named("int4")
 
 
+def decisions(config, spec, **length):
+    return {decision.about: decision for decision in config.explain(spec, td.open_device("emulated"), **length)}
+
+
 def test_every_decision_is_explained():
-    device = td.open_device("emulated")
-    decisions = {d.about: d for d in HardwareConfig.preset("performance").explain(AttentionSpec(4096, 32), device)}
-    assert decisions["ff1_ff3"].choice == "bfloat4_b with LoFi"
-    assert decisions["wqkv"].why
-    assert decisions["memory"].choice == "DRAM, interleaved"
-    wide = {d.about: d.choice for d in HardwareConfig().explain(AttentionSpec(16384, 128), device)}
-    assert wide["memory"] == "L1, block sharded"
+    fast = HardwareConfig.preset("performance")
+    made = decisions(fast, AttentionSpec(4096, 32))
+    assert made["ff1_ff3"].choice == "bfloat4_b with LoFi"
+    assert made["query, key and value"].choice == "one matmul"
+    assert made["memory"].choice == "DRAM, interleaved"
+    assert made["attention, prefill of 128"].choice == "8x8 cores, chunks of 32"
+    assert made["attention, decode"].choice == "8x8 cores, automatic chunks"
+    assert made["wqkv 4096x12288, decode"].choice == "1d multicast, 1x6 tiles a core, K by 8"
+    assert all(decision.why for decision in made.values())
+    apart = decisions(fast.replace(fuse_qkv=False), AttentionSpec(4096, 32))
+    assert apart["query, key and value"].choice == "three matmuls"
+    assert "wqkv 4096x4096, decode" in apart
 
 
-def test_a_wide_attention_lies_in_blocks_and_computes_the_same():
-    device, x = td.open_device("emulated", engine="ideal"), torch.randn(1, 32, 8224)
-    attention = MultiHeadAttention(AttentionSpec(8224, 1, head_dim=32, max_sequence_length=32), device=device)
+def test_a_whole_model_is_explained_down_to_its_head_and_its_layers(tmp_path):
+    layer = DecoderLayerSpec(AttentionSpec(4096, 32, 8), FeedForwardSpec(4096, 14336), NormSpec(4096), NormSpec(4096))
+    spec = CausalLMSpec(EmbeddingSpec(32000, 4096), (layer,) * 2, NormSpec(4096), LMHeadSpec(4096, 32000))
+    path = written(tmp_path / "decoder_config.json", {"1": {"precision_cfg": {"FF2": "BFP4"}}})
+    made = decisions(HardwareConfig.from_decoder_config(path), spec, prompt_length=2048)
+    assert made["layer 1: ff2"].choice == "bfloat4_b with HiFi2"
+    assert made["ff2"].choice == "bfloat8_b with HiFi2"
+    assert made["ff1_ff3 4096x14336, prefill of 2048"].choice.startswith("2d multicast")
+    assert made["ff2 14336x4096, decode"].choice == "1d multicast, 1x2 tiles a core, K by 2"
+    assert made["lm_head 4096x32000, decode"].choice.startswith("1d multicast")
+    assert made["attention, prefill of 2048"].choice == "8x8 cores, chunks of 256"
+
+
+def test_small_weights_and_a_config_that_says_so_leave_the_programs_to_ttnn():
+    assert decisions(HardwareConfig(), AttentionSpec(576, 9, 3))["wqkv 576x960, decode"].choice == "automatic"
+    config = HardwareConfig(matmul_programs="automatic")
+    assert decisions(config, AttentionSpec(4096, 32))["wo 4096x4096, decode"].choice == "automatic"
+
+
+def test_a_wide_model_keeps_its_blocks_in_l1_where_they_fit():
+    made = decisions(HardwareConfig(), AttentionSpec(16384, 128, 8))
+    assert made["memory"].choice.startswith("L1, sharded")
+    assert made["wo 16384x16384, decode"].choice.endswith("output in L1, width sharded")
+    long = decisions(HardwareConfig(), AttentionSpec(16384, 128, 8), prompt_length=8192)
+    assert long["wo 16384x16384, prefill of 8192"].choice.endswith("output in DRAM, interleaved")
+
+
+@pytest.mark.parametrize("rows", [32, 640])
+def test_a_wide_attention_lies_in_blocks_and_computes_the_same(rows):
+    device, x = td.open_device("emulated", engine="ideal"), torch.randn(1, rows, 8224)
+    attention = MultiHeadAttention(AttentionSpec(8224, 1, head_dim=32, max_sequence_length=rows), device=device)
     ttnn = attention.ttnn
     on_device = ttnn.from_torch(x[None], dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
+    assert attention.stays_in_l1
     in_blocks = ttnn.to_torch(attention(on_device))
-    attention.is_block_sharded = False
+    attention.stays_in_l1 = False
     assert torch.equal(in_blocks, ttnn.to_torch(attention(on_device)))

@@ -12,8 +12,8 @@ from tiny_llamas import tiny_llama
 
 import tttdebug as td
 from tttdebug.errors import PromptError, SpecError, WeightsError
-from tttdebug.modules import FeedForward, HardwareConfig, MultiHeadAttention
-from tttdebug.specs import AttentionSpec, FeedForwardSpec, RopeSpec
+from tttdebug.modules import FeedForward, HardwareConfig, LMHead, MultiHeadAttention, StepPositions
+from tttdebug.specs import AttentionSpec, FeedForwardSpec, LMHeadSpec, RopeSpec
 
 EXACT = 1e-5
 
@@ -23,7 +23,7 @@ def configurations(draw):
     """Odd head counts, grouped heads, tied and untied heads, every rope scaling that the port computes."""
     kv_heads = draw(st.integers(1, 3))
     heads = kv_heads * draw(st.integers(1, 3))
-    head_dim = draw(st.sampled_from([32, 64]))
+    head_dim = draw(st.sampled_from([32, 64, 72]))
     rope = draw(
         st.sampled_from(
             [
@@ -77,6 +77,35 @@ def test_prompts_longer_than_the_context_and_too_many_users_are_refused():
         port.allocate_cache(33, 32)
 
 
+def test_a_context_that_fills_no_whole_tile_can_be_used_up():
+    reference = td.load_reference(tiny_llama(head_dim=32, max_position_embeddings=50))
+    port = td.build_model(reference, td.open_device("emulated", engine="ideal"), "bf16")
+    run = td.track(port, reference, [torch.arange(5, 52).tolist()], decode_steps=3)
+    assert run.passed
+    assert max(record.rel_l2 for record in run.records) < EXACT
+
+
+def test_an_attention_says_which_position_it_has_not():
+    spec = AttentionSpec(64, 2, max_sequence_length=40)
+    attention = MultiHeadAttention(spec, device="emulated")
+    ttnn = attention.ttnn
+    x = ttnn.zeros((1, 1, 96, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=attention.device)
+    with pytest.raises(PromptError, match="position 64 is beyond the 40"):
+        attention(x)
+    attention.allocate_cache(1, 64)
+    step = StepPositions(attention.device, torch.tensor([40]))
+    with pytest.raises(PromptError, match="position 40 is beyond the 40"):
+        attention.decode_forward(ttnn.slice(x, [0, 0, 0, 0], [1, 1, 32, 64]), step)
+
+
+def test_a_padded_vocabulary_has_logits_for_its_padding_too():
+    head = LMHead(LMHeadSpec(64, 101, padded_vocab_size=128), device="emulated")
+    ttnn = head.ttnn
+    x = ttnn.zeros((1, 1, 32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=head.device)
+    assert head.shapes() == {"weight": (128, 64)}
+    assert list(head(x).shape) == [1, 1, 32, 128]
+
+
 def test_a_module_says_which_weight_it_lacks():
     spec = FeedForwardSpec(64, 96)
     with pytest.raises(WeightsError, match="'w2'"):
@@ -88,7 +117,6 @@ def test_a_module_says_which_weight_it_lacks():
     [
         ({"causal": False}, "EncoderAttention"),
         ({"logit_softcap": 30.0}, "SoftcappedAttention"),
-        ({"head_dim": 80}, "head_dim=80"),
     ],
 )
 def test_what_a_module_does_not_compute_is_refused_and_not_left_out(changes, named):

@@ -6,17 +6,32 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tttdebug.modules.placement import Linear, RotaryLinear, Rows, Vector, WeightFormat
-from tttdebug.modules.rms_norm import OffsetVector
+from tttdebug.modules.placement import FromHeads, HeadLinear, HeadVector, Linear, Rows, Vector, WeightFormat
+from tttdebug.modules.rms_norm import HeadGain, OffsetVector
 
 
-@given(st.integers(1, 4), st.sampled_from([2, 32, 64]))
+@given(st.integers(1, 4), st.sampled_from([2, 24, 32, 64, 80]))
 def test_every_layout_can_be_undone(heads, head_dim):
     weight = torch.randn(heads * head_dim, 7)
-    for layout in (Rows(), Linear(), RotaryLinear(head_dim), RotaryLinear(head_dim, head_dim // 2 // 2 * 2)):
+    turned = [0, head_dim // 2 // 2 * 2, head_dim]
+    for layout in (Rows(), Linear(), *(HeadLinear(head_dim, rotary_dim) for rotary_dim in turned)):
         assert torch.equal(layout.to_reference(layout.to_port(weight)), weight)
+    assert torch.equal(FromHeads(head_dim).to_reference(FromHeads(head_dim).to_port(weight.T)), weight.T)
+    for rotary_dim in turned:
+        bias, gain = HeadVector(head_dim, rotary_dim), HeadGain(head_dim, rotary_dim)
+        assert torch.equal(bias.to_reference(bias.to_port(weight[:, 0])), weight[:, 0])
+        assert torch.allclose(gain.to_reference(gain.to_port(weight[:, 0])), weight[:, 0])
     assert torch.equal(Vector().to_reference(Vector().to_port(weight[:, 0])), weight[:, 0])
     assert torch.allclose(OffsetVector().to_reference(OffsetVector().to_port(weight[:, 0])), weight[:, 0], atol=1e-6)
+
+
+def test_heads_are_padded_to_whole_tiles_with_zeros():
+    placed = HeadLinear(40, 16).to_port(torch.ones(3 * 40, 7))
+    assert placed.shape == (7, 3 * 64)
+    assert placed.view(7, 3, 64)[..., :40].eq(1).all()
+    assert placed.view(7, 3, 64)[..., 40:].eq(0).all()
+    assert FromHeads(40).to_port(torch.ones(7, 3 * 40)).view(3, 64, 7)[:, 40:].eq(0).all()
+    assert HeadLinear(64).to_port(torch.ones(3 * 64, 7)).shape == (7, 3 * 64)
 
 
 def test_a_block_is_sixteen_neighbours_along_the_output_dimension():

@@ -129,13 +129,21 @@ def feed_forward(spec: FeedForwardSpec | MixtureOfExpertsSpec, w: Weights, x: Te
 def mixture(spec: MixtureOfExpertsSpec, w: Weights, x_TD: Tensor) -> Tensor:
     logits = w.linear(x_TD, "router", spec.router_bias)
     scores = logits.softmax(-1) if spec.router_scoring == "softmax" else logits.sigmoid()
-    kept, experts = scores.topk(spec.experts_per_token, dim=-1)
+    chosen_by = scores + w["router.selection_bias"] if spec.selection_bias else scores
+    experts = chosen_by.topk(spec.experts_per_token, dim=-1).indices
+    kept = scores.gather(-1, experts)
     if spec.normalise_scores:
         kept = kept / kept.sum(-1, keepdim=True)
     share = torch.zeros_like(scores).scatter(-1, experts, kept)  # of each expert in each token's output
     outputs = (feed_forward(spec.expert, w.under(f"experts.{expert}"), x_TD) for expert in range(spec.num_experts))
     out_TD = sum(share[:, expert, None] * output for expert, output in enumerate(outputs))
-    return spec.routed_scale * out_TD
+    out_TD = spec.routed_scale * out_TD
+    if spec.shared_expert is None:
+        return out_TD
+    shared_TD = feed_forward(spec.shared_expert, w.under("shared_expert"), x_TD)
+    if spec.shared_expert_gate:
+        shared_TD = shared_TD * w.linear(x_TD, "shared_expert_gate", False).sigmoid()
+    return out_TD + shared_TD
 
 
 def decoder_layer(spec: DecoderLayerSpec, w: Weights, x_BSD: Tensor) -> Tensor:
@@ -145,6 +153,15 @@ def decoder_layer(spec: DecoderLayerSpec, w: Weights, x_BSD: Tensor) -> Tensor:
         inner = norm(spec.pre_feed_forward_norm, w.under("pre_feed_forward_norm"), h_BSD)
         outer = feed_forward(spec.feed_forward, w.under("feed_forward"), inner)
         return h_BSD + norm(spec.post_feed_forward_norm, w.under("post_feed_forward_norm"), outer)
+    if spec.parallel_residual:
+        own = spec.post_attention_norm, "post_attention_norm"
+        shared = spec.input_norm, "input_norm"
+        which, name = shared if spec.post_attention_norm is None else own
+        return (
+            x_BSD
+            + attended
+            + feed_forward(spec.feed_forward, w.under("feed_forward"), norm(which, w.under(name), x_BSD))
+        )
     h_BSD = x_BSD + attended
     inner = norm(spec.post_attention_norm, w.under("post_attention_norm"), h_BSD)
     return h_BSD + feed_forward(spec.feed_forward, w.under("feed_forward"), inner)
@@ -186,7 +203,9 @@ def causal_lm(spec: CausalLMSpec, w: Weights, ids_BS: Tensor) -> Tensor:
         x_BSD = decoder_layer(layer, w.under(f"layers.{index}"), x_BSD)
     x_BSD = norm(spec.final_norm, w.under("final_norm"), x_BSD)
     head = w["embedding.tokens"] if spec.lm_head.tied else w["lm_head.weight"]
-    return soft_cap(functional.linear(x_BSD, head), spec.lm_head.logit_softcap)
+    bias = w["lm_head.bias"] if spec.lm_head.bias else None
+    logits = functional.linear(x_BSD, head, bias) * (spec.lm_head.logit_scale or 1.0)
+    return soft_cap(logits, spec.lm_head.logit_softcap)
 
 
 def encoder(spec: EncoderModelSpec, w: Weights, inputs: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ def test_flops_and_weights_are_the_models_own(family):
     length = LENGTH if family.config_class != "ViTConfig" else spec.embedding.learned_positions
     cost = spec.cost(BATCH, length)
     assert cost.flops == counted_flops(lambda: model(inputs))
-    assert cost.weight_count == sum(parameter.numel() for parameter in model.parameters())
+    learned = [*model.parameters(), *(kept for name, kept in model.named_buffers() if name.endswith("correction_bias"))]
+    assert cost.weight_count == sum(tensor.numel() for tensor in learned)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])

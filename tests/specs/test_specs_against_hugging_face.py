@@ -9,14 +9,14 @@ import torch
 from hugging_face_weights import plain_weights
 from tiny_models import FAMILIES, random_inputs, random_model, spec_of
 
-from tttdebug.specs import CausalLMSpec
+from tttdebug.specs import CausalLMSpec, MixtureOfExpertsSpec
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_a_spec_computes_what_the_model_computes(family):
     model, inputs = random_model(family), random_inputs(family)
     spec = spec_of(model)
-    weights = spec_in_torch.Weights(plain_weights(model.state_dict(), spec.layers[0].attention))
+    weights = spec_in_torch.Weights(plain_weights(model, spec.layers[0].attention))
     with torch.no_grad():
         output = model(inputs)
         if isinstance(spec, CausalLMSpec):
@@ -49,6 +49,14 @@ def _feed_forward(**changes):
     )
 
 
+def _mixture(**changes):
+    def change(layer):
+        is_mixture = isinstance(layer.feed_forward, MixtureOfExpertsSpec)
+        return layer.replace(feed_forward=layer.feed_forward.replace(**changes)) if is_mixture else layer
+
+    return lambda spec: _every_layer(spec, change)
+
+
 def _embedding(**changes):
     return lambda spec: spec.replace(embedding=spec.embedding.replace(**changes))
 
@@ -74,13 +82,20 @@ def _embedding(**changes):
         ("gemma3", _rope(theta=1e6)),
         ("gpt2", _feed_forward(activation="gelu")),
         ("mixtral", _feed_forward(normalise_scores=False)),
+        ("qwen2_moe", _mixture(shared_expert_gate=False)),
+        ("glm4_moe", _mixture(router_scoring="softmax")),
+        ("glm4_moe", _mixture(selection_bias=False)),
+        ("glm4_moe", _mixture(routed_scale=1.0)),
+        ("gpt_neox", lambda spec: _every_layer(spec, lambda layer: layer.replace(parallel_residual=False))),
+        ("phi", _rope(rotary_dim=None)),
+        ("cohere", lambda spec: spec.replace(lm_head=spec.lm_head.replace(logit_scale=None))),
         ("qwen3_moe", lambda spec: spec.replace(layers=spec.layers[:2])),
     ],
 )
 def test_a_wrong_spec_does_not_compute_it(family, wrong):
     model, inputs = random_model(FAMILIES[family]), random_inputs(FAMILIES[family])
     spec = spec_of(model)
-    weights = spec_in_torch.Weights(plain_weights(model.state_dict(), spec.layers[0].attention))
+    weights = spec_in_torch.Weights(plain_weights(model, spec.layers[0].attention))
     with torch.no_grad():
         right, computed = (spec_in_torch.causal_lm(each, weights, inputs) for each in (spec, wrong(spec)))
     assert (computed - right).norm() / right.norm() > 1e-4

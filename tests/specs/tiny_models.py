@@ -122,6 +122,39 @@ FAMILIES = {
             "norm_topk_prob": True,
         },
     ),
+    "qwen2_moe": Family(
+        "Qwen2MoeConfig",
+        "Qwen2MoeForCausalLM",
+        {
+            **DECODER,
+            "num_experts": 5,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 20,
+            "shared_expert_intermediate_size": 28,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "glm4_moe": Family(
+        "Glm4MoeConfig",
+        "Glm4MoeForCausalLM",
+        {
+            **DECODER,
+            "n_routed_experts": 5,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 20,
+            "n_shared_experts": 2,
+            "routed_scaling_factor": 2.5,
+            "use_qk_norm": True,
+            "attention_bias": True,
+        },
+    ),
+    "phi": Family("PhiConfig", "PhiForCausalLM", DECODER),
+    "cohere": Family("CohereConfig", "CohereForCausalLM", DECODER),
+    "gpt_neox": Family(
+        "GPTNeoXConfig",
+        "GPTNeoXForCausalLM",
+        {key: value for key, value in DECODER.items() if key != "num_key_value_heads"},
+    ),
     "bert": Family("BertConfig", "BertModel", {**ENCODER, "vocab_size": 61}),
     "bert_classifier": Family(
         "BertConfig", "BertForSequenceClassification", {**ENCODER, "vocab_size": 61, "num_labels": 3}
@@ -141,6 +174,9 @@ def random_model(family: Family) -> nn.Module:
         for parameter in model.parameters():
             noise = torch.randn_like(parameter)
             parameter.copy_(parameter + 0.2 * noise if parameter.dim() == 1 else 0.15 * noise)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):  # learned, though it is no parameter
+                buffer.copy_(0.2 * torch.randn_like(buffer))
     return model
 
 

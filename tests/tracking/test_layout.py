@@ -60,5 +60,5 @@ def test_the_head_permutation_undoes_the_interleaving_of_weights(tokens, heads, 
 
     weight = torch.randn(heads * head_dim, 5)
     x = torch.randn(tokens, 5)
-    interleaved = (x @ interleave_heads(weight, head_dim).T).reshape(tokens, heads, head_dim)
+    interleaved = (x @ interleave_heads(weight, head_dim, head_dim).T).reshape(tokens, heads, head_dim)
     assert torch.allclose(unrotate_heads(interleaved), (x @ weight.T).reshape(tokens, heads, head_dim), atol=1e-5)

@@ -62,7 +62,7 @@ def test_keys_in_the_wrong_rotary_order_are_found_in_the_cache(reference):
 
     state = dict(reference.model.state_dict())
     name = "model.layers.2.self_attn.k_proj.weight"
-    state[name] = interleave_heads(state[name], 32)
+    state[name] = interleave_heads(state[name], 32, 32)
     run = td.track(build(reference, weights=state), reference, PROMPTS[:1])
     assert run.first_divergence().boundary == "L02.k_cache"
 

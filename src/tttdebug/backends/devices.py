@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tttdebug.errors import DeviceError
 
-Engine = Literal["ideal", "fast"]
+Engine = Literal["ideal", "fast", "exact"]
 Architecture = Literal["wormhole_b0", "blackhole"]
 
 
@@ -35,8 +35,9 @@ def open_device(
     """The device `name`: "emulated", or "ttnn" or "ttnn:ID" for a card or the vendor's simulator.
 
     What comes back is that package's own device object, so that code written for ttnn takes it. `engine` ("fast": the
-    chip's formats and roundings at torch speed; "ideal": plain fp32, which tells a wrong algorithm from coarse
-    numbers), `architecture`, `grid` (compute cores, x by y) and `torch_device` shape the emulated device only.
+    chip's formats and roundings at torch speed; "exact": the chip bit by bit, on the CPU; "ideal": plain fp32, which
+    tells a wrong algorithm from coarse numbers), `architecture`, `grid` (compute cores, x by y) and `torch_device`
+    shape the emulated device only.
 
     Raises DeviceError when the name is unknown, ttnn is not installed, or no device answers.
     """

@@ -119,8 +119,9 @@ def open_device(
 ) -> Device:
     """A new emulated device.
 
-    `engine` is "ideal" (plain arithmetic, no formats) or "fast" (TTNN's formats and rounding); `grid` counts compute
-    cores (x, y), 8×8 as on an n150. Raises EmulatorError on an unknown engine, architecture or grid.
+    `engine` is "ideal" (plain arithmetic, no formats), "fast" (TTNN's formats and roundings, sums modelled) or "exact"
+    (the chip bit by bit); `grid` counts compute cores (x, y), 8×8 as on an n150. Raises EmulatorError on an unknown
+    engine, architecture or grid.
     """
     try:
         arch = Arch(architecture)

@@ -134,6 +134,7 @@ class AttentionPlan:
     output: Format
     prefill: bool = True
     window: int | None = None  # a causal query sees itself and the window - 1 keys before it
+    cores_per_head: int = 1  # that share the keys of one key/value head of one user in decode
 
     @property
     def streaming(self) -> bool:

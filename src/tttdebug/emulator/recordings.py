@@ -3,12 +3,16 @@
 
 A family is a pair of files: `NAME.json` lists cases (case, op, attrs, and inputs and outputs as maps from argument to
 array name), `NAME.npz` holds the arrays. An array of uint16 holds bfloat16 patterns, float32 and integers themselves.
+Attrs are the op's keyword arguments, but for a few that describe the inputs or a config object; `replay` knows those
+and passes every other one to the op, which refuses what it does not take.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,8 @@ from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import MathFidelity, WormholeComputeKernelConfig
 from tttdebug.emulator.tensor import Tensor
 
+RECORDED_GRID = (8, 9)  # the compute grid of the recorded chip; it decides the program configs that ttnn picks
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -33,195 +39,177 @@ class Recording:
     attrs: dict[str, Any]
     inputs: dict[str, torch.Tensor]
     output: torch.Tensor
+    arch: str = "wormhole_b0"
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How near emulated values e are to recorded ones r: shares of equal bits and of values within one unit in the
-    last place of a bfloat16, the rms difference relative to the rms of r, and the slope ⟨r, e⟩ / ⟨r, r⟩."""
-
-    equal: float
-    within_one_ulp: float
-    rms: float
-    slope: float
+def families(folder: Path) -> list[str]:
+    """The names of the families that a folder holds, a pair of files each."""
+    paths = sorted(folder.glob("*.npz"))
+    return [path.stem for path in paths if path.with_suffix(".json").exists()]
 
 
 def load_recordings(folder: Path, family: str) -> Iterator[Recording]:
-    """The cases of one family in a folder."""
-    cases = json.loads((folder / f"{family}.json").read_text())["cases"]
-    with np.load(folder / f"{family}.npz") as arrays:
-        for case in cases:
-            inputs = {argument: _as_torch(arrays[name]) for argument, name in case["inputs"].items()}
-            output = _as_torch(arrays[case["outputs"]["out"]])
-            yield Recording(family, case["case"], case["op"], case["attrs"], inputs, output)
+    """The cases of one family in a folder. Raises EmulatorError when the files are damaged or of another format."""
+    description = folder / f"{family}.json"
+    try:
+        described = json.loads(description.read_text())
+        cases, arch = described["cases"], described.get("arch", "wormhole_b0")
+        with np.load(folder / f"{family}.npz") as arrays:
+            for case in cases:
+                inputs = {argument: as_torch(arrays[name]) for argument, name in case["inputs"].items()}
+                output = as_torch(arrays[case["outputs"]["out"]])
+                yield Recording(family, case["case"], case["op"], case["attrs"], inputs, output, arch)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise EmulatorError(f"{description}: not a family of recordings ({what})") from error
 
 
-def replay(recording: Recording, device: Device) -> torch.Tensor:
-    """The recorded call made on `device`, its output as a torch tensor of the recorded shape."""
-    op = recording.op.split(" ")[0].split("->")[0]
-    if op not in _REPLAYS:
-        raise EmulatorError(f"recording {recording.name}: op {op!r} cannot be replayed")
-    return ttnn.to_torch(_REPLAYS[op](recording, device)).reshape(recording.output.shape)
-
-
-def compare(actual: torch.Tensor, recorded: torch.Tensor) -> Agreement:
-    """How near `actual` is to `recorded`; zeros of both signs are equal, so are NaN."""
-    if not recorded.is_floating_point():
-        share = (actual.to(recorded.dtype) == recorded).float().mean().item()
-        return Agreement(share, share, 0.0 if share == 1 else torch.inf, 1.0)
-    a, r = actual.to(torch.float32), recorded.to(torch.float32)
-    equal = (a == r) | (a.isnan() & r.isnan())
-    distance = (_ordered(a) - _ordered(r)).abs()
-    finite = a.isfinite() & r.isfinite()
-    a64, r64 = a[finite].double(), r[finite].double()
-    power = r64.square().sum()
-    return Agreement(
-        equal.float().mean().item(),
-        (equal | (distance <= 1 << 16)).float().mean().item(),
-        ((a64 - r64).square().sum() / power).sqrt().item() if power else 0.0,
-        ((a64 * r64).sum() / power).item() if power else 1.0,
-    )
-
-
-def _ordered(x: torch.Tensor) -> torch.Tensor:
-    """fp32 patterns as integers in the order of their values."""
-    bits = x.contiguous().view(torch.int32).long()
-    return torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-
-
-def _as_torch(array: np.ndarray) -> torch.Tensor:
+def as_torch(array: np.ndarray) -> torch.Tensor:
+    """An array of a recording: uint16 are bfloat16 patterns."""
     if array.dtype == np.uint16:
         return torch.from_numpy(array.copy().view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array.astype(np.int64) if array.dtype == np.uint32 else array.copy())
 
 
-def _upload(recording: Recording, device: Device, argument: str, dtype: str | None = None) -> Tensor:
-    source = recording.inputs[argument]
-    chosen = ttnn.DataType(dtype) if dtype else None
-    return ttnn.from_torch(source, dtype=chosen, layout=ttnn.TILE_LAYOUT, device=device)
+def replay(recording: Recording, device: Device) -> torch.Tensor:
+    """The recorded call made on `device`, its output as a torch tensor of the recorded shape."""
+    return values_of(call(recording, device), recording)
 
 
-def _kernel(recording: Recording) -> WormholeComputeKernelConfig | None:
-    config = recording.attrs.get("compute_kernel_config")
-    if config is None:
-        return None
-    return WormholeComputeKernelConfig(**{**config, "math_fidelity": MathFidelity[config["math_fidelity"]]})
+def values_of(output: Tensor, recording: Recording) -> torch.Tensor:
+    """The output of a replayed call as a torch tensor of the recorded shape."""
+    values = ttnn.to_torch(output)
+    if values.numel() != recording.output.numel():
+        recorded = list(recording.output.shape)
+        raise EmulatorError(f"recording {recording.name}: {recording.op} gave {output.shape}, recorded is {recorded}")
+    return values.reshape(recording.output.shape)
 
 
-def _dtype(recording: Recording) -> ttnn.DataType | None:
-    name = recording.attrs.get("dtype")
-    return ttnn.DataType(name) if name else None
+def call(recording: Recording, device: Device) -> Tensor:
+    """The recorded call made on `device`. Raises EmulatorError when the emulator has no such op or argument."""
+    name = recording.op.split(" ")[0].split("->")[0]
+    dtypes = _input_dtypes(recording)
+    if name == "from_torch":
+        form = _dtype(recording.attrs["dtype"])
+        return ttnn.from_torch(recording.inputs["x"], dtype=form, layout=ttnn.TILE_LAYOUT)
+    function, keywords = _function(name)
+    parameters = inspect.signature(function).parameters
+    positional = []
+    layout = ttnn.ROW_MAJOR_LAYOUT if recording.attrs.get("layout") == "ROW_MAJOR" else ttnn.TILE_LAYOUT
+    for argument, source in _as_recorded(recording).items():
+        tensor = ttnn.from_torch(source, dtype=dtypes.get(argument), layout=layout, device=device)
+        keyword = _RENAMED.get(argument, argument)
+        if keyword in parameters and parameters[keyword].kind is inspect.Parameter.KEYWORD_ONLY:
+            keywords[keyword] = tensor
+        else:
+            positional.append(tensor)
+    for attribute, value in _keywords(recording, device, "dtype" in parameters).items():
+        if attribute == "scalar" and "scalar" not in parameters:
+            positional.append(value)
+        else:
+            keywords[attribute] = value
+    return function(*positional, **keywords)
 
 
-def _convert_on_host(recording: Recording, device: Device) -> Tensor:
-    return ttnn.from_torch(recording.inputs["x"], dtype=_dtype(recording), layout=ttnn.TILE_LAYOUT)
+# Attrs that tell something about the inputs or about how the recording was made.
+_DESCRIPTIVE = frozenset({"exhaustive", "broadcast", "layout", "src"})
+_OF_ATTENTION = frozenset({"q_chunk_size", "k_chunk_size", "exp_approx_mode", "grid"})
+# Names of attrs and inputs that the ops call otherwise.
+_RENAMED = {
+    "batch_index": "batch_idx",
+    "update_index": "update_idx",
+    "mask": "attn_mask",
+    "residual": "residual_input_tensor",
+}
 
 
-def _typecast(recording: Recording, device: Device) -> Tensor:
-    return ttnn.typecast(_upload(recording, device, "x", recording.attrs["src"]), dtype=_dtype(recording))
+def _function(name: str) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+    """The op of that name in any part of the namespace, and the keywords that the name implies."""
+    for stem, keywords in ((name, {}), (name.removesuffix("_approx"), {"fast_and_approximate_mode": True})):
+        for part in (ttnn, ttnn.transformer, ttnn.experimental):
+            if callable(vars(part).get(stem)):
+                return vars(part)[stem], dict(keywords)
+        if name == stem and not name.endswith("_approx"):
+            break
+    raise EmulatorError(f"op {name!r} is not emulated")
 
 
-def _unary(recording: Recording, device: Device) -> Tensor:
-    name = recording.op.removesuffix("_approx")
-    options = {"fast_and_approximate_mode": True} if recording.op != name else {}
-    return getattr(ttnn, name)(_upload(recording, device, "x"), **options)
+def _input_dtypes(recording: Recording) -> dict[str, ttnn.DataType]:
+    """The data types that attrs give inputs: by their names, and the first one's as `src` or a cache's `dtype`."""
+    dtypes = {}
+    for argument in recording.inputs:
+        named = recording.attrs.get(f"{argument}_dtype", recording.attrs.get(argument))
+        if named is not None:
+            dtypes[argument] = _dtype(named)
+    first = next(iter(recording.inputs), None)
+    if first is not None and "src" in recording.attrs:
+        dtypes[first] = _dtype(recording.attrs["src"])
+    if first == "cache" and "dtype" in recording.attrs:
+        dtypes[first] = _dtype(recording.attrs["dtype"])
+    return dtypes
 
 
-def _binary(recording: Recording, device: Device) -> Tensor:
-    attrs, factors = recording.attrs, (1.0, 1.0)
-    if attrs.get("a") == attrs.get("b") == "float32":
-        factors = (1.1, 1.3)  # as recorded: the stored inputs are before this
-        inputs = {
-            key: value.float() * torch.tensor(factor)
-            for (key, value), factor in zip(recording.inputs.items(), factors, strict=True)
-        }
-        recording = Recording(recording.family, recording.name, recording.op, attrs, inputs, recording.output)
-    a = _upload(recording, device, "a", attrs.get("a"))
-    b = attrs["scalar"] if "scalar" in attrs else _upload(recording, device, "b", attrs.get("b"))
-    fused = [f.lower() for f in attrs.get("input_tensor_a_activations", ())]
-    return getattr(ttnn, recording.op)(a, b, dtype=_dtype(recording), input_tensor_a_activations=fused)
-
-
-def _reduce(recording: Recording, device: Device) -> Tensor:
-    attrs, x = recording.attrs, _upload(recording, device, "x")
-    if recording.op == "softmax":
-        return ttnn.softmax(x, attrs["dim"], compute_kernel_config=_kernel(recording))
-    return getattr(ttnn, recording.op)(x, attrs["dim"], attrs["keepdim"])
-
-
-def _norm(recording: Recording, device: Device) -> Tensor:
-    parameters = {name: _upload(recording, device, name) for name in recording.inputs if name != "x"}
-    return getattr(ttnn, recording.op)(
-        _upload(recording, device, "x"),
-        epsilon=recording.attrs["epsilon"],
-        compute_kernel_config=_kernel(recording),
-        **parameters,
-    )
-
-
-def _matmul(recording: Recording, device: Device) -> Tensor:
+def _keywords(recording: Recording, device: Device, takes_dtype: bool) -> dict[str, Any]:
+    """The attrs as keyword arguments of the op; those at None are left to the op."""
     attrs = recording.attrs
-    options: dict[str, Any] = {"dtype": _dtype(recording), "compute_kernel_config": _kernel(recording)}
-    if recording.op == "linear":
-        options["activation"] = attrs.get("activation")
-        options["bias"] = _upload(recording, device, "bias")
-    a, b = _upload(recording, device, "a"), _upload(recording, device, "b", attrs.get("b_dtype"))
-    return getattr(ttnn, recording.op)(a, b, **options)
-
-
-def _attention(recording: Recording, device: Device) -> Tensor:
-    attrs = recording.attrs
-    q, k, v = (_upload(recording, device, name) for name in ("q", "k", "v"))
-    program: ttnn.SDPAProgramConfig | None = None
-    if attrs["q_chunk_size"] is not None:
-        program = ttnn.SDPAProgramConfig(
-            compute_with_storage_grid_size=attrs.get("grid", device.grid),
+    keywords = {}
+    for name, value in attrs.items():
+        of_an_input = name.removesuffix("_dtype") in recording.inputs
+        if value is None or name in _DESCRIPTIVE or name in _OF_ATTENTION or of_an_input:
+            continue
+        if name == "dtype" and not takes_dtype:
+            continue
+        convert = _CONVERTED.get(name, lambda given: given)
+        keywords[_RENAMED.get(name, name)] = convert(value)
+    if attrs.get("q_chunk_size") is not None:
+        keywords["program_config"] = ttnn.SDPAProgramConfig(
+            compute_with_storage_grid_size=attrs.get("grid") or device.grid,
             q_chunk_size=attrs["q_chunk_size"],
             k_chunk_size=attrs["k_chunk_size"],
-            exp_approx_mode=attrs["exp_approx_mode"],
+            exp_approx_mode=attrs.get("exp_approx_mode"),
         )
-    options: dict[str, Any] = {"program_config": program, "compute_kernel_config": _kernel(recording)}
-    if "cur_pos" in attrs:
-        return ttnn.transformer.scaled_dot_product_attention_decode(q, k, v, cur_pos=attrs["cur_pos"], **options)
-    return ttnn.transformer.scaled_dot_product_attention(q, k, v, is_causal=attrs["is_causal"], **options)
+    return keywords
 
 
-def _rotary(recording: Recording, device: Device) -> Tensor:
-    return getattr(ttnn.experimental, recording.op)(*(_upload(recording, device, name) for name in recording.inputs))
+def _as_recorded(recording: Recording) -> Mapping[str, torch.Tensor]:
+    """The inputs; those of `add_*_f32` were multiplied by 1.1 and 1.3 in fp32 after they were stored."""
+    name = recording.name
+    if recording.family != "binary" or not (name.startswith("add_") and name.endswith("_f32")):
+        return recording.inputs
+    factors = (torch.tensor(factor) for factor in (1.1, 1.3))
+    return {key: x.float() * factor for (key, x), factor in zip(recording.inputs.items(), factors, strict=False)}
 
 
-def _fill_cache(recording: Recording, device: Device) -> Tensor:
-    cache = _upload(recording, device, "cache", recording.attrs["dtype"])
-    return ttnn.fill_cache(cache, _upload(recording, device, "x"), recording.attrs["batch_index"])
+def _dtype(name: str) -> ttnn.DataType:
+    try:
+        return ttnn.DataType(name)
+    except ValueError:
+        raise EmulatorError(f"data type {name!r} is not emulated") from None
 
 
-def _update_cache(recording: Recording, device: Device) -> Tensor:
-    cache = _upload(recording, device, "cache", recording.attrs["dtype"])
-    return ttnn.update_cache(cache, _upload(recording, device, "x"), recording.attrs["update_index"])
+def _kernel(config: dict[str, Any]) -> WormholeComputeKernelConfig:
+    fidelity = config.get("math_fidelity", "Invalid")
+    if fidelity not in MathFidelity.__members__:
+        raise EmulatorError(f"compute_kernel_config has math_fidelity={fidelity!r}; there is no such fidelity")
+    try:
+        return WormholeComputeKernelConfig(**{**config, "math_fidelity": MathFidelity[fidelity]})
+    except TypeError as error:
+        raise EmulatorError(f"compute_kernel_config={config!r}: {error}") from None
 
 
-def _argmax(recording: Recording, device: Device) -> Tensor:
-    x = ttnn.to_layout(_upload(recording, device, "x"), ttnn.ROW_MAJOR_LAYOUT)
-    return ttnn.argmax(x, recording.attrs["dim"])
+def _functions(names: list[str]) -> list[str]:
+    return [name.lower() for name in names]
 
 
-_REPLAYS: dict[str, Callable[[Recording, Device], Tensor]] = {
-    "from_torch": _convert_on_host,
-    "typecast": _typecast,
-    **dict.fromkeys(("add", "subtract", "multiply", "divide"), _binary),
-    **dict.fromkeys(("sum", "mean", "max", "softmax"), _reduce),
-    **dict.fromkeys(("rms_norm", "layer_norm"), _norm),
-    **dict.fromkeys(("matmul", "linear"), _matmul),
-    **dict.fromkeys(("scaled_dot_product_attention", "scaled_dot_product_attention_decode"), _attention),
-    **dict.fromkeys(("rotary_embedding", "rotary_embedding_llama"), _rotary),
-    "fill_cache": _fill_cache,
-    "update_cache": _update_cache,
-    "argmax": _argmax,
-    **dict.fromkeys(
-        (
-            "exp", "exp_approx", "exp2", "expm1", "log", "log1p", "reciprocal", "sqrt", "rsqrt", "square", "sigmoid",
-            "silu", "gelu", "gelu_approx", "tanh", "relu", "relu6", "neg", "abs", "erf",
-        ),
-        _unary,
-    ),
-}  # fmt: skip
+def _core_grid(sizes: dict[str, int] | list[int]) -> ttnn.CoreGrid:
+    x, y = (sizes["x"], sizes["y"]) if isinstance(sizes, dict) else sizes
+    return ttnn.CoreGrid(x=x, y=y)
+
+
+_CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "compute_kernel_config": _kernel,
+    "dtype": _dtype,
+    "core_grid": _core_grid,
+    "activation": str.lower,
+    **dict.fromkeys(("activations", "input_tensor_a_activations", "input_tensor_b_activations"), _functions),
+}

@@ -3,7 +3,7 @@
 
 from tttdebug.families.family import Family
 from tttdebug.families.registry import all_families, family_for, register_file
-from tttdebug.families.sources import Columns, ExpertRows, Reshaped, Rows, Source, Transposed
+from tttdebug.families.sources import Columns, ExpertRows, HeadRows, NeighbourPairs, Reshaped, Rows, Source, Transposed
 from tttdebug.tracking.pairing import CachePair, Pair
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "Columns",
     "Transposed",
     "ExpertRows",
+    "HeadRows",
+    "NeighbourPairs",
     "Reshaped",
     "all_families",
     "family_for",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tttdebug.errors import FamilyError
 from tttdebug.families.sources import Source
-from tttdebug.specs import CausalLMSpec, EncoderModelSpec, MixtureOfExpertsSpec
+from tttdebug.specs import CausalLMSpec, DecoderLayerSpec, EncoderModelSpec, MixtureOfExpertsSpec
 from tttdebug.tracking.pairing import CachePair, Pair
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Family:
             *self.pairs[last:],
         ]
         return tuple(
-            replace(pair, reference=self._reference_name(pair.reference))
+            replace(pair, reference=self.reference_name(pair.reference))
             for pair in in_order
             if _is_part_of(spec, pair.port)
         )
@@ -77,7 +77,7 @@ class Family:
         known: dict[str, Source] = {}
         for port, reference in table.items():
             source = Source(reference) if isinstance(reference, str) else reference
-            source = replace(source, name=self._reference_name(source.name))
+            source = replace(source, name=self.reference_name(source.name))
             for i in range(spec.num_layers) if "{i}" in port else (0,):
                 known[port.replace("{i}", str(i))] = source.of_layer(i)
         if unknown := [name for name in weight_shapes(spec) if name not in known]:
@@ -95,7 +95,7 @@ class Family:
                 f"the state dict lacks {len(missing)} of the {len(sources)} weights that family {self.name} "
                 f"reads, first {missing[0]!r}; give a state dict under the reference's names"
             )
-        return {port: source.view(state[source.name]) for port, source in sources.items()}
+        return {port: source.matrix(state[source.name]) for port, source in sources.items()}
 
     def refuse_unread(self, parameters: Iterable[str], spec: ModelSpec) -> None:
         """Raise FamilyError when the reference has parameters that no weight of the port comes from."""
@@ -106,12 +106,20 @@ class Family:
                 f"first {unread[0]!r}: its port would compute something else"
             )
 
-    def _reference_name(self, name: str) -> str:
+    def reference_name(self, name: str) -> str:
+        """A name of the reference as it is in the model that this family was fitted to."""
         return name.removeprefix(self.bare_prefix) if self.without_prefix else name
 
 
 def _is_part_of(spec: ModelSpec, port: str) -> bool:
     """Whether a port of that spec has the module at that path."""
-    if port.endswith(".router"):
-        return isinstance(spec.layers[int(port.split(".")[1])].feed_forward, MixtureOfExpertsSpec)
+    if port.startswith("layers."):
+        number, _, part = port.removeprefix("layers.").partition(".")
+        layer = spec.layers[int(number)]
+        if part == "ff_norm" and isinstance(layer, DecoderLayerSpec):
+            return layer.post_attention_norm is not None
+        if part == "feed_forward.router":
+            return isinstance(layer.feed_forward, MixtureOfExpertsSpec)
+        if part == "feed_forward.shared_expert":
+            return getattr(layer.feed_forward, "shared_expert", None) is not None
     return port not in _PART_OF_SPEC or getattr(spec, _PART_OF_SPEC[port], None) is not None

@@ -56,13 +56,34 @@ def family_for(model: Any) -> Family:
     known |= {architecture: family for family in _from_files.values() for architecture in family.architectures}
     for architecture in sorted(wanted & known.keys()):
         return known[architecture].for_model(model)
-    nearest = difflib.get_close_matches(min(wanted), known, n=1, cutoff=0.0)
-    supported = ", ".join(f"{family.name} ({', '.join(family.architectures)})" for family in all_families())
+    supported = ", ".join(family.name for family in all_families())
     raise FamilyError(
-        f"no family fits the architecture {' or '.join(sorted(wanted))}; the nearest is {known[nearest[0]].name} "
-        f"({nearest[0]}): a family file for it takes a table of its modules and weights (--family FILE.py, see "
-        f"docs/adding-a-family.md); supported: {supported}"
+        f"no family fits the architecture {' or '.join(sorted(wanted))}; {_nearest(model, min(wanted))}. "
+        "Write a family file with a table of its config, modules and weights (--family FILE.py, see "
+        f"docs/adding-a-family.md), or take a model of {supported}"
     )
+
+
+def _nearest(model: Any, architecture: str) -> str:
+    """Which family has most of its modules in a model, and what is missing."""
+    present = {name for name, _ in model.named_modules()}
+
+    def likeness(family: Family) -> tuple[float, float]:
+        names = _module_names(family.for_model(model))
+        same_name = difflib.SequenceMatcher(None, architecture, family.architectures[0]).ratio()
+        return sum(name in present for name in names) / len(names), same_name
+
+    family = max(all_families(), key=likeness)
+    names = _module_names(family.for_model(model))
+    said = f"the nearest is {family.name} ({family.architectures[0]})"
+    if lacking := [name for name in names if name not in present]:
+        return f"{said}, of whose {len(names)} modules it lacks {', '.join(lacking)}"
+    return f"{said}, all of whose modules it has, but its config or its weights may say something else"
+
+
+def _module_names(family: Family) -> list[str]:
+    """What a family calls the modules of the first layer and those outside of layers."""
+    return [family.reference_name(pair.of_layer(0).reference) for pair in family.pairs]
 
 
 @cache

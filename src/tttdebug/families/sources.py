@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a weight of the port lies in the reference's state dict: a value per way in which checkpoints keep weights.
 
-Each names a tensor and gives a view of it in torch's layout [out, in]; what is written to the view is in the tensor.
+Each names a tensor and gives a view of it; what is written to the view is in the tensor. As a matrix the view is in
+torch's layout [out, in].
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class Source:
         """The part of the tensor that is meant."""
         return tensor
 
+    def matrix(self, tensor: torch.Tensor) -> torch.Tensor:
+        """That part in the shape that the port wants, a copy where no view has that shape."""
+        return self.view(tensor)
+
     def of_layer(self: AnySource, layer: int) -> AnySource:
         """The same in one layer."""
         return replace(self, name=self.name.replace("{i}", str(layer)))
@@ -39,6 +44,37 @@ class Rows(Source):
 
     def view(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor[self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class HeadRows(Source):
+    """The rows of one part, 0 to 2, of a fused matrix that has query, key and value of a head next to each other."""
+
+    heads: int
+    part: int
+
+    def view(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.view(self.heads, 3, -1, *tensor.shape[1:])[:, self.part]
+
+    def matrix(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.view(tensor).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class NeighbourPairs(Source):
+    """Query or key rows of a reference that rotates neighbours, in the order of one that rotates halves.
+
+    Of the two rotary conventions the port's weights come in the second, Hugging Face's usual one. Keys in the cache of
+    such a reference are in the first, as the port's are: its CachePair is not `interleaved`.
+    """
+
+    heads: int
+
+    def view(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.view(self.heads, -1, 2, *tensor.shape[1:]).transpose(1, 2)
+
+    def matrix(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.view(tensor).flatten(0, 2)
 
 
 @dataclass(frozen=True)

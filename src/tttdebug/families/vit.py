@@ -44,7 +44,7 @@ FAMILY = Family(
     architectures=("ViTModel", "ViTForImageClassification"),
     spec=ModuleSpecFactory.encoder_from_config,
     bare_prefix="vit.",
-    needs="a torch module, and images as tensors (Python only: the command line reads text); transformers 5",
+    needs="a hub id, a folder or a torch module, and --image FILE (else random pixels); transformers 5",
     pairs=(
         #    boundary                port                        reference
         Pair("embed", "embedding", "vit.embeddings"),

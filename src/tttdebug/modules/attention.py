@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from tttdebug.errors import SpecError
+from tttdebug.modules.attention_programs import choose_prompt_attention, choose_step_attention
 from tttdebug.modules.attention_projections import AttentionProjections
 from tttdebug.modules.kv_cache import KVCache
-from tttdebug.modules.positions import TILE, PromptPositions, StepPositions
+from tttdebug.modules.positions import PromptPositions, StepPositions, whole_tiles
 from tttdebug.modules.rms_norm import HeadNorm
 from tttdebug.modules.rotary_embedding import RotaryEmbedding, height_sharded
 from tttdebug.specs import AttentionSpec
@@ -36,7 +37,7 @@ class MultiHeadAttention(AttentionProjections):
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return AttentionProjections.not_computed(spec) | {
+        return {
             "causal=False (EncoderAttention does)": not spec.causal,
             "logit_softcap (SoftcappedAttention does)": spec.logit_softcap is not None,
         }
@@ -52,7 +53,7 @@ class MultiHeadAttention(AttentionProjections):
         """A fresh, empty cache for `users` users and `length` positions each."""
         spec = self.spec
         self.cache = KVCache(
-            self.ttnn, self.device, self.hw_config.kv_cache, users, spec.num_kv_heads, length, spec.head_dim
+            self.ttnn, self.device, self.hw_config.kv_cache, users, spec.num_kv_heads, length, self.head_dim
         )
 
     def forward(self, x_11SD: Any) -> Any:
@@ -83,12 +84,11 @@ class MultiHeadAttention(AttentionProjections):
             q_1BHE, k_1BKE = self.rotary.decode_forward(q_1BHE, tables), self.rotary.decode_forward(k_1BKE, tables)
         self.cache.update(k_1BKE, v_1BKE, positions.on_device)
         heads_1BHE = self.attend_step(q_1BHE, self.cache, positions)
-        padded_heads = -(-self.spec.num_heads // TILE) * TILE
-        heads_1BHE = ttnn.to_memory_config(
-            heads_1BHE, height_sharded(ttnn, self.device, users, (padded_heads, self.spec.head_dim))
-        )
+        shard = (whole_tiles(self.spec.num_heads), self.head_dim)
+        heads_1BHE = ttnn.to_memory_config(heads_1BHE, height_sharded(ttnn, self.device, users, shard))
         joined_11BN = ttnn.experimental.nlp_concat_heads_decode(heads_1BHE, num_heads=self.spec.num_heads)
-        return self.output(joined_11BN, "li_o_decode")
+        # a head a core, which would bind the product's blocks to the heads' width
+        return self.output(ttnn.to_memory_config(joined_11BN, ttnn.DRAM_MEMORY_CONFIG), "li_o_decode")
 
     def attend_prompt(self, q_1HSE: Any, k_1KSE: Any, v_1KSE: Any, positions: PromptPositions) -> Any:
         """Every query's mixture of the values it sees, [1, H, S, E]."""
@@ -99,7 +99,7 @@ class MultiHeadAttention(AttentionProjections):
             is_causal=True,
             scale=self.spec.softmax_scale,
             sliding_window_size=self.spec.sliding_window,
-            program_config=self.sdpa_program(chunk=TILE),
+            program_config=choose_prompt_attention(q_1HSE.shape[-2], self.head_dim, self.grid).to_ttnn(self.ttnn),
             compute_kernel_config=self.kernels["sdpa_prefill"],
         )
 
@@ -112,7 +112,7 @@ class MultiHeadAttention(AttentionProjections):
             cur_pos_tensor=positions.on_device,
             scale=self.spec.softmax_scale,
             sliding_window_size=self.spec.sliding_window,
-            program_config=self.sdpa_program(chunk=0),
+            program_config=choose_step_attention(self.grid).to_ttnn(self.ttnn),
             compute_kernel_config=self.kernels["sdpa_decode"],
         )
 

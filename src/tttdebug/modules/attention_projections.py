@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tttdebug.modules.decisions import is_block_sharded
+from tttdebug.modules.decisions import stays_in_l1
 from tttdebug.modules.module import TTModule
-from tttdebug.modules.placement import Layout, Linear, RotaryLinear, RotaryVector, Vector, WeightFormat
-from tttdebug.modules.positions import TILE
+from tttdebug.modules.placement import FromHeads, HeadLinear, HeadVector, Vector, WeightFormat
+from tttdebug.modules.positions import whole_tiles
 from tttdebug.specs import AttentionSpec
 
 
@@ -19,38 +19,35 @@ class AttentionProjections(TTModule[AttentionSpec]):
     """Weights: `wq` [H·E, D], `wk` and `wv` [K·E, D], `wo` [D, H·E]; `bq`, `bk`, `bv`, `bo` where the spec has biases.
 
     The hardware config decides whether the three projections are one matmul (`fuse_qkv`) or three. With a rotary
-    embedding, query and key rows go to interleaved rotary order.
+    embedding, query and key rows go to interleaved rotary order. `head_dim` is that of the heads on the device: whole
+    tiles, the last channels zeros where the spec's is none.
     """
 
     SPEC = AttentionSpec
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hw, turns = self.hw_config, self.spec.rope is not None
-        order = (self.spec.head_dim, self.spec.rotary_dim)
-        rows: Layout = RotaryLinear(*order) if turns else Linear()
-        entries: Layout = RotaryVector(*order) if turns else Vector()
+        spec, hw = self.spec, self.hw_config
+        self.head_dim = whole_tiles(spec.head_dim)
+        turned = {"q": spec.rotary_dim, "k": spec.rotary_dim, "v": 0}
         self.wqkv = self._place_qkv(
             {
-                name: WeightFormat(layout, hw.wqkv, hw.li_qkv.math_fidelity)
-                for name, layout in {"wq": rows, "wk": rows, "wv": Linear()}.items()
+                f"w{part}": WeightFormat(HeadLinear(spec.head_dim, rotary_dim), hw.wqkv, hw.li_qkv.math_fidelity)
+                for part, rotary_dim in turned.items()
             }
         )
         self.bqkv = [None] * len(self.wqkv)
-        if self.spec.qkv_bias:
-            biases = {"bq": entries, "bk": entries, "bv": Vector()}
-            self.bqkv = self._place_qkv({name: WeightFormat(layout, hw.bias) for name, layout in biases.items()})
-        self.wo = self.place("wo", WeightFormat(Linear(), hw.wo, hw.li_o.math_fidelity))
+        if spec.qkv_bias:
+            self.bqkv = self._place_qkv(
+                {
+                    f"b{part}": WeightFormat(HeadVector(spec.head_dim, rotary_dim), hw.bias)
+                    for part, rotary_dim in turned.items()
+                }
+            )
+        self.wo = self.place("wo", WeightFormat(FromHeads(spec.head_dim), hw.wo, hw.li_o.math_fidelity))
         self.bo = self.place("bo", WeightFormat(Vector(), hw.bias)) if self.spec.output_bias else None
-        self.kernels = {
-            name: getattr(hw, name).to_ttnn(self.ttnn)
-            for name in ("li_qkv", "li_o", "li_qkv_decode", "li_o_decode", "sdpa_prefill", "sdpa_decode")
-        }
-        self.is_block_sharded = is_block_sharded(self.spec.hidden_dim)
-
-    @staticmethod
-    def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return {f"head_dim={spec.head_dim} (no multiple of {TILE})": spec.head_dim % TILE != 0}
+        self.kernels = {name: getattr(hw, name).to_ttnn(self.ttnn) for name in ("sdpa_prefill", "sdpa_decode")}
+        self.stays_in_l1 = stays_in_l1(spec.hidden_dim)
 
     def _place_qkv(self, formats: dict[str, WeightFormat]) -> list[Any]:
         if self.hw_config.fuse_qkv:
@@ -60,7 +57,7 @@ class AttentionProjections(TTModule[AttentionSpec]):
     def project(self, x_11SD: Any, kernel: str = "li_qkv") -> Any:
         """Queries, keys and values side by side, [1, 1, S, N]."""
         parts = [
-            self._linear(x_11SD, weight, bias=bias, compute_kernel_config=self.kernels[kernel])
+            self.linear(x_11SD, weight, kernel, bias, in_l1=self.stays_in_l1)
             for weight, bias in zip(self.wqkv, self.bqkv, strict=True)
         ]
         return parts[0] if len(parts) == 1 else self.ttnn.concat(parts, dim=-1)
@@ -76,22 +73,4 @@ class AttentionProjections(TTModule[AttentionSpec]):
 
     def output(self, heads_11SN: Any, kernel: str = "li_o") -> Any:
         """Out of the heads, side by side, to hidden states."""
-        return self._linear(heads_11SN, self.wo, bias=self.bo, compute_kernel_config=self.kernels[kernel])
-
-    def _linear(self, *args: Any, **kwargs: Any) -> Any:
-        """A product whose blocks lie in the cores' L1 where it is wide; the ops on heads take it interleaved."""
-        ttnn = self.ttnn
-        if not self.is_block_sharded:
-            return ttnn.linear(*args, **kwargs)
-        blocks = ttnn.linear(*args, **kwargs, memory_config=ttnn.L1_BLOCK_SHARDED_MEMORY_CONFIG)
-        return ttnn.sharded_to_interleaved(blocks, ttnn.DRAM_MEMORY_CONFIG)
-
-    def sdpa_program(self, chunk: int) -> Any:
-        """The grid and the chunks that the fused attention works on."""
-        grid = self.device.compute_with_storage_grid_size()
-        return self.ttnn.SDPAProgramConfig(
-            compute_with_storage_grid_size=(grid.x, grid.y),
-            q_chunk_size=chunk,
-            k_chunk_size=chunk,
-            exp_approx_mode=False,
-        )
+        return self.linear(heads_11SN, self.wo, kernel, self.bo, in_l1=self.stays_in_l1)

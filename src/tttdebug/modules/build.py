@@ -50,7 +50,7 @@ class FamilyPort:
             if source.name not in declared:
                 declared[source.name] = DeclaredWeight(state[source.name].float().clone(), weight_format.read_input)
             values = source.view(declared[source.name].values)
-            values.copy_(weight_format.quantise(source.view(state[source.name])).view(values.shape))
+            values.copy_(weight_format.quantise(source.matrix(state[source.name])).view(values.shape))
         return declared
 
 

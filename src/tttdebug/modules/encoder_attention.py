@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tttdebug.modules.attention_programs import choose_prompt_attention
 from tttdebug.modules.attention_projections import AttentionProjections
-from tttdebug.modules.positions import TILE, PromptPositions
+from tttdebug.modules.positions import PromptPositions
 from tttdebug.specs import AttentionSpec
 
 
@@ -15,7 +16,7 @@ class EncoderAttention(AttentionProjections):
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return AttentionProjections.not_computed(spec) | {
+        return {
             "causal=True (MultiHeadAttention does)": spec.causal,
             "rope": spec.rope is not None,
             "qk_norm": spec.qk_norm is not None,
@@ -26,12 +27,13 @@ class EncoderAttention(AttentionProjections):
     def forward(self, x_11SD: Any, positions: PromptPositions | None = None) -> Any:
         """`positions` tell the padding; without them there is none."""
         ttnn = self.ttnn
+        program = choose_prompt_attention(x_11SD.shape[-2], self.head_dim, self.grid)
         heads_1HSE = ttnn.transformer.scaled_dot_product_attention(
             *self.heads(x_11SD),
             is_causal=False,
             attn_mask=None if positions is None else positions.padding_mask(),
             scale=self.spec.softmax_scale,
-            program_config=self.sdpa_program(chunk=TILE),
+            program_config=program.to_ttnn(ttnn),
             compute_kernel_config=self.kernels["sdpa_prefill"],
         )
         return self.output(ttnn.experimental.nlp_concat_heads(heads_1HSE))

@@ -20,12 +20,9 @@ class Pooler(TTModule[PoolerSpec]):
         hw = self.hw_config
         self.projection = self.place("weight", WeightFormat(Linear(), hw.wo, hw.li_o.math_fidelity))
         self.bias = self.place("bias", WeightFormat(Vector(), hw.bias)) if self.spec.bias else None
-        self.kernel = hw.li_o.to_ttnn(self.ttnn)
 
     def forward(self, x_11SD: Any) -> Any:
-        projected_111O = self.ttnn.linear(
-            first_position(self.ttnn, x_11SD), self.projection, bias=self.bias, compute_kernel_config=self.kernel
-        )
+        projected_111O = self.linear(first_position(self.ttnn, x_11SD), self.projection, "li_o", self.bias)
         return getattr(self.ttnn, self.spec.activation)(projected_111O)
 
 
@@ -39,10 +36,9 @@ class Classifier(TTModule[ClassifierSpec]):
         hw = self.hw_config
         self.projection = self.place("weight", WeightFormat(Linear(), hw.lm_head, hw.li_lm_head.math_fidelity))
         self.bias = self.place("bias", WeightFormat(Vector(), hw.bias)) if self.spec.bias else None
-        self.kernel = hw.li_lm_head.to_ttnn(self.ttnn)
 
     def forward(self, x_111D: Any) -> Any:
-        return self.ttnn.linear(x_111D, self.projection, bias=self.bias, compute_kernel_config=self.kernel)
+        return self.linear(x_111D, self.projection, "li_lm_head", self.bias)
 
 
 def first_position(ttnn: Any, x_11SD: Any) -> Any:

@@ -32,8 +32,6 @@ class FeedForward(TTModule[FeedForwardSpec]):
         self.b1, self.b2, self.b3 = (
             self.place(name, WeightFormat(Vector(), hw.bias)) if self.spec.bias else None for name in ("b1", "b2", "b3")
         )
-        self.ff1_ff3_kernel = hw.li_ff1_ff3.to_ttnn(self.ttnn)
-        self.ff2_kernel = hw.li_ff2.to_ttnn(self.ttnn)
         self.gate = getattr(self.ttnn.UnaryOpType, GATES[self.spec.nonlinearity])
 
     @staticmethod
@@ -42,11 +40,11 @@ class FeedForward(TTModule[FeedForwardSpec]):
 
     def forward(self, x_11SD: Any) -> Any:
         ttnn = self.ttnn
-        gate_11SF = ttnn.linear(x_11SD, self.w1, bias=self.b1, compute_kernel_config=self.ff1_ff3_kernel)
-        up_11SF = ttnn.linear(x_11SD, self.w3, bias=self.b3, compute_kernel_config=self.ff1_ff3_kernel)
+        gate_11SF = self.linear(x_11SD, self.w1, "li_ff1_ff3", self.b1)
+        up_11SF = self.linear(x_11SD, self.w3, "li_ff1_ff3", self.b3)
         gated_11SF = ttnn.multiply(gate_11SF, up_11SF, input_tensor_a_activations=[self.gate])
         ttnn.deallocate(gate_11SF)
         ttnn.deallocate(up_11SF)
-        out_11SD = ttnn.linear(gated_11SF, self.w2, bias=self.b2, compute_kernel_config=self.ff2_kernel)
+        out_11SD = self.linear(gated_11SF, self.w2, "li_ff2", self.b2)
         ttnn.deallocate(gated_11SF)
         return out_11SD

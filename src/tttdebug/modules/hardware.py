@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import describe_device
 from tttdebug.errors import SpecError
+from tttdebug.modules.matmul_programs import Policy
 
 if TYPE_CHECKING:
     from tttdebug.modules.decisions import Decision
-    from tttdebug.specs import AttentionSpec
+    from tttdebug.specs import ModuleSpec
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class HardwareConfig:
     """How a model is put on the chip. The defaults are the `accuracy` preset.
 
     Weight groups hold dtype names (`bfloat16`, `bfloat8_b`, `bfloat4_b`), op groups (`li_` for linear) kernel settings.
+    `matmul_programs` is `by_size` (see matmul_programs.py) or `automatic`, which leaves every product to ttnn.
     """
 
     name: str = "accuracy"
@@ -79,6 +81,7 @@ class HardwareConfig:
     sdpa_prefill: ComputeKernel = SDPA_EXACT
     sdpa_decode: ComputeKernel = HIFI2
     fuse_qkv: bool = True
+    matmul_programs: Policy = "by_size"
     layers: tuple[tuple[int, HardwareConfig], ...] = ()
 
     @classmethod
@@ -121,11 +124,11 @@ class HardwareConfig:
 
         write_decoder_config(Path(path), self, num_layers)
 
-    def explain(self, spec: AttentionSpec, device: Any) -> tuple[Decision, ...]:
-        """Each decision for a layer with such an attention on that device, and why."""
+    def explain(self, spec: ModuleSpec, device: Any, prompt_length: int = 128) -> tuple[Decision, ...]:
+        """Each decision for a module, layer or model on that device, and why; for prompts of such a length."""
         from tttdebug.modules.decisions import explain
 
-        return explain(self, spec, device)
+        return explain(self, spec, device, prompt_length)
 
     def for_layer(self, layer: int) -> HardwareConfig:
         """The config of one layer."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tttdebug.modules.positions import TILE
+from tttdebug.modules.positions import whole_tiles
 
 
 class KVCache:
     """Keys and values [B, K, L, E] on the device, keys in the rotary order of the module that writes them."""
 
     def __init__(self, ttnn: Any, device: Any, dtype: str, users: int, heads: int, length: int, head_dim: int) -> None:
-        shape = (users, heads, -(-length // TILE) * TILE, head_dim)
+        shape = (users, heads, whole_tiles(length), head_dim)
         self.ttnn = ttnn
         self.dtype = getattr(ttnn, dtype)
         self.keys = ttnn.zeros(shape, dtype=self.dtype, layout=ttnn.TILE_LAYOUT, device=device)

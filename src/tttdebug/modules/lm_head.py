@@ -25,13 +25,12 @@ class LMHead(TTModule[LMHeadSpec]):
         self.bias_on_device = (
             self.place("bias", WeightFormat(Vector(), self.hw_config.bias)) if self.spec.bias else None
         )
-        self.kernel = self.hw_config.li_lm_head.to_ttnn(self.ttnn)
 
     def forward(self, x_11SD: Any) -> Any:
-        ttnn, cap = self.ttnn, self.spec.logit_softcap
-        logits_11SV = ttnn.linear(
-            x_11SD, self.weight_on_device, bias=self.bias_on_device, compute_kernel_config=self.kernel
-        )
+        ttnn, scale, cap = self.ttnn, self.spec.logit_scale, self.spec.logit_softcap
+        logits_11SV = self.linear(x_11SD, self.weight_on_device, "li_lm_head", self.bias_on_device)
+        if scale is not None:
+            logits_11SV = ttnn.multiply(logits_11SV, scale)
         if cap is None:
             return logits_11SV
         return ttnn.multiply(ttnn.tanh(ttnn.multiply(logits_11SV, 1.0 / cap)), cap)

@@ -17,32 +17,46 @@ from tttdebug.specs import MixtureOfExpertsSpec
 
 
 class Router(TTModule[MixtureOfExpertsSpec]):
-    """[1, 1, S, D] to logits and weights of the experts, both [1, 1, S, X]. Weights: `weight` [X, D], `bias` [X]."""
+    """[1, 1, S, D] to logits and weights of the experts, both [1, 1, S, X].
+
+    Weights: `weight` [X, D], `bias` and `selection_bias` [X] where the spec has them.
+    """
 
     SPEC = MixtureOfExpertsSpec
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hw = self.hw_config
+        hw, spec = self.hw_config, self.spec
+        bias = WeightFormat(Vector(), hw.bias)
         self.projection = self.place("weight", WeightFormat(Linear(), hw.router, hw.li_router.math_fidelity))
-        self.bias = self.place("bias", WeightFormat(Vector(), hw.bias)) if self.spec.router_bias else None
-        self.kernel = hw.li_router.to_ttnn(self.ttnn)
+        self.bias = self.place("bias", bias) if spec.router_bias else None
+        self.selection_bias = self.place("selection_bias", bias) if spec.selection_bias else None
 
     def shapes(self) -> Shapes:
         return {name.removeprefix("router."): shape for name, shape in weight_shapes(self.spec).items()}
 
     def forward(self, x_11SD: Any) -> tuple[Any, Any]:
         ttnn, spec = self.ttnn, self.spec
-        logits_11SX = ttnn.linear(x_11SD, self.projection, bias=self.bias, compute_kernel_config=self.kernel)
+        logits_11SX = self.linear(x_11SD, self.projection, "li_router", self.bias)
         is_softmax = spec.router_scoring == "softmax"
         scores_11SX = ttnn.softmax(logits_11SX, dim=-1) if is_softmax else ttnn.sigmoid(logits_11SX)
-        kept_11SA, experts_11SA = ttnn.topk(scores_11SX, spec.experts_per_token, dim=-1)
+        weights_11SX = self._kept(scores_11SX)
         if spec.normalise_scores:
-            kept_11SA = ttnn.divide(kept_11SA, ttnn.sum(kept_11SA, dim=-1, keepdim=True))
+            weights_11SX = ttnn.divide(weights_11SX, ttnn.sum(weights_11SX, dim=-1, keepdim=True))
         if spec.routed_scale != 1.0:
-            kept_11SA = ttnn.multiply(kept_11SA, spec.routed_scale)
-        nothing_11SX = ttnn.multiply(scores_11SX, 0.0)
-        return logits_11SX, ttnn.scatter(nothing_11SX, -1, experts_11SA, kept_11SA)
+            weights_11SX = ttnn.multiply(weights_11SX, spec.routed_scale)
+        return logits_11SX, weights_11SX
+
+    def _kept(self, scores_11SX: Any) -> Any:
+        """The scores of the experts that a token goes to, zeros for the others."""
+        ttnn, nothing_11SX = self.ttnn, self.ttnn.multiply(scores_11SX, 0.0)
+        if self.selection_bias is None:
+            kept_11SA, experts_11SA = ttnn.topk(scores_11SX, self.spec.experts_per_token, dim=-1)
+            return ttnn.scatter(nothing_11SX, -1, experts_11SA, kept_11SA)
+        biased_11SX = ttnn.add(scores_11SX, self.selection_bias)
+        kept_11SA, experts_11SA = ttnn.topk(biased_11SX, self.spec.experts_per_token, dim=-1)
+        ones_11SA = ttnn.add(ttnn.multiply(kept_11SA, 0.0), 1.0)
+        return ttnn.multiply(scores_11SX, ttnn.scatter(nothing_11SX, -1, experts_11SA, ones_11SA))
 
 
 class MixtureOfExperts(TTModule[MixtureOfExpertsSpec]):
@@ -64,7 +78,7 @@ class MixtureOfExperts(TTModule[MixtureOfExpertsSpec]):
         if spec.shared_expert is not None:
             shared = feed_forward_class(spec.shared_expert)
             self.shared_expert = shared(spec.shared_expert, self.weights_of("shared_expert"), *here)
-        gate = WeightFormat(Linear(), self.hw_config.router)
+        gate = WeightFormat(Linear(), self.hw_config.router, self.hw_config.li_router.math_fidelity)
         self.shared_gate = self.place("shared_expert_gate", gate) if spec.shared_expert_gate else None
 
     def forward(self, x_11SD: Any) -> Any:
@@ -84,4 +98,4 @@ class MixtureOfExperts(TTModule[MixtureOfExpertsSpec]):
         out_11SD = self.shared_expert(x_11SD)
         if self.shared_gate is None:
             return out_11SD
-        return self.ttnn.multiply(out_11SD, self.ttnn.sigmoid(self.ttnn.linear(x_11SD, self.shared_gate)))
+        return self.ttnn.multiply(out_11SD, self.ttnn.sigmoid(self.linear(x_11SD, self.shared_gate, "li_router")))

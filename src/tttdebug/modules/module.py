@@ -6,17 +6,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from tttdebug.backends import namespace_of, open_device
+from tttdebug.backends import describe_device, namespace_of, open_device
 from tttdebug.errors import SpecError, WeightsError
 from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.modules.matmul_programs import Product, choose_matmul
 from tttdebug.modules.placement import WeightFormat
 from tttdebug.modules.weight_shapes import Shapes, seeded_weights, weight_shapes
 from tttdebug.specs import ModuleSpec, as_spec
+from tttdebug.specs.cost import DTYPE_BYTES
 
 if TYPE_CHECKING:
     import torch
 
 Spec = TypeVar("Spec", bound=ModuleSpec)
+_MEMORY_CONFIGS = {
+    "L1, width sharded": "L1_WIDTH_SHARDED_MEMORY_CONFIG",
+    "L1, block sharded": "L1_BLOCK_SHARDED_MEMORY_CONFIG",
+}
 
 
 class TTModule(Generic[Spec]):
@@ -45,6 +51,7 @@ class TTModule(Generic[Spec]):
             raise SpecError(f"{type(self).__name__} does not compute {', '.join(absent)}; the spec asks for it")
         self.device = open_device(device) if isinstance(device, str) else device
         self.ttnn = namespace_of(self.device)
+        self.grid = describe_device(self.device).grid
         self.hw_config = hw_config or HardwareConfig.for_device(self.device)
         self.weights = seeded_weights(self.spec, seed) if weights is None else weights
         self.weight_formats: dict[str, WeightFormat] = {}
@@ -77,6 +84,33 @@ class TTModule(Generic[Spec]):
         dtype = getattr(self.ttnn, next(iter(formats.values())).dtype)
         placed = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return self.ttnn.from_torch(placed, dtype=dtype, layout=self.ttnn.TILE_LAYOUT, device=self.device)
+
+    def linear(self, x_11SK: Any, weight_KN: Any, kernel: str, bias: Any = None, *, in_l1: bool = False) -> Any:
+        """x @ weight + bias with the kernel of that name, in the program that the hardware config chooses by size.
+
+        With `in_l1` the output's blocks lie in the cores' L1 where they fit; it is given back interleaved.
+        """
+        ttnn, settings = self.ttnn, getattr(self.hw_config, kernel)
+        names = {getattr(ttnn, name): name for name in DTYPE_BYTES}
+        product = Product(
+            rows=x_11SK.shape[-2],
+            inner=weight_KN.shape[-2],
+            columns=weight_KN.shape[-1],
+            weight=names[weight_KN.dtype],
+            activation=names[x_11SK.dtype],
+            has_bias=bias is not None,
+        )
+        choice = choose_matmul(product, settings, self.grid, self.hw_config.matmul_programs, in_l1)
+        arguments = {"bias": bias, "compute_kernel_config": settings.to_ttnn(ttnn)}
+        if choice.program is not None:
+            arguments["program_config"] = choice.program.to_ttnn(ttnn)
+        if choice.memory == "DRAM, interleaved":
+            return ttnn.linear(x_11SK, weight_KN, **arguments)
+        arguments["memory_config"] = getattr(ttnn, _MEMORY_CONFIGS[choice.memory])
+        blocks = ttnn.linear(x_11SK, weight_KN, **arguments)
+        interleaved = ttnn.sharded_to_interleaved(blocks, ttnn.DRAM_MEMORY_CONFIG)
+        ttnn.deallocate(blocks)
+        return interleaved
 
     def weight(self, name: str) -> torch.Tensor:
         """The weight `name` as given, in fp32. Raises WeightsError when it is missing or misshapen."""

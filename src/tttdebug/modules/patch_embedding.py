@@ -30,7 +30,6 @@ class PatchEmbedding(TTModule[PatchEmbeddingSpec]):
         super().__init__(*args, **kwargs)
         hw = self.hw_config
         self.projection = self.place("weight", WeightFormat(Linear(), hw.embedding, hw.li_embedding.math_fidelity))
-        self.kernel = hw.li_embedding.to_ttnn(self.ttnn)
         self.added = self.ttnn.from_torch(
             self._added_SD()[None, None],
             dtype=getattr(self.ttnn, hw.embedding),
@@ -41,8 +40,7 @@ class PatchEmbedding(TTModule[PatchEmbeddingSpec]):
             self.weight_formats[name] = WeightFormat(Rows(), hw.embedding)
 
     def forward(self, patches_11SF: Any) -> Any:
-        ttnn = self.ttnn
-        return ttnn.add(ttnn.linear(patches_11SF, self.projection, compute_kernel_config=self.kernel), self.added)
+        return self.ttnn.add(self.linear(patches_11SF, self.projection, "li_embedding"), self.added)
 
     def patches(self, image_CHW: torch.Tensor) -> Any:
         """The image cut into patches, on the device, row by row; the class token's place and the padding are zeros."""

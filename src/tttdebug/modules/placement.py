@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from tttdebug.modules.positions import whole_tiles
+
 if TYPE_CHECKING:
     import torch
 
@@ -52,59 +54,89 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class RotaryLinear:
-    """A query or key projection: besides, each head's rows go from half-split rotary order to interleaved order.
+class HeadLinear:
+    """A projection to heads: rows go to interleaved rotary order head by head, and each head is padded to whole tiles.
 
     Hugging Face rotates channel i with channel i + R/2; rotary_embedding_llama, as Meta's code, rotates 2i with 2i + 1.
-    R is `rotary_dim`, the whole head unless it is given; channels beyond it stay where they are.
+    R is `rotary_dim`, 0 where nothing turns; channels beyond it stay where they are. ttnn's ops on heads take whole
+    tiles only, so the channels that a head lacks are zeros.
     """
 
     head_dim: int
-    rotary_dim: int | None = None
+    rotary_dim: int = 0
 
     def to_port(self, weight: torch.Tensor) -> torch.Tensor:
-        return Linear().to_port(interleave_heads(weight, self.head_dim, self.rotary_dim))
+        return Linear().to_port(pad_heads(interleave_heads(weight, self.head_dim, self.rotary_dim), self.head_dim))
 
     def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
-        return split_heads_in_halves(Linear().to_reference(placed), self.head_dim, self.rotary_dim)
+        rows = unpad_heads(Linear().to_reference(placed), self.head_dim)
+        return split_heads_in_halves(rows, self.head_dim, self.rotary_dim)
 
 
 @dataclass(frozen=True)
-class RotaryVector:
-    """One value a query or key channel (a bias, or a norm's gain): heads go to interleaved rotary order too."""
+class HeadVector:
+    """One value a channel of heads (a bias, or a norm's gain), in the order and with the padding of HeadLinear."""
 
     head_dim: int
-    rotary_dim: int | None = None
+    rotary_dim: int = 0
     kept_as: Vector = Vector()
 
     def to_port(self, weight: torch.Tensor) -> torch.Tensor:
-        return self.kept_as.to_port(interleave_heads(weight, self.head_dim, self.rotary_dim))
+        kept = self.kept_as.to_port(interleave_heads(weight, self.head_dim, self.rotary_dim))
+        return Vector().to_port(pad_heads(kept.flatten(), self.head_dim))
 
     def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
-        return split_heads_in_halves(self.kept_as.to_reference(placed), self.head_dim, self.rotary_dim)
+        kept = self.kept_as.to_reference(unpad_heads(placed.flatten(), self.head_dim))
+        return split_heads_in_halves(kept, self.head_dim, self.rotary_dim)
 
 
-def interleave_heads(rows: torch.Tensor, head_dim: int, rotary_dim: int | None = None) -> torch.Tensor:
+@dataclass(frozen=True)
+class FromHeads:
+    """The projection out of the heads: it reads them side by side, each padded to whole tiles, which count nothing."""
+
+    head_dim: int
+
+    def to_port(self, weight: torch.Tensor) -> torch.Tensor:
+        return pad_heads(Linear().to_port(weight), self.head_dim)
+
+    def to_reference(self, placed: torch.Tensor) -> torch.Tensor:
+        return Linear().to_reference(unpad_heads(placed, self.head_dim))
+
+
+def interleave_heads(rows: torch.Tensor, head_dim: int, rotary_dim: int) -> torch.Tensor:
     """Rows [heads·E, …] from half-split rotary order to interleaved order, head by head."""
-    import torch
-
-    turned, kept = _rotary_part(rows, head_dim, rotary_dim)
-    return torch.cat([turned.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2), kept], dim=1).flatten(0, 1)
+    return _reorder(rows, head_dim, rotary_dim, halves_first=True)
 
 
-def split_heads_in_halves(rows: torch.Tensor, head_dim: int, rotary_dim: int | None = None) -> torch.Tensor:
+def split_heads_in_halves(rows: torch.Tensor, head_dim: int, rotary_dim: int) -> torch.Tensor:
     """The inverse of `interleave_heads`."""
+    return _reorder(rows, head_dim, rotary_dim, halves_first=False)
+
+
+def _reorder(rows: torch.Tensor, head_dim: int, rotary_dim: int, halves_first: bool) -> torch.Tensor:
     import torch
 
-    turned, kept = _rotary_part(rows, head_dim, rotary_dim)
-    return torch.cat([turned.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2), kept], dim=1).flatten(0, 1)
-
-
-def _rotary_part(rows: torch.Tensor, head_dim: int, rotary_dim: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows head by head, [heads, …], those that turn and those that do not."""
+    if rotary_dim == 0:
+        return rows
     heads = rows.unflatten(0, (-1, head_dim))
-    boundary = head_dim if rotary_dim is None else rotary_dim
-    return heads[:, :boundary], heads[:, boundary:]
+    turned = heads[:, :rotary_dim].unflatten(1, (2, -1) if halves_first else (-1, 2)).transpose(1, 2).flatten(1, 2)
+    return torch.cat([turned, heads[:, rotary_dim:]], dim=1).flatten(0, 1)
+
+
+def pad_heads(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Rows [heads·E, …] with zeros behind each head's, up to whole tiles."""
+    import torch
+
+    missing = whole_tiles(head_dim) - head_dim
+    if not missing:
+        return rows
+    heads = rows.unflatten(0, (-1, head_dim))
+    return torch.cat([heads, heads.new_zeros(heads.shape[0], missing, *heads.shape[2:])], dim=1).flatten(0, 1)
+
+
+def unpad_heads(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """The inverse of `pad_heads`."""
+    return rows.unflatten(0, (-1, whole_tiles(head_dim)))[:, :head_dim].flatten(0, 1)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ class PlainFeedForward(TTModule[FeedForwardSpec]):
         self.b1, self.b2 = (
             self.place(name, WeightFormat(Vector(), hw.bias)) if self.spec.bias else None for name in ("b1", "b2")
         )
-        self.ff1_kernel, self.ff2_kernel = hw.li_ff1_ff3.to_ttnn(self.ttnn), hw.li_ff2.to_ttnn(self.ttnn)
 
     @staticmethod
     def not_computed(spec: FeedForwardSpec) -> dict[str, bool]:
@@ -35,10 +34,10 @@ class PlainFeedForward(TTModule[FeedForwardSpec]):
 
     def forward(self, x_11SD: Any) -> Any:
         ttnn = self.ttnn
-        up_11SF = ttnn.linear(x_11SD, self.w1, bias=self.b1, compute_kernel_config=self.ff1_kernel)
+        up_11SF = self.linear(x_11SD, self.w1, "li_ff1_ff3", self.b1)
         inner_11SF = self._activate(up_11SF)
         ttnn.deallocate(up_11SF)
-        out_11SD = ttnn.linear(inner_11SF, self.w2, bias=self.b2, compute_kernel_config=self.ff2_kernel)
+        out_11SD = self.linear(inner_11SF, self.w2, "li_ff2", self.b2)
         ttnn.deallocate(inner_11SF)
         return out_11SD
 

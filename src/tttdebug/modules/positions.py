@@ -21,12 +21,17 @@ MAX_USERS = TILE  # a decode step is one tile, a row a user
 HIDDEN = -1e9  # added to a score that must not count; finite, so that no engine meets inf − inf
 
 
+def whole_tiles(size: int) -> int:
+    """A size rounded up to whole tiles, which is what the device keeps of it."""
+    return -(-size // TILE) * TILE
+
+
 class PromptPositions:
     """Positions 0 to `length` − 1 of one sequence, padded to whole tiles: a prefill, or a call of an encoder."""
 
     def __init__(self, device: Any, length: int) -> None:
         self.length = length
-        self.padded_length = -(-length // TILE) * TILE
+        self.padded_length = whole_tiles(length)
         self._device, self._ttnn = device, namespace_of(device)
         self._made: dict[Hashable, Any] = {}
 

@@ -10,8 +10,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import namespace_of
-from tttdebug.errors import SpecError
-from tttdebug.modules.positions import TILE
+from tttdebug.errors import PromptError, SpecError
+from tttdebug.modules.positions import TILE, whole_tiles
 
 if TYPE_CHECKING:
     import torch
@@ -29,24 +29,34 @@ class RotaryEmbedding:
             raise SpecError("RotaryEmbedding needs a spec with a rope, this attention spec has none")
         self.device = device
         self.ttnn = namespace_of(device)
-        self.head_dim = spec.head_dim
-        positions_S = torch.arange(spec.max_sequence_length).float()
+        self._positions = spec.max_sequence_length
+        positions_S = torch.arange(whole_tiles(spec.max_sequence_length)).float()  # prompts are padded to whole tiles
         angles_SR = torch.outer(positions_S, inverse_frequencies(spec.rope, spec.rotary_dim)).repeat_interleave(2, -1)
-        still = (0, spec.head_dim - spec.rotary_dim)  # channels that do not turn: cos 1, sin 0
+        still = (0, whole_tiles(spec.head_dim) - spec.rotary_dim)  # channels that do not turn: cos 1, sin 0
         scale = spec.rope.cos_sin_scale
         self._cos_SE = torch.nn.functional.pad(angles_SR.cos() * scale, still, value=1.0)
         self._sin_SE = torch.nn.functional.pad(angles_SR.sin() * scale, still)
         self._rotation = self._to_device(quarter_turn()[None, None])
 
     def prefill_tables(self, start: int, length: int) -> tuple[Any, Any]:
-        """cos and sin [1, 1, length, E] for the positions from `start` on."""
+        """cos and sin [1, 1, length, E] for the positions from `start` on, padding to whole tiles included."""
+        self._refuse_beyond(start + length - TILE)
         rows = slice(start, start + length)
         return self._to_device(self._cos_SE[rows][None, None]), self._to_device(self._sin_SE[rows][None, None])
 
     def decode_tables(self, positions_B: torch.Tensor) -> tuple[Any, Any]:
         """cos and sin [1, B, 1, E], a position a user, one user a core."""
+        self._refuse_beyond(int(positions_B.max()))
         cos_1B1E, sin_1B1E = self._cos_SE[positions_B][None, :, None], self._sin_SE[positions_B][None, :, None]
         return self._one_user_a_core(cos_1B1E), self._one_user_a_core(sin_1B1E)
+
+    def _refuse_beyond(self, position: int) -> None:
+        """Raise PromptError for a position that the spec does not have."""
+        if position >= self._positions:
+            raise PromptError(
+                f"position {position} is beyond the {self._positions} that the attention spec's max_sequence_length "
+                "gives the rotary embedding: shorten the prompt or raise it"
+            )
 
     def prefill_forward(self, heads_1HSE: Any, tables: tuple[Any, Any]) -> Any:
         return self.ttnn.experimental.rotary_embedding_llama(heads_1HSE, *tables, self._rotation, is_decode_mode=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from tttdebug.modules.attention import MultiHeadAttention
-from tttdebug.modules.attention_projections import AttentionProjections
 from tttdebug.modules.kv_cache import KVCache
 from tttdebug.modules.positions import PromptPositions, StepPositions
 from tttdebug.specs import AttentionSpec
@@ -20,7 +19,7 @@ class SoftcappedAttention(MultiHeadAttention):
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return AttentionProjections.not_computed(spec) | {
+        return {
             "causal=False": not spec.causal,
             "logit_softcap=None (MultiHeadAttention does)": spec.logit_softcap is None,
             "attention_type='flash' with a logit_softcap": spec.attention_type == "flash",
@@ -29,22 +28,22 @@ class SoftcappedAttention(MultiHeadAttention):
     def attend_prompt(self, q_1HSE: Any, k_1KSE: Any, v_1KSE: Any, positions: PromptPositions) -> Any:
         ttnn, spec = self.ttnn, self.spec
         length, groups = q_1HSE.shape[-2], spec.queries_per_kv_head
-        q_1KRE = ttnn.reshape(q_1HSE, [1, spec.num_kv_heads, groups * length, spec.head_dim])
+        q_1KRE = ttnn.reshape(q_1HSE, [1, spec.num_kv_heads, groups * length, self.head_dim])
         scores_1KRT = self._matmul("sdpa_prefill", q_1KRE, k_1KSE, transpose_b=True)
         scores_1HST = ttnn.reshape(scores_1KRT, [1, spec.num_heads, length, length])
         weights_1HST = self._weights(scores_1HST, positions.causal_mask(spec.sliding_window))
         weights_1KRT = ttnn.reshape(weights_1HST, [1, spec.num_kv_heads, groups * length, length])
         heads_1KRE = self._matmul("sdpa_prefill", weights_1KRT, v_1KSE)
-        return ttnn.reshape(heads_1KRE, [1, spec.num_heads, length, spec.head_dim])
+        return ttnn.reshape(heads_1KRE, [1, spec.num_heads, length, self.head_dim])
 
     def attend_step(self, q_1BHE: Any, cache: KVCache, positions: StepPositions) -> Any:
         ttnn, spec, users = self.ttnn, self.spec, positions.users
         q_1BHE = ttnn.to_memory_config(q_1BHE, ttnn.DRAM_MEMORY_CONFIG)
-        q_BKGE = ttnn.reshape(q_1BHE, [users, spec.num_kv_heads, spec.queries_per_kv_head, spec.head_dim])
+        q_BKGE = ttnn.reshape(q_1BHE, [users, spec.num_kv_heads, spec.queries_per_kv_head, self.head_dim])
         scores_BKGT = self._matmul("sdpa_decode", q_BKGE, cache.keys, transpose_b=True)
         weights_BKGT = self._weights(scores_BKGT, positions.causal_mask(cache.keys.shape[2], spec.sliding_window))
         heads_BKGE = self._matmul("sdpa_decode", weights_BKGT, cache.values)
-        return ttnn.reshape(heads_BKGE, [1, users, spec.num_heads, spec.head_dim])
+        return ttnn.reshape(heads_BKGE, [1, users, spec.num_heads, self.head_dim])
 
     def _weights(self, scores: Any, mask: Any) -> Any:
         """Softmax of the scores, scaled, capped and masked."""

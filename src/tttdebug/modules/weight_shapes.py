@@ -56,7 +56,7 @@ def seeded_weights(spec: ModuleSpec, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _is_bias(name: str) -> bool:
-    return name.rpartition(".")[2] in ("bias", "bq", "bk", "bv", "bo", "b1", "b2", "b3")
+    return name.rpartition(".")[2] in ("bias", "selection_bias", "bq", "bk", "bv", "bo", "b1", "b2", "b3")
 
 
 def _gains_are_offsets(spec: ModuleSpec) -> bool:
@@ -111,6 +111,8 @@ def _mixture(spec: MixtureOfExpertsSpec) -> Shapes:
     shapes: Shapes = {"router.weight": (spec.num_experts, spec.hidden_dim)}
     if spec.router_bias:
         shapes["router.bias"] = (spec.num_experts,)
+    if spec.selection_bias:
+        shapes["router.selection_bias"] = (spec.num_experts,)
     for expert in range(spec.num_experts):
         shapes |= _part(f"experts.{expert}", spec.expert)
     if spec.shared_expert_gate:

@@ -26,7 +26,7 @@ class ReferenceChecks:
     """What was found about a reference that can be trusted.
 
     `perplexity` is that of the tokens after the first, nan for a single token and for an encoder; `logits_std` is over
-    all logits, or an encoder's outputs.
+    all logits, or an encoder's outputs. A model of images has its positions for tokens.
     """
 
     parameters: int
@@ -36,8 +36,8 @@ class ReferenceChecks:
     perplexity: float
 
 
-def check_reference(reference: Reference, token_ids: Sequence[int]) -> ReferenceChecks:
-    """Run the reference twice over `token_ids` and look at its weights and outputs.
+def check_reference(reference: Reference, inputs: Sequence[int] | Tensor) -> ReferenceChecks:
+    """Run the reference twice over token ids, or over an image [C, H, W], and look at its weights and outputs.
 
     Raises ReferenceCheckError where a parameter is not finite or still as it was drawn at random, a token is outside
     the vocabulary or all of them are the same, an output is not finite or constant, or two runs differ in any bit.
@@ -45,18 +45,23 @@ def check_reference(reference: Reference, token_ids: Sequence[int]) -> Reference
     import torch
 
     model = reference.model
-    _check_tokens(token_ids, reference.config.vocab_size)
+    first = next(model.parameters())
+    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+        tokens, batch = [0] * reference.context_length, inputs[None].to(first)
+    else:
+        tokens = [int(token) for token in inputs]
+        _check_tokens(tokens, reference.config.vocab_size)
+        batch = torch.tensor([tokens], device=first.device)
     _check_weights(model, getattr(reference.config, "initializer_range", None))
-    ids_BS = torch.tensor([list(token_ids)], device=next(model.parameters()).device)
     with torch.inference_mode():
-        logits_SV, again_SV = (_outputs(reference, ids_BS) for _ in range(2))
+        logits_SV, again_SV = (_outputs(reference, batch) for _ in range(2))
     _check_outputs(logits_SV, again_SV)
     return ReferenceChecks(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        tokens=len(token_ids),
-        distinct_tokens=len(set(token_ids)),
+        tokens=len(tokens),
+        distinct_tokens=len(set(tokens)),
         logits_std=logits_SV.float().std().item(),
-        perplexity=_perplexity(logits_SV, ids_BS[0]) if reference.decodes else math.nan,
+        perplexity=_perplexity(logits_SV, batch[0]) if reference.decodes else math.nan,
     )
 
 
@@ -115,11 +120,11 @@ def _check_weights(model: nn.Module, initializer_range: float | None) -> None:
             )
 
 
-def _outputs(reference: Reference, ids_BS: Tensor) -> Tensor:
+def _outputs(reference: Reference, batch: Tensor) -> Tensor:
     """Logits of a language model, [S, V]; the first output of an encoder, [S, D] or [classes]."""
     if reference.decodes:
-        return reference.model(ids_BS, use_cache=False).logits[0]
-    return reference.model(ids_BS)[0][0]
+        return reference.model(batch, use_cache=False).logits[0]
+    return reference.model(batch)[0][0]
 
 
 def _check_outputs(logits_SV: Tensor, again_SV: Tensor) -> None:

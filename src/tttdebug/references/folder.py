@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import WeightsError
 from tttdebug.references.pretrained import in_one_line, keep_layers, load_pretrained, what_transformers_raises
@@ -19,6 +19,9 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 """A folder with none of these has no tokenizer."""
+
+
+IMAGE_PROCESSOR = "preprocessor_config.json"
 
 
 def weights_files(folder: Path) -> list[Path]:
@@ -57,6 +60,21 @@ def load_folder(
         raise WeightsError(f"config.json or tokenizer of {folder} cannot be read ({in_one_line(error)})") from error
     keep_layers(config, layers)
     return load_pretrained(config, folder, origin=folder, dtype=dtype), tokenizer
+
+
+def load_image_processor(folder: Path) -> Any:
+    """What prepares pictures for the model of a Hugging Face folder; None where the folder has nothing of the kind.
+
+    Raises WeightsError for one that cannot be read.
+    """
+    if not (folder / IMAGE_PROCESSOR).is_file():
+        return None
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except what_transformers_raises() as error:
+        raise WeightsError(f"{IMAGE_PROCESSOR} of {folder} cannot be read ({in_one_line(error)})") from error
 
 
 def _pieces(index: Path) -> list[str]:

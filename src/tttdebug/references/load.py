@@ -120,19 +120,21 @@ def _on_the_hub(model: str, progress: Progress) -> Found:
 
 
 def _load(name: str, found: Found, layers: int | None, dtype: torch.dtype, progress: Progress) -> Reference:
-    from tttdebug.references.folder import load_folder, weights_files
+    from tttdebug.references.folder import load_folder, load_image_processor, weights_files
     from tttdebug.references.gguf_model import load_gguf
 
     progress(f"loading {name}", None)
+    image_processor = None
     if found.path.is_dir():
         model, tokenizer = load_folder(found.path, layers, dtype)
+        image_processor = load_image_processor(found.path)
         digest = found.digest or digest_of_files(weights_files(found.path), progress)
     else:
         model, tokenizer = load_gguf(found.path, layers, dtype, progress)
         digest = found.digest or digest_of_file(found.path, progress)
     progress(f"loaded {name}", 1.0)
     context_length = context_length_of(model.config)
-    return Reference(name, model, tokenizer, model.config, digest, found.source, context_length)
+    return Reference(name, model, tokenizer, model.config, digest, found.source, context_length, image_processor)
 
 
 def _from_module(module: nn.Module, layers: int | None, dtype: torch.dtype) -> Reference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +23,8 @@ class Reference:
     """What the port should compute.
 
     `model` is in evaluation mode and its parameters want no gradient. `tokenizer` is None where there is none: for a
-    torch module, and for a folder or a GGUF file without one. `weights_digest` is the SHA-256 of the weights file; of
+    torch module, and for a folder or a GGUF file without one; so is `image_processor` but for a model of images whose
+    folder has one. `weights_digest` is the SHA-256 of the weights file; of
     several files, what `sha256sum FILES | sha256sum` prints; of a torch module, that of its parameters. `source` says
     in one sentence where the weights came from.
     """
@@ -35,6 +36,7 @@ class Reference:
     weights_digest: str
     source: str
     context_length: int
+    image_processor: Any = None
 
     @property
     def reads_images(self) -> bool:

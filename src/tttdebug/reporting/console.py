@@ -225,7 +225,10 @@ def print_health(findings: Sequence[Finding]) -> None:
 
 def _heading(run: Run) -> Text:
     model, device = run.manifest.model, run.manifest.device
-    prompts = ", ".join(f"{prompt['tokens']} tokens" for prompt in run.manifest.prompts)
+    prompts = ", ".join(
+        prompt["text"] if prompt.get("kind") == "image" else f"{prompt['tokens']} tokens"
+        for prompt in run.manifest.prompts
+    )
     text = Text()
     text.append(f"{model['name']}", style="bold").append(
         f"  {model['layers']} layers, {run.manifest.precision} precision"

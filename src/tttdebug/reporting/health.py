@@ -38,7 +38,7 @@ def _versions() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    yield Finding("device emulated", "ok", f"engines fast and ideal, {torch.get_num_threads()} threads")
+    yield Finding("device emulated", "ok", f"engines ideal, fast and exact, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         yield Finding("torch device cuda", "ok", torch.cuda.get_device_name())
     if find_spec("ttnn") is None:

@@ -96,6 +96,39 @@ QWEN3_MOE = Architecture(
     },
     requires=SIZES | {"num_kv_heads", "num_experts", "experts_per_token", "expert_dim", "normalise_scores"},
 )
+QWEN2_MOE = Architecture(
+    model_types=("qwen2_moe",),
+    says={"attention_bias": False, "feed_forward_bias": False, "shared_expert_gate": True},
+    usually={
+        **ROTARY_DECODER,
+        "qkv_bias": True,
+        "use_sliding_window": False,
+        "sliding_window": 4096,
+        "layer_types": _late_layers_slide,
+        "normalise_scores": False,
+    },
+    requires=SIZES | {"num_kv_heads", "num_experts", "experts_per_token", "expert_dim", "shared_expert_dim"},
+)
+GLM4_MOE = Architecture(
+    model_types=("glm4_moe",),
+    says={
+        "output_bias": False,
+        "feed_forward_bias": False,
+        "router_scoring": "sigmoid",
+        "selection_bias": True,
+        "dense_layers": lambda facts: list(range(facts.get("dense_layer_count", 1))),
+        "shared_expert_dim": lambda facts: facts.count("expert_dim") * facts.count("shared_expert_count", 1),
+    },
+    usually={
+        **ROTARY_DECODER,
+        "norm_eps": 1e-5,
+        "partial_rotary_factor": 0.5,
+        "qk_norm": False,
+        "normalise_scores": True,
+        "routed_scale": 1.0,
+    },
+    requires=SIZES | {"num_kv_heads", "num_experts", "experts_per_token", "expert_dim"},
+)
 PHI3 = Architecture(
     model_types=("phi3",),
     says={"attention_bias": False, "feed_forward_bias": False, "fused_gate_up": True},
@@ -151,6 +184,56 @@ GPT2 = Architecture(
     },
     requires=frozenset({"max_sequence_length", "vocab_size"}),
 )
+PHI = Architecture(
+    model_types=("phi",),
+    says={
+        **LAYERNORM_TRANSFORMER,
+        "rotary": True,
+        "causal": True,
+        "qkv_bias": True,
+        "lm_head_bias": True,
+        "parallel_residual": True,
+        "shared_norm": True,
+    },
+    usually={
+        "nonlinearity": "gelu_new",
+        "norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.5,
+        "tied": False,
+    },
+    requires=SIZES,
+)
+GPT_NEOX = Architecture(
+    model_types=("gpt_neox",),
+    says={
+        **{fact: value for fact, value in LAYERNORM_TRANSFORMER.items() if fact != "output_bias"},
+        "rotary": True,
+        "causal": True,
+    },
+    usually={
+        "nonlinearity": "gelu",
+        "norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.25,
+        "attention_bias": True,
+        "parallel_residual": True,
+        "tied": False,
+    },
+    requires=SIZES,
+)
+COHERE = Architecture(
+    model_types=("cohere",),
+    says={
+        "norm_type": "layernorm",
+        "norm_bias": False,
+        "feed_forward_bias": False,
+        "parallel_residual": True,
+        "shared_norm": True,
+    },
+    usually={**ROTARY_DECODER, "norm_eps": 1e-5, "rope_theta": 500000.0, "tied": True, "logit_scale": 0.0625},
+    requires=SIZES,
+)
 BERT = Architecture(
     model_types=("bert",),
     says={
@@ -181,4 +264,8 @@ VIT = Architecture(
     is_encoder=True,
 )
 
-ARCHITECTURES = (LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, PHI3, GEMMA2, GEMMA3, GPT2, BERT, VIT)
+ARCHITECTURES = (
+    *(LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, GLM4_MOE, PHI3, GEMMA2, GEMMA3),
+    *(GPT2, PHI, GPT_NEOX, COHERE),
+    *(BERT, VIT),
+)

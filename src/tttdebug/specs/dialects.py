@@ -23,6 +23,12 @@ def _layer_numbers(values: Any) -> list[int]:
     return list(values)
 
 
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TypeError("give a whole number from 0 on")
+    return value
+
+
 def _side(size: Any) -> Any:
     """One side of a square given as a number or as two equal ones."""
     if isinstance(size, (list, tuple)):
@@ -61,7 +67,12 @@ BOOKKEEPING = (
         "transformers.js_config",
     ),
     *("pooler_fc_size", "pooler_num_*", "pooler_size_per_head", "pooler_type", "directionality", "norm_topk_eps"),
-    *("original_max_position_embeddings", "reorder_and_upcast_attn", "_sliding_window_pattern"),
+    *(
+        "num_nextn_predict_layers",
+        "original_max_position_embeddings",
+        "reorder_and_upcast_attn",
+        "_sliding_window_pattern",
+    ),
 )
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "add_cross_attention": (None, False),
@@ -76,8 +87,10 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "residual_multiplier": (None, 1.0),
     "embedding_multiplier": (None, 1.0),
     "logits_scaling": (None, 1.0),
-    "logit_scale": (None, 1.0),
     "full_attn_mod": (None, 1),
+    "n_group": (None, 1),
+    "topk_group": (None, 1),
+    "qk_layernorm": (None, False),
     "interpolate_factor": (None, 1, 1.0),
 }
 
@@ -105,7 +118,10 @@ HUGGING_FACE = Dialect(
         "tie_word_embeddings": "tied",
         "attn_logit_softcapping": "attention_softcap",
         "final_logit_softcapping": "logit_softcap",
+        "logit_scale": "logit_scale",
         "query_pre_attn_scalar": "query_pre_attn_scalar",
+        "use_qk_norm": "qk_norm",
+        "use_parallel_residual": "parallel_residual",
         "sliding_window": "sliding_window",
         "use_sliding_window": "use_sliding_window",
         "max_window_layers": "max_window_layers",
@@ -116,6 +132,8 @@ HUGGING_FACE = Dialect(
         "rope_scaling": "rope_scaling",
         "rope_parameters": "rope_parameters",
         "partial_rotary_factor": "partial_rotary_factor",
+        "rotary_pct": "partial_rotary_factor",
+        "rotary_emb_base": "rope_theta",
         "num_experts": "num_experts",
         "num_local_experts": "num_experts",
         "num_experts_per_tok": "experts_per_token",
@@ -124,6 +142,10 @@ HUGGING_FACE = Dialect(
         "decoder_sparse_step": "sparse_step",
         "mlp_only_layers": ("dense_layers", _layer_numbers),
         "shared_expert_intermediate_size": "shared_expert_dim",
+        "n_routed_experts": "num_experts",
+        "n_shared_experts": ("shared_expert_count", _whole),
+        "first_k_dense_replace": ("dense_layer_count", _whole),
+        "routed_scaling_factor": "routed_scale",
         "type_vocab_size": "token_types",
         "image_size": ("image_size", _side),
         "patch_size": ("patch_size", _side),

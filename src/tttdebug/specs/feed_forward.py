@@ -71,8 +71,9 @@ class MixtureOfExpertsSpec(ModuleSpec):
     """A router that sends every token to `experts_per_token` of `num_experts` equal experts and sums their outputs.
 
     The router scores all experts (softmax over all, or a sigmoid each), keeps the best, optionally makes the kept
-    scores sum to 1, and multiplies them with `routed_scale`. `shared_expert` sees every token; with
-    `shared_expert_gate` its output is multiplied by a sigmoid of a projection to one number.
+    scores sum to 1, and multiplies them with `routed_scale`. With `selection_bias` those are kept that are best after a
+    learned number each is added, which then counts no more (DeepSeek-V3, arXiv 2412.19437). `shared_expert` sees every
+    token; with `shared_expert_gate` its output is multiplied by a sigmoid of a projection to one number.
     """
 
     expert: FeedForwardSpec
@@ -82,6 +83,7 @@ class MixtureOfExpertsSpec(ModuleSpec):
     normalise_scores: bool = True
     routed_scale: Positive = 1.0
     router_bias: bool = False
+    selection_bias: bool = False
     shared_expert: FeedForwardSpec | None = None
     shared_expert_gate: bool = False
 
@@ -118,7 +120,10 @@ class MixtureOfExpertsSpec(ModuleSpec):
         tokens = workload.tokens
         routed = self.expert._cost_of_tokens(tokens * self.experts_per_token)
         experts_read = min(self.num_experts, tokens * self.experts_per_token)
-        total = linear(tokens, self.hidden_dim, self.num_experts, self.router_bias) + replace(
+        biases = self.num_experts if self.selection_bias else 0
+        router = linear(tokens, self.hidden_dim, self.num_experts, self.router_bias)
+        total = router + Cost(weight_count=biases, weights_read=biases)
+        total += replace(
             routed,
             weight_count=routed.weight_count * self.num_experts,
             weights_read=routed.weight_count * experts_read,

@@ -185,6 +185,7 @@ def feed_forward(facts: Facts, layer: int) -> FeedForwardSpec | MixtureOfExperts
             router_scoring=facts.get("router_scoring"),
             normalise_scores=facts.get("normalise_scores"),
             routed_scale=facts.get("routed_scale"),
+            selection_bias=facts.get("selection_bias"),
             shared_expert=_network(facts, shared_dim) if shared_dim else None,
             shared_expert_gate=facts.get("shared_expert_gate"),
         )
@@ -251,6 +252,7 @@ def lm_head(facts: Facts) -> LMHeadSpec:
             tied=facts.get("tied"),
             bias=facts.get("lm_head_bias"),
             logit_softcap=facts.get("logit_softcap"),
+            logit_scale=facts.get("logit_scale"),
         )
     )
 
@@ -259,14 +261,15 @@ def decoder_layer(facts: Facts, layer: int) -> DecoderLayerSpec:
     """One decoder layer."""
     _expect(facts, is_encoder=False)
     branch_norm = norm(facts) if facts.get("norms_branch_outputs") else None
+    is_parallel = facts.get("parallel_residual", False)
     return DecoderLayerSpec(
         attention=attention(facts, layer),
         feed_forward=feed_forward(facts, layer),
         input_norm=norm(facts),
-        post_attention_norm=norm(facts),
+        post_attention_norm=None if is_parallel and facts.get("shared_norm") else norm(facts),
         pre_feed_forward_norm=branch_norm,
         post_feed_forward_norm=branch_norm,
-        parallel_residual=facts.get("parallel_residual", False),
+        parallel_residual=is_parallel,
     )
 
 

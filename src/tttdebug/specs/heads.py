@@ -16,7 +16,7 @@ class LMHeadSpec(ModuleSpec):
     """Projection to logits; `tied` when its weight is the embedding's table.
 
     `padded_vocab_size` counts the rows of the checkpoint's matrix; those from vocab_size on belong to no token.
-    `logit_softcap` c turns logits into c tanh(logits / c).
+    Logits are multiplied by `logit_scale`, then `logit_softcap` c turns them into c tanh(logits / c).
     """
 
     hidden_dim: Dim
@@ -24,6 +24,7 @@ class LMHeadSpec(ModuleSpec):
     tied: bool = False
     bias: bool = False
     logit_softcap: Positive | None = None
+    logit_scale: Positive | None = None
     padded_vocab_size: Dim = derived("vocab_size", compute=lambda spec: spec.vocab_size)  # noqa: RUF009
 
     RULES = (

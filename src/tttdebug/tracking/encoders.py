@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tttdebug.backends import describe_device
 from tttdebug.errors import PromptError
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
+from tttdebug.tracking.images import Image
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
 from tttdebug.tracking.pairing import Pair, pair_modules
 from tttdebug.tracking.prompts import read_prompt
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from tttdebug.references import Reference
 
 Progress = Callable[[str, "float | None"], None]
+Input: TypeAlias = "str | Sequence[int] | torch.Tensor | Image"
 
 
 def track_encoder(
     port: Any,
     reference: Reference,
-    prompts: Sequence[str | Sequence[int] | torch.Tensor],
+    prompts: Sequence[Input],
     pairs: Sequence[Pair],
     *,
     out: str | Path | None,
@@ -75,14 +77,18 @@ def track_encoder(
     return writer.finish()
 
 
-def _read(reference: Reference, prompt: str | Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+def _read(reference: Reference, prompt: Input) -> tuple[torch.Tensor, dict[str, Any]]:
     """What goes into both sides, token ids [S] or an image [C, H, W], and what the manifest says of it."""
     import torch
 
     if reference.reads_images:
-        if not (isinstance(prompt, torch.Tensor) and prompt.ndim == 3):
+        if isinstance(prompt, torch.Tensor) and prompt.ndim == 3:
+            prompt = Image(f"pixels {'x'.join(map(str, prompt.shape))}", prompt)
+        if not isinstance(prompt, Image):
             raise PromptError(f"{reference.name} reads images: give each as a tensor [channels, height, width]")
-        return prompt, {"text": f"image {'x'.join(map(str, prompt.shape))}", "tokens": reference.context_length}
+        return prompt.pixels, {"text": prompt.text, "kind": "image", "tokens": reference.context_length}
+    if isinstance(prompt, Image):
+        raise PromptError(f"{reference.name} reads text, not images: give a prompt")
     if isinstance(prompt, torch.Tensor):
         prompt = prompt.tolist()
     sentence = read_prompt(reference, prompt)

@@ -77,15 +77,21 @@ def align_cache(
 ) -> Aligned:
     """What one call wrote into a user's cache from position `start` on, beside the reference's [1, T, K·E].
 
+    Heads that the port padded to whole tiles are cut back to the reference's; what lies there is no head's value.
     Raises LayoutError with both shapes when the cache has not that user, those positions or those heads.
     """
     reference_TC = reference[0]
     tokens, channels = reference_TC.shape
     users, heads, length, head_dim = cache_BKLE.shape
-    if user >= users or start + tokens > length or heads * head_dim != channels:
+    own_dim, left_over = divmod(channels, heads)
+    fits = not left_over and head_dim in (own_dim, -(-own_dim // TILE) * TILE)
+    if user >= users or start + tokens > length or not fits:
         raise _mismatch(reference, cache_BKLE, f"it has no {tokens} positions from {start} on for user {user}")
     written_TKE = cache_BKLE[user, :, start : start + tokens].transpose(0, 1)
     adapters = [f"user {user} of {users}", f"positions {start}:{start + tokens} of {length}"]
+    if head_dim != own_dim:
+        written_TKE = written_TKE[..., :own_dim]
+        adapters.append(f"unpad_heads {head_dim}→{own_dim}")
     if interleaved:
         written_TKE = unrotate_heads(written_TKE, rotary_dim)
         adapters.append("unrotate_heads")

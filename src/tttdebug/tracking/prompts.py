@@ -36,7 +36,7 @@ def read_prompt(reference: Reference, prompt: str | Sequence[int], decode_steps:
         if not prompt.strip():
             raise PromptError("the prompt is empty; give text, or @FILE with text in it")
         if reference.tokenizer is None:
-            raise PromptError(f"{reference.name} has no tokenizer; give the prompt as token ids")
+            raise PromptError(f"{reference.name} has no tokenizer; give the prompt as token ids (--token-ids)")
         text, token_ids = prompt, tuple(reference.tokenizer.encode(prompt, verbose=False))
     else:
         token_ids = tuple(int(token) for token in prompt)

@@ -39,7 +39,7 @@ Progress = Callable[[str, "float | None"], None]
 def track(
     port: Any,
     reference: Reference,
-    prompts: Sequence[str | Sequence[int]],
+    prompts: Sequence[Any],
     decode_steps: int = 0,
     *,
     pairs: Sequence[Pair] | Mapping[str, tuple[str, str]] | None = None,
@@ -56,8 +56,8 @@ def track(
     CausalLM does, and `pairs` unless they are given here. With `out` the run is written to that folder as it happens,
     else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
 
-    A port with `encode(inputs)` instead is an encoder: each prompt, which may be an image [C, H, W] too, goes once
-    through it, and there is nothing to decode.
+    A prompt is text or token ids. A port with `encode(inputs)` instead is an encoder: each prompt, which may be an
+    image [C, H, W] or an `Image` too, goes once through it, and there is nothing to decode.
 
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engines that carry out the arithmetic of a device: `ideal` without formats, `fast` with TTNN's."""
+"""The engines that carry out a device's arithmetic: `ideal` without formats, `fast` with TTNN's, `exact` bit by bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from tttdebug.emulator.engines.ideal import IdealEngine
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import Arch
 
-ENGINES: dict[str, Callable[[Arch], Engine]] = {"ideal": IdealEngine, "fast": FastEngine}
+
+def _exact(arch: Arch) -> Engine:
+    from tttdebug.emulator.engines.exact import ExactEngine  # numba is imported when it is needed
+
+    return ExactEngine(arch)
+
+
+ENGINES: dict[str, Callable[[Arch], Engine]] = {"ideal": IdealEngine, "fast": FastEngine, "exact": _exact}
 
 
 def make_engine(name: str, arch: Arch) -> Engine:

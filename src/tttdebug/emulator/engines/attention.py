@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scaled dot-product attention as ttnn's kernels walk over it: chunks of keys, a running maximum, sums rescaled.
+"""Scaled dot-product attention, prefill and decode, step by step as ttnn's kernels walk over the keys.
 
-Three kernels. The streaming prefill (bfloat16 Dest) and the legacy one (fp32 Dest) add up whole tiles of exponentials
-and sum each row at the end; decode sums the rows of each chunk. What is not modelled: how the matrix unit rounds single
-products, and the spread of a decode cache over cores.
+The streaming prefill kernel (bfloat16 Dest) and the legacy one (fp32 Dest) walk over the keys of each chunk of queries;
+decode spreads the chunks of keys over cores and combines what they found in a tree. The rules are those of numerics.md
+§5.3 as numerics-corrections.md C8–C14 amends them.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,99 +16,274 @@ from torch import Tensor
 from tttdebug.emulator.dtypes import TILE
 from tttdebug.emulator.engines import fpu
 from tttdebug.emulator.engines import vector_unit as sfpu
-from tttdebug.emulator.engines.matrix_product import matrix_product, stepwise_product
-from tttdebug.emulator.formats import BFLOAT16, FLOAT32, Format
+from tttdebug.emulator.engines.units import Units
+from tttdebug.emulator.formats import BFLOAT16, FLOAT32
+from tttdebug.emulator.kernel import Kernel
 from tttdebug.emulator.plans import SINGLE_BLOCK, AttentionPlan, MatmulPlan
 from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_even, to_bfloat16_truncated
 
-# B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim;
-# G query heads per key/value head, R = S·G their query rows, C keys of a chunk
+# B batch, H query heads, K key/value heads, G query heads per key/value head, S query positions, T key positions,
+# E head dim, C keys of a chunk
 
 _HALF_TILE = 16  # decode packs up to this many query heads into half tiles, whose exponential is always approximate
+_DEST_TILES = 8  # that a bfloat16 Dest holds
+_SUBBLOCKS = (
+    (2, 4), (4, 2), (1, 8), (8, 1), (1, 7), (7, 1), (2, 3), (3, 2), (1, 6), (6, 1), (1, 5), (5, 1), (2, 2), (1, 4),
+    (4, 1), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1),
+)  # fmt: skip
 
 
-def attend(q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan) -> Tensor:
+class Partial(NamedTuple):
+    """What was found in some of the keys: the largest score, the sum of weights, the weighted values.
+
+    The sum is one column, or in prefill the 32 columns of a tile that are added up at the end.
+    """
+
+    maximum: Tensor
+    total: Tensor
+    weighted: Tensor
+
+
+def attend(
+    q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan, units: Units
+) -> Tensor:
     """Prefill attention. `mask` broadcasts to [B, H, S, T] and is added to the scaled scores."""
-    B, H, S, E = q_BHSE.shape
-    K, T = k_BKTE.shape[1:3]
-    G = H // K
-    q_BKRE = _rows(q_BHSE, K)
-    mask_BKRT = None if mask is None else _rows(_scaled_mask(mask, plan).expand(B, H, S, T), K)
-    queries_R1 = torch.arange(S, device=q_BHSE.device).repeat_interleave(G)[:, None]
-    keys_T = torch.arange(T, device=q_BHSE.device)
-    form = BFLOAT16 if plan.streaming else FLOAT32
-    maximum = torch.full((B, K, S * G, 1), -torch.inf, device=q_BHSE.device)
-    total = torch.empty((B, K, S * G, TILE), dtype=form.storage, device=q_BHSE.device)
-    weighted = torch.empty_like(q_BKRE, dtype=torch.bfloat16)
-    for start in range(0, T, plan.k_chunk):
-        chunk, rows = slice(start, start + plan.k_chunk), slice(start * G if plan.causal else 0, None)
-        scores = _product(q_BKRE[:, :, rows], k_BKTE[:, :, chunk].mT, form, plan).to(torch.float32)
-        if mask_BKRT is not None:
-            scores = _add_mask(scores, mask_BKRT[..., chunk], plan)
+    kv_heads, S, T = k_BKTE.shape[1], q_BHSE.shape[2], k_BKTE.shape[2]
+    q_BKGSE = q_BHSE.unflatten(1, (kv_heads, -1))
+    if mask is not None:
+        mask = _scaled_mask(mask, plan).expand(*q_BHSE.shape[:3], T).unflatten(1, (kv_heads, -1))
+    chunks = []
+    for start in range(0, S, plan.q_chunk):
+        rows = slice(start, start + plan.q_chunk)
+        end = min(T, start + plan.q_chunk) if plan.causal else T
+        chunk_mask = None if mask is None else mask[..., rows, :]
+        chunks.append(_attend_chunk(q_BKGSE[..., rows, :], k_BKTE[:, :, :end], v_BKTE, chunk_mask, start, plan, units))
+    return plan.output.pack(torch.cat(chunks, -2).flatten(1, 2))
+
+
+def _attend_chunk(
+    q_BKGSE: Tensor,
+    k_BKTE: Tensor,
+    v_BKTE: Tensor,
+    mask: Tensor | None,
+    first_query: int,
+    plan: AttentionPlan,
+    units: Units,
+) -> Tensor:
+    """A chunk of queries, the first at position `first_query`, against the keys given."""
+    queries_S1 = torch.arange(first_query, first_query + q_BKGSE.shape[-2], device=q_BKGSE.device)[:, None]
+    found: Partial | None = None
+    for start in range(0, k_BKTE.shape[2], plan.k_chunk):
+        chunk = slice(start, min(start + plan.k_chunk, k_BKTE.shape[2]))
+        scores = _by_kv_head(q_BKGSE, k_BKTE[:, :, chunk].mT, plan.kernel, units)
+        if mask is not None:
+            scores = _add_mask(scores, mask[..., chunk], plan, units)
         if plan.causal:
-            scores = scores.masked_fill_(_unseen(keys_T[chunk], queries_R1[rows], plan), -torch.inf)
-        previous = maximum[:, :, rows]
-        highest = torch.maximum(previous, fpu.max_rows(scores))
-        weights = form.pack(_exponentials(scores, highest, plan))
-        tiles, added = _sum_tiles(weights), _product(weights, v_BKTE[:, :, chunk], BFLOAT16, plan)
-        if start > 0:
-            factor = _correction(previous, highest, plan)
-            tiles = _rescaled_total(total[:, :, rows], factor, tiles, plan)
-            added = added + to_bfloat16(fpu.multiply(weighted[:, :, rows], factor, plan.kernel))
-        maximum[:, :, rows], total[:, :, rows], weighted[:, :, rows] = highest, tiles, added
-    out_BKRE = plan.output.pack(_normalised(weighted, fpu.sum_rows(total, plan.kernel), plan))
-    return out_BKRE.view(B, K, S, G, E).transpose(2, 3).reshape(B, H, S, E)
+            keys_C = torch.arange(chunk.start, chunk.stop, device=q_BKGSE.device)
+            scores = scores.masked_fill(unseen(keys_C, queries_S1, plan.window), -torch.inf)
+        maximum = fpu.max_rows(scores)
+        if found is not None:
+            maximum = torch.maximum(maximum, found.maximum)
+        weights = _prefill_weights(scores, maximum, plan, units)
+        values = _weighted_values(weights, v_BKTE[:, :, chunk], plan, units)
+        new = Partial(maximum, _sum_tiles(weights), values)
+        found = new if found is None else _joined_in_prefill(found, new, plan, units)
+    if found is None:
+        raise AssertionError("attention over no keys")
+    sums = units.sum_rows(found.total, plan.kernel)
+    if plan.kernel.fp32_dest:
+        inverse = sfpu.reciprocal(fpu.to_source(sums, fp32_dest=True), 1 if plan.kernel.approx else 2)
+    elif plan.kernel.approx:
+        inverse = to_bfloat16_truncated(sfpu.reciprocal(sums, 1))
+    else:
+        inverse = to_bfloat16_ties_away(sfpu.reciprocal(sums, 1, sfpu.RECIPROCAL_ROUNDED))
+    return _packed(units.multiply(found.weighted, inverse, plan.kernel))
 
 
-def _rows(x_BHSN: Tensor, kv_heads: int) -> Tensor:
-    """[B, H, S, N] as [B, K, R, N], the query rows of one key/value head in the order of their positions."""
-    return x_BHSN.unflatten(1, (kv_heads, -1)).transpose(2, 3).flatten(2, 3)
+def _prefill_weights(scores: Tensor, maximum: Tensor, plan: AttentionPlan, units: Units) -> Tensor:
+    """exp((scores − maximum) · scale), bfloat16 in the streaming kernel, fp32 in the legacy one."""
+    shifted = units.subtract(scores, maximum, plan.kernel)
+    if plan.streaming:
+        return _packed(_schraudolph(shifted, plan.scale, fp32_dest=False))
+    if plan.approximate_exponential:
+        return _schraudolph(shifted, plan.scale, fp32_dest=True)
+    return units.exponential(sfpu.multiply(shifted, plan.scale), plan.kernel)
 
 
-def attend_decode(q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan) -> Tensor:
+def _weighted_values(weights: Tensor, v_BKCE: Tensor, plan: AttentionPlan, units: Units) -> Tensor:
+    """weights @ values, bfloat16.
+
+    The streaming kernel starts on the first rows of tiles while it still makes the weights of the others: there each
+    piece of the weights is multiplied as it comes, and the packer adds the pieces.
+    """
+    if not plan.streaming:
+        return _packed(_by_kv_head(weights, v_BKCE, plan.kernel, units))
+    height, width = _subblock(-(-plan.q_chunk // TILE), -(-plan.k_chunk // TILE))
+    active = -(-weights.shape[-1] // TILE)
+    width = next(w for w in range(min(width, active), 0, -1) if active % w == 0) * TILE
+    early, late = weights[..., : height * TILE, :], weights[..., height * TILE :, :]
+    pieces = [
+        _packed(
+            _by_kv_head(early[..., start : start + width], v_BKCE[..., start : start + width, :], plan.kernel, units)
+        )
+        for start in range(0, weights.shape[-1], width)
+    ]
+    total = pieces[0]
+    for piece in pieces[1:]:
+        total = to_bfloat16_ties_even(total.to(torch.float32) + piece.to(torch.float32))
+    if not late.shape[-2]:
+        return total
+    return torch.cat([total, _packed(_by_kv_head(late, v_BKCE, plan.kernel, units))], -2)
+
+
+def _subblock(q_tiles: int, k_tiles: int) -> tuple[int, int]:
+    """How many rows of tiles the streaming kernel starts early, and how many tiles wide a piece of scores is."""
+    width = next(w for h, w in _SUBBLOCKS if h * w <= _DEST_TILES and q_tiles % h == 0 and k_tiles % w == 0)
+    return min(q_tiles, 2), width
+
+
+def _joined_in_prefill(old: Partial, new: Partial, plan: AttentionPlan, units: Units) -> Partial:
+    """What was found so far shrunk to the new maximum, and the new added."""
+    factor = _correction(old.maximum, new.maximum, plan, units)
+    weighted = _packed(units.multiply(old.weighted, factor, plan.kernel))
+    weighted = to_bfloat16_ties_even(new.weighted.to(torch.float32) + weighted.to(torch.float32))
+    shrunk = units.multiply(old.total, factor, plan.kernel)
+    if plan.streaming:
+        total = to_bfloat16_ties_even(new.total.to(torch.float32) + shrunk)
+    else:
+        total = units.add(new.total, shrunk, plan.kernel)
+    return Partial(new.maximum, total, weighted)
+
+
+def _sum_tiles(weights: Tensor) -> Tensor:
+    """Tiles of 32 columns added elementwise by the packer: bfloat16 to even, or fp32."""
+    first, *others = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % TILE)).split(TILE, -1)
+    for tile in others:
+        first = (first.to(torch.float32) + tile.to(torch.float32)).to(weights.dtype)
+    return first
+
+
+def attend_decode(
+    q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan, units: Units
+) -> Tensor:
     """Decode attention: one query per user against its keys up to and including its position; −1 gives zeros."""
-    B, H, E = q_BHE.shape
-    K, kernel = k_BKTE.shape[1], plan.kernel
-    q_BKRE = q_BHE.reshape(B, K, -1, E)
-    last_B111 = torch.tensor(positions, device=q_BHE.device).view(B, 1, 1, 1)
-    keys_T = torch.arange(k_BKTE.shape[2], device=q_BHE.device)
-    half_tile = H <= _HALF_TILE and plan.causal
-    maximum = torch.full((*q_BKRE.shape[:-1], 1), -torch.inf, device=q_BHE.device)
-    total, weighted = torch.zeros_like(maximum, dtype=torch.bfloat16), torch.zeros_like(q_BKRE, dtype=torch.bfloat16)
-    for start in range(0, max(positions) + 1, plan.k_chunk):
-        k_BKCE, v_BKCE = (cache[:B, :, start : start + plan.k_chunk] for cache in (k_BKTE, v_BKTE))
-        scores = _product(q_BKRE, k_BKCE.mT, BFLOAT16, plan).to(torch.float32)
-        scores = scores.masked_fill_(_unseen(keys_T[start : start + plan.k_chunk], last_B111, plan), -torch.inf)
-        previous, maximum = maximum, torch.maximum(maximum, fpu.max_rows(scores))
-        weights = to_bfloat16(_exponentials(scores, maximum, plan, half_tile=half_tile))
-        summed, added = to_bfloat16(fpu.sum_rows(weights, kernel)), _product(weights, v_BKCE, BFLOAT16, plan)
-        if start > 0:
-            factor = _correction(previous, maximum, plan)
-            summed, added = (
-                to_bfloat16(fpu.add(new, to_bfloat16(fpu.multiply(old, factor, kernel)), kernel))
-                for old, new in ((total, summed), (weighted, added))
-            )
-        total, weighted = summed, added
-    out_BHE = plan.output.pack(_normalised(weighted, total, plan)).view(B, H, E)
-    return out_BHE.masked_fill(last_B111.view(B, 1, 1) < 0, 0)
+    out_BHE = torch.zeros_like(q_BHE, dtype=plan.output.storage)
+    for user, position in enumerate(positions):
+        if position >= 0:
+            k_KTE, v_KTE = (cache[user, :, : position + 1] for cache in (k_BKTE, v_BKTE))
+            out_BHE[user] = _attend_user(q_BHE[user], k_KTE, v_KTE, plan, units)
+    return out_BHE
 
 
-def _unseen(keys: Tensor, last: Tensor, plan: AttentionPlan) -> Tensor:
+def _attend_user(q_HE: Tensor, k_KTE: Tensor, v_KTE: Tensor, plan: AttentionPlan, units: Units) -> Tensor:
+    """One user's query against the keys it sees: each core walks over its chunks, then cores are combined in pairs."""
+    half_tile = q_HE.shape[0] <= _HALF_TILE and plan.causal
+    q_KGE = q_HE.unflatten(0, (k_KTE.shape[0], -1))
+    chunks = list(range(0, k_KTE.shape[1], plan.k_chunk))
+    found: list[Partial | None] = []
+    for starts in _chunks_of_cores(chunks, plan.cores_per_head):
+        partial: Partial | None = None
+        for start in starts:
+            keys = slice(start, start + plan.k_chunk)
+            chunk = (k_KTE[:, keys], v_KTE[:, keys], start, k_KTE.shape[1] - 1)
+            partial = _decode_chunk(q_KGE, *chunk, partial, plan, units, half_tile)
+        found.append(partial)
+    distance = 1
+    while distance < len(found):
+        for at in range(0, len(found) - distance, 2 * distance):
+            found[at] = _combined(found[at], found[at + distance], plan, units)
+        distance *= 2
+    result = found[0]
+    if result is None:
+        raise AssertionError("attention over no keys")
+    kernel = plan.kernel
+    inverse = sfpu.reciprocal(result.total.to(torch.float32), 2 if kernel.fp32_dest and not kernel.approx else 1)
+    if kernel.approx and not kernel.fp32_dest:
+        inverse = to_bfloat16_truncated(inverse)
+    return plan.output.pack(units.multiply(result.weighted, _packed(inverse), kernel)).flatten(0, 1)
+
+
+def _chunks_of_cores(chunks: list[int], cores: int) -> list[list[int]]:
+    """The chunks of each core in the order in which cores are combined; some have none when there are few chunks."""
+    if cores > len(chunks):
+        return [[]] * (cores - len(chunks)) + [[chunk] for chunk in chunks]
+    share, extra = divmod(len(chunks), cores)
+    ends = [(core + 1) * share + min(core + 1, extra) for core in range(cores)]
+    return [chunks[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _decode_chunk(
+    q_KGE: Tensor,
+    k_KCE: Tensor,
+    v_KCE: Tensor,
+    start: int,
+    last: int,
+    old: Partial | None,
+    plan: AttentionPlan,
+    units: Units,
+    half_tile: bool,
+) -> Partial:
+    """One chunk of keys, joined to what the same core found before."""
+    kernel = plan.kernel
+    scores = _packed(_by_kv_head(q_KGE, k_KCE.mT, kernel, units)).to(torch.float32)
+    if plan.window is not None:
+        keys_C = torch.arange(start, start + k_KCE.shape[1], device=k_KCE.device)
+        scores = scores.masked_fill(unseen(keys_C, last, plan.window), -torch.inf)
+    maximum = fpu.max_rows(scores)
+    if old is not None:
+        maximum = torch.maximum(maximum, old.maximum)
+    weights = _packed(_decode_weights(scores, maximum, plan, units, half_tile))
+    total = _packed(units.sum_rows(weights, kernel, half_tiles=half_tile))
+    weighted = _packed(_by_kv_head(weights, v_KCE, kernel, units))
+    if old is not None:
+        factor = _correction(old.maximum, maximum, plan, units)
+        total = _packed(units.add(total, _packed(units.multiply(old.total, factor, kernel)), kernel))
+        weighted = _packed(units.add(_packed(units.multiply(old.weighted, factor, kernel)), weighted, kernel))
+    return Partial(maximum, total, weighted)
+
+
+def _decode_weights(scores: Tensor, maximum: Tensor, plan: AttentionPlan, units: Units, half_tile: bool) -> Tensor:
+    """exp((scores − maximum) · scale) as Dest keeps it."""
+    fp32 = plan.kernel.fp32_dest
+    shifted = units.subtract(scores, maximum, plan.kernel)
+    if half_tile or plan.approximate_exponential:
+        return _schraudolph(shifted, plan.scale, fp32_dest=fp32)
+    scaled = sfpu.multiply(shifted, plan.scale)
+    return units.exponential(scaled if fp32 else to_bfloat16_truncated(scaled).to(torch.float32), plan.kernel)
+
+
+def _combined(a: Partial | None, b: Partial | None, plan: AttentionPlan, units: Units) -> Partial | None:
+    """What two cores found, on the vector unit but for the weighted values."""
+    if a is None or b is None:
+        return a or b
+    maximum = torch.maximum(a.maximum, b.maximum)
+    scale, kernel = _bfloat16_scale(plan), plan.kernel
+    totals, values = [], []
+    for part in (a, b):
+        factor = _accurate_exponential(sfpu.multiply(sfpu.add(part.maximum, -maximum), scale), kernel)
+        totals.append(to_bfloat16_truncated(sfpu.multiply(factor.to(torch.float32), part.total.to(torch.float32))))
+        values.append(_packed(units.multiply(part.weighted, factor, kernel)))
+    total = to_bfloat16_truncated(sfpu.add(totals[0].to(torch.float32), totals[1].to(torch.float32)))
+    return Partial(maximum, total, _packed(units.add(values[0], values[1], kernel)))
+
+
+def unseen(keys: Tensor, last: Tensor | int, window: int | None) -> Tensor:
     """Which keys are hidden from a query whose own position is `last`."""
     future = keys > last
-    return future if plan.window is None else future | (keys <= last - plan.window)
+    return future if window is None else future | (keys <= last - window)
 
 
-def to_bfloat16(dest: Tensor) -> Tensor:
-    """Dest packed into a bfloat16 buffer between steps."""
+def _by_kv_head(a: Tensor, b: Tensor, kernel: Kernel, units: Units) -> Tensor:
+    """[..., G, S, n] or [..., G, n] rows of each key/value head times that head's matrix, as Dest keeps it."""
+    heads = b.flatten(0, -3)
+    rows = a.reshape(heads.shape[0], -1, a.shape[-1])
+    plan = MatmulPlan(kernel, SINGLE_BLOCK, BFLOAT16, BFLOAT16, FLOAT32)
+    return units.matrix_product(rows, heads, plan).view(*a.shape[:-1], b.shape[-1])
+
+
+def _packed(dest: Tensor) -> Tensor:
+    """Dest packed into a bfloat16 buffer."""
     return BFLOAT16.pack(dest)
-
-
-def _product(a: Tensor, b: Tensor, form: Format, plan: AttentionPlan) -> Tensor:
-    if not plan.kernel.fp32_dest:
-        return form.pack(stepwise_product(a, b, plan.kernel.fidelity))
-    product = MatmulPlan(plan.kernel, SINGLE_BLOCK, BFLOAT16, BFLOAT16, form)
-    return form.pack(matrix_product(a, b, product))
 
 
 def _scaled_mask(mask: Tensor, plan: AttentionPlan) -> Tensor:
@@ -115,59 +292,39 @@ def _scaled_mask(mask: Tensor, plan: AttentionPlan) -> Tensor:
     return to_bfloat16_ties_even(mask.to(torch.float32) * inverse.to(mask.device))
 
 
-def _add_mask(scores: Tensor, mask: Tensor, plan: AttentionPlan) -> Tensor:
+def _add_mask(scores: Tensor, mask: Tensor, plan: AttentionPlan, units: Units) -> Tensor:
     if plan.streaming:
         return to_bfloat16_ties_even(scores + mask.to(torch.float32)).to(torch.float32)
-    return torch.where(mask.isinf(), -torch.inf, fpu.add(scores, mask.nan_to_num(), plan.kernel))
-
-
-def _exponentials(scores: Tensor, maximum: Tensor, plan: AttentionPlan, *, half_tile: bool = False) -> Tensor:
-    """exp((scores − maximum) · scale) as Dest keeps it."""
-    fp32 = plan.kernel.fp32_dest
-    shifted = fpu.subtract(scores.clamp(min=-3e38), maximum.clamp(min=-3e38), plan.kernel)
-    if half_tile or plan.approximate_exponential or (plan.streaming and plan.prefill):
-        return _schraudolph(shifted, plan.scale, fp32_dest=fp32)
-    if fp32:
-        return torch.exp(shifted * plan.scale)
-    return sfpu.exp_bf16(to_bfloat16_truncated(shifted * plan.scale).to(torch.float32))
+    return units.add(scores, mask, plan.kernel)
 
 
 def _schraudolph(x: Tensor, scale: float, *, fp32_dest: bool) -> Tensor:
     """The unit's approximate exp(x·scale), not clamped below: what underflows is negative, and the packer zeroes it."""
     slope = torch.tensor(sfpu.SCHRAUDOLPH_SLOPE * scale, dtype=torch.float32).item()
-    linear = torch.nn.functional.relu(x * slope + sfpu.SCHRAUDOLPH_OFFSET)
+    linear = torch.nn.functional.relu(sfpu.fma(x, slope, sfpu.SCHRAUDOLPH_OFFSET))
     bits = linear.add_(0.5).clamp_(max=32767).to(torch.int32).bitwise_left_shift_(15)
     return (bits if fp32_dest else bits.bitwise_and_(-65536)).view(torch.float32)
 
 
-def _sum_tiles(weights: Tensor) -> Tensor:
-    """Tiles of 32 columns added elementwise, in the format of the weights: the packer accumulates them."""
-    padded = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % TILE))
-    first, *others = padded.split(TILE, -1)
-    for tile in others:
-        first = first + tile
-    return first
+def _bfloat16_scale(plan: AttentionPlan) -> float:
+    return to_bfloat16_truncated(torch.tensor(plan.scale, dtype=torch.float32)).item()
 
 
-def _correction(old: Tensor, new: Tensor, plan: AttentionPlan) -> Tensor:
-    """exp((old − new) · scale), by which what was summed under the old maximum shrinks; bfloat16."""
-    scale = to_bfloat16_truncated(torch.tensor(plan.scale, dtype=torch.float32)).to(torch.float32).item()
-    x = fpu.subtract(old.clamp(min=-3e38), new.clamp(min=-3e38), plan.kernel) * scale
-    return to_bfloat16(torch.exp(x))
+def _accurate_exponential(x: Tensor, kernel: Kernel) -> Tensor:
+    """exp, packed as bfloat16."""
+    return _packed(sfpu.exp_fp32(x) if kernel.fp32_dest else sfpu.exp_bf16(x, 1.0017248))
 
 
-def _rescaled_total(total: Tensor, factor: Tensor, tiles: Tensor, plan: AttentionPlan) -> Tensor:
-    """total · factor + tiles, added by the packer in bfloat16 (streaming) or by the matrix unit in fp32 (legacy)."""
-    scaled = fpu.multiply(total, factor, plan.kernel)
-    return tiles + to_bfloat16(scaled) if plan.streaming else fpu.add(tiles, scaled, plan.kernel)
-
-
-def _normalised(weighted: Tensor, total: Tensor, plan: AttentionPlan) -> Tensor:
-    """weighted / total, by a reciprocal that a bfloat16 Dest rounds, or truncates in approximate mode."""
+def _correction(old: Tensor, new: Tensor, plan: AttentionPlan, units: Units) -> Tensor:
+    """exp((old − new) · scale), by which what was summed under the old maximum shrinks; bfloat16 (C11)."""
     kernel = plan.kernel
-    inverse = torch.reciprocal(fpu.to_source(total, fp32_dest=True).to(torch.float32))
-    if not kernel.fp32_dest:
-        inverse = (to_bfloat16_truncated if kernel.approx else to_bfloat16_ties_away)(inverse)
-    elif not plan.prefill:
-        inverse = to_bfloat16(inverse)
-    return fpu.multiply(weighted, inverse, kernel)
+    x = sfpu.multiply(units.subtract(old, new, kernel), _bfloat16_scale(plan))
+    if plan.approximate_exponential:
+        return _accurate_exponential(x, kernel)
+    k = sfpu.nearest_away(sfpu.multiply(x, 1.44269504)).clamp(-127, 127)
+    f = sfpu.fma(k.to(torch.float32), -0.69314718, x)
+    coefficients: tuple[float, ...] = (0.50628367, 1.01508760, 0.99984879)
+    if kernel.fp32_dest:
+        coefficients = (0.041959440, 0.16792158, 0.49998366, 0.99996228, 1.00000015)
+    y = sfpu.multiply(sfpu.horner(f, *coefficients), torch.ldexp(torch.ones_like(f), k.to(torch.float32)))
+    return _packed(torch.where(k == -127, 0.0, y))

@@ -6,12 +6,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tttdebug.emulator.engines import fpu, functions
+from tttdebug.emulator.engines import functions
 from tttdebug.emulator.engines.attention import attend, attend_decode
-from tttdebug.emulator.engines.elementwise import BINARY_UNITS, elementwise, scalar_operand
-from tttdebug.emulator.engines.matrix_product import matrix_product
+from tttdebug.emulator.engines.elementwise import Binary, elementwise, on_vector_unit, scalar_operand
+from tttdebug.emulator.engines.fast_units import FastUnits
 from tttdebug.emulator.engines.normalization import norm, softmax
 from tttdebug.emulator.engines.reduction import reduce
+from tttdebug.emulator.engines.units import Units
 from tttdebug.emulator.formats import BFLOAT16, FLOAT32, BlockFormat, FloatFormat, Format, IntegerFormat
 from tttdebug.emulator.kernel import Arch
 from tttdebug.emulator.plans import (
@@ -38,6 +39,17 @@ class FastEngine:
 
     def __init__(self, arch: Arch) -> None:
         self.arch = arch
+        self._on_vector_unit = on_vector_unit(arch)
+        self._use(FastUnits(arch))
+
+    def _use(self, units: Units) -> None:
+        self.units = units
+        self._on_matrix_unit: dict[str, Binary] = {
+            "add": units.add,
+            "subtract": units.subtract,
+            "rsub": lambda a, b, kernel: units.subtract(b, a, kernel),
+            "multiply": units.multiply,
+        }
 
     def hold(self, x: Tensor, form: Format) -> Tensor:
         return form.quantise(x)
@@ -68,60 +80,60 @@ class FastEngine:
                 b = self._apply(b, activation, plan.b)
         else:
             b, function = scalar_operand(b, function, a)
-        values = plan.output.pack(BINARY_UNITS[plan.unit][function](a, b, plan.kernel))
+        table = self._on_matrix_unit if plan.unit == "fpu" else self._on_vector_unit
+        values = plan.output.pack(table[function](a, b, plan.kernel))
         for activation in plan.after:
             values = self._apply(values, activation, plan.output)
         return values
 
     def matmul(self, a: Tensor, b: Tensor, bias: Tensor | None, plan: MatmulPlan) -> Tensor:
-        dest = matrix_product(a, b, plan, stays_in_dest=bias is not None or plan.activation is not None)
+        dest = self.units.matrix_product(a, b, plan, bias_follows=bias is not None)
         if bias is not None:
-            dest = fpu.add(dest, bias, plan.kernel)
+            dest = self.units.add(dest, bias, plan.kernel)
         if plan.activation is not None:
-            dest = elementwise(dest, plan.activation, fp32_dest=plan.kernel.fp32_dest)
+            dest = elementwise(dest, plan.activation, fp32_dest=plan.kernel.fp32_dest, arch=self.arch)
         return plan.output.pack(dest)
 
     def reduce(self, x: Tensor, plan: ReducePlan) -> Tensor:
-        return plan.output.pack(reduce(x, plan))
+        return plan.output.pack(reduce(x, plan, self.units))
 
     def norm(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, plan: NormPlan
     ) -> Tensor:
-        return norm(x, weight, bias, residual, plan)
+        return norm(x, weight, bias, residual, plan, self.units)
 
     def softmax(self, x: Tensor, plan: SoftmaxPlan) -> Tensor:
-        return softmax(x, plan)
+        return softmax(x, plan, self.units)
 
     def attention(
         self, q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask: Tensor | None, plan: AttentionPlan
     ) -> Tensor:
-        return attend(q_BHSE, k_BKTE, v_BKTE, mask, plan)
+        return attend(q_BHSE, k_BKTE, v_BKTE, mask, plan, self.units)
 
     def attention_decode(
         self, q_BHE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, positions: list[int], plan: AttentionPlan
     ) -> Tensor:
-        return attend_decode(q_BHE, k_BKTE, v_BKTE, positions, plan)
+        return attend_decode(q_BHE, k_BKTE, v_BKTE, positions, plan, self.units)
 
     def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: RotaryPlan) -> Tensor:
         tiles = x.unflatten(-1, (-1, transform.shape[-1]))
         form = plan.output
         product = MatmulPlan(plan.kernel, SINGLE_BLOCK, form, form, form)
-        rotated = form.pack(matrix_product(tiles, transform, product)).flatten(-2)
-        return _add_rotated(x, rotated, cos, sin, plan)
+        rotated = form.pack(self.units.matrix_product(tiles, transform, product)).flatten(-2)
+        return self._add_rotated(x, rotated, cos, sin, plan)
 
     def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
         first, second = x.chunk(2, -1)
-        return _add_rotated(x, torch.cat([-second, first], -1), cos, sin, plan)
+        return self._add_rotated(x, torch.cat([-second, first], -1), cos, sin, plan)
 
     def _apply(self, x: Tensor, activation: Activation, form: Format) -> Tensor:
         """A function of the vector unit, packed as `form`."""
         if isinstance(form, IntegerFormat):
             return form.quantise(functions.UNARY[activation.name](x, *activation.parameters))
-        return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32))
+        return form.pack(elementwise(x, activation, fp32_dest=form is FLOAT32, arch=self.arch))
 
-
-def _add_rotated(x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
-    """x·cos + rotated·sin, each product and the sum packed."""
-    kernel = plan.kernel
-    along, across = fpu.multiply(x, cos, kernel), fpu.multiply(rotated, sin, kernel)
-    return plan.output.pack(fpu.add(plan.output.pack(along), plan.output.pack(across), kernel))
+    def _add_rotated(self, x: Tensor, rotated: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:
+        """x·cos + rotated·sin, each product and the sum packed."""
+        kernel, pack = plan.kernel, plan.output.pack
+        along, across = self.units.multiply(x, cos, kernel), self.units.multiply(rotated, sin, kernel)
+        return pack(self.units.add(pack(along), pack(across), kernel))

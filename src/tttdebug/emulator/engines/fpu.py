@@ -23,6 +23,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tttdebug.emulator.formats import TF32
 from tttdebug.emulator.kernel import Kernel, MathFidelity
 from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_truncated, truncate_fraction
 
@@ -37,7 +38,7 @@ def to_source(x: Tensor, *, fp32_dest: bool) -> Tensor:
     """A tile in a source register: bfloat16 as it is; fp32 cut to tf32 with fp32 Dest, to bfloat16 without."""
     if x.dtype == torch.bfloat16:
         return x
-    return truncate_fraction(x, 10) if fp32_dest else to_bfloat16_truncated(x)
+    return TF32.unpack(x) if fp32_dest else to_bfloat16_truncated(x)
 
 
 def round_dest(x: Tensor, kernel: Kernel) -> Tensor:
@@ -119,7 +120,7 @@ def _phases(
 def sum_rows(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
     """The sum over the last dimension (kept) times `scaler`, tile by tile: data in SrcB, the scaler in SrcA."""
     x = to_source(x, fp32_dest=kernel.fp32_dest).to(torch.float32)
-    x_first, weight = truncate_fraction(x, SRC_B_FIRST), _scaler(scaler)
+    x_first, weight = truncate_fraction(x, SRC_B_FIRST), scaler_tile(scaler)
     weight_first = truncate_fraction(weight, SRC_A_FIRST)
     parts = _phases(weight_first, weight - weight_first, x_first, x - x_first, kernel.fidelity)
     return _accumulate(x, [(data, float(part)) for part, data in parts], weight, kernel, phases_first=True)
@@ -128,13 +129,13 @@ def sum_rows(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
 def sum_columns(x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
     """The sum over the second-last dimension (kept) times `scaler`: data in SrcA, the scaler in SrcB."""
     x = truncate_fraction(to_source(x.mT, fp32_dest=kernel.fp32_dest).to(torch.float32), SRC_A_ALL)
-    x_first, weight = truncate_fraction(x, SRC_A_FIRST), _scaler(scaler)
+    x_first, weight = truncate_fraction(x, SRC_A_FIRST), scaler_tile(scaler)
     weight_first = truncate_fraction(weight, SRC_B_FIRST)
     parts = _phases(x_first, x - x_first, weight_first, weight - weight_first, kernel.fidelity)
     return _accumulate(x, [(data, float(part)) for data, part in parts], weight, kernel, phases_first=False).mT
 
 
-def _scaler(scaler: float) -> Tensor:
+def scaler_tile(scaler: float) -> Tensor:
     """A reduction's factor as its bfloat16 tile holds it."""
     return to_bfloat16_truncated(torch.tensor(scaler, dtype=torch.float32)).to(torch.float32)
 

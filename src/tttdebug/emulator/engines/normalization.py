@@ -8,71 +8,65 @@ from torch import Tensor
 
 from tttdebug.emulator.engines import fpu
 from tttdebug.emulator.engines import vector_unit as sfpu
-from tttdebug.emulator.formats import BFLOAT16
+from tttdebug.emulator.engines.units import Units
 from tttdebug.emulator.kernel import Kernel
 from tttdebug.emulator.plans import NormPlan, SoftmaxPlan
-from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_even, to_bfloat16_truncated
+from tttdebug.emulator.rounding import to_bfloat16_ties_even, to_bfloat16_truncated
 
 # A row wider than this many bytes of buffers is squared on the vector unit.
 _ROW_BYTES = 1_235_000
 
 
-def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, plan: NormPlan) -> Tensor:
+def norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, plan: NormPlan, units: Units
+) -> Tensor:
     """x · rsqrt(mean(x²) + epsilon) · weight + bias over the last dimension; `plan.centred` takes the mean off first.
 
     Intermediates are fp32 with fp32 Dest (and read as tf32), bfloat16 without; epsilon is cut to bfloat16.
     """
     kernel = plan.kernel
     if residual is not None:
-        x = fpu.add(x, residual, kernel)
+        x = units.add(x, residual, kernel)
     if plan.centred:
-        x = fpu.subtract(x, _row_mean(x, kernel), kernel)
-    variance = _row_mean(_squares(x, plan), kernel)
+        x = units.subtract(x, _row_mean(x, kernel, units), kernel)
+    variance = _row_mean(_squares(x, plan, units), kernel, units)
     epsilon = to_bfloat16_truncated(torch.tensor(plan.epsilon, dtype=torch.float32, device=x.device))
-    y = fpu.multiply(x, _rsqrt(fpu.add(variance, epsilon, kernel), kernel), kernel)
+    y = units.multiply(x, units.rsqrt(units.add(variance, epsilon, kernel), kernel), kernel)
     if weight is not None:
-        y = fpu.multiply(y, weight, kernel)
+        y = units.multiply(y, weight, kernel)
     if bias is not None:
-        y = fpu.add(y, bias, kernel)
+        y = units.add(y, bias, kernel)
     return plan.output.pack(y)
 
 
-def _row_mean(x: Tensor, kernel: Kernel) -> Tensor:
+def _row_mean(x: Tensor, kernel: Kernel, units: Units) -> Tensor:
     """The sum of each row times 1/N by the vector unit, whose store to a bfloat16 Dest truncates."""
-    mean = fpu.sum_rows(x, kernel) * torch.tensor(1 / x.shape[-1], dtype=torch.float32)
+    mean = units.sum_rows(x, kernel) * torch.tensor(1 / x.shape[-1], dtype=torch.float32)
     return mean if kernel.fp32_dest else to_bfloat16_truncated(mean).to(torch.float32)
 
 
-def _squares(x: Tensor, plan: NormPlan) -> Tensor:
+def _squares(x: Tensor, plan: NormPlan, units: Units) -> Tensor:
     kernel = plan.kernel
     bytes_per_tile = 14336 if plan.centred else 8192 if kernel.fp32_dest else 6144
     if -(-x.shape[-1] // 32) * bytes_per_tile <= _ROW_BYTES:
-        return fpu.multiply(x, x, kernel)
+        return units.multiply(x, x, kernel)
     squares = x.to(torch.float32).square()
     return squares if kernel.fp32_dest else to_bfloat16_ties_even(squares).to(torch.float32)
 
 
-def _rsqrt(x: Tensor, kernel: Kernel) -> Tensor:
-    if not kernel.fp32_dest:
-        return to_bfloat16_ties_away(sfpu.rsqrt_approx(x) if kernel.approx else torch.rsqrt(x)).to(torch.float32)
-    return sfpu.rsqrt_approx(x) if kernel.approx else torch.rsqrt(x)
-
-
-def softmax(x: Tensor, plan: SoftmaxPlan) -> Tensor:
+def softmax(x: Tensor, plan: SoftmaxPlan, units: Units) -> Tensor:
     """Softmax over the last dimension; maxima pass through bfloat16, exponentials through `plan.intermediate`."""
     kernel = plan.kernel
-    if plan.stable:
-        x = fpu.subtract(x, fpu.max_rows(x, fp32_scaler=x.dtype == torch.float32), kernel)
-    exponentials = plan.intermediate.pack(_exponential(fpu.to_source(x, fp32_dest=True).to(torch.float32), kernel))
-    total = fpu.sum_rows(exponentials, kernel)
-    if kernel.fp32_dest:
-        inverse = torch.reciprocal(total)
+    if plan.stable:  # the difference goes into the exponential as it lies in Dest
+        x = units.subtract(x, fpu.max_rows(x, fp32_scaler=x.dtype == torch.float32), kernel)
     else:
-        inverse = BFLOAT16.pack(sfpu.reciprocal_bf16(total))
-    return plan.output.pack(fpu.multiply(exponentials, inverse, kernel))
+        x = fpu.to_source(x, fp32_dest=True).to(torch.float32)
+    exponentials = plan.intermediate.pack(_exponential(x, kernel, units))
+    inverse = units.reciprocal(units.sum_rows(exponentials, kernel), kernel)
+    return plan.output.pack(units.multiply(exponentials, inverse, kernel))
 
 
-def _exponential(x: Tensor, kernel: Kernel) -> Tensor:
+def _exponential(x: Tensor, kernel: Kernel, units: Units) -> Tensor:
     if kernel.approx:
         return sfpu.exp_approx(x, fp32_dest=kernel.fp32_dest)
-    return torch.exp(x) if kernel.fp32_dest else sfpu.exp_bf16(x)
+    return units.exponential(x, kernel)

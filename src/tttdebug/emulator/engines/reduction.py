@@ -11,10 +11,11 @@ from torch import Tensor
 
 from tttdebug.emulator.dtypes import TILE
 from tttdebug.emulator.engines import fpu, functions
+from tttdebug.emulator.engines.units import Units
 from tttdebug.emulator.plans import ReducePlan
 
 
-def reduce(x: Tensor, plan: ReducePlan) -> Tensor:
+def reduce(x: Tensor, plan: ReducePlan, units: Units) -> Tensor:
     """Over `plan.dims`, kept with size 1. Maxima are exact; `plan.scale` enters a sum through its bfloat16 scaler."""
     if plan.function != "sum":
         extremum = functions.REDUCTIONS[plan.function](fpu.to_source(x, fp32_dest=True), plan.dims)
@@ -24,9 +25,9 @@ def reduce(x: Tensor, plan: ReducePlan) -> Tensor:
     scale = plan.scale
     for dim in sorted(plan.dims, reverse=True):
         if dim == x.ndim - 2:
-            x = fpu.sum_columns(x, plan.kernel, scale)
+            x = units.sum_columns(x, plan.kernel, scale)
         else:
-            x = fpu.sum_rows(x.transpose(dim, -1), plan.kernel, scale).transpose(dim, -1)
+            x = units.sum_rows(x.transpose(dim, -1), plan.kernel, scale).transpose(dim, -1)
         scale = 1.0
     return x
 

@@ -11,6 +11,7 @@ import torch
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import SCALED_DOT_PRODUCT_ATTENTION, WormholeComputeKernelConfig, resolve_kernel
 from tttdebug.emulator.operation import device_of, operation, require_float, require_tile, result
+from tttdebug.emulator.placement import CoreCoord
 from tttdebug.emulator.plans import AttentionPlan
 from tttdebug.emulator.programs import SDPAProgramConfig
 from tttdebug.emulator.tensor import Tensor
@@ -86,7 +87,8 @@ def scaled_dot_product_attention_decode(
     plan = make_plan(
         op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=largest_chunk(length), prefill=False
     )
-    plan = replace(plan, window=_window(op, sliding_window_size, is_causal))
+    cores = _cores_per_head(q, users * k.shape[1], program_config)
+    plan = replace(plan, window=_window(op, sliding_window_size, is_causal), cores_per_head=cores)
     return _decode(q, k.values, v.values, positions, plan)
 
 
@@ -122,6 +124,7 @@ def paged_scaled_dot_product_attention_decode(
     length = pages.shape[1] * k.shape[2]
     positions = positions_of(op, users, length, is_causal, (), cur_pos_tensor)
     plan = make_plan(op, q, scale, is_causal, program_config, compute_kernel_config, k_chunk=32, prefill=False)
+    plan = replace(plan, cores_per_head=_cores_per_head(q, users * k.shape[1], program_config))
     return _decode(q, gather_pages(k.values, pages), gather_pages(v.values, pages), positions, plan)
 
 
@@ -159,6 +162,14 @@ def make_plan(
         q.dtype.format,
         prefill,
     )
+
+
+def _cores_per_head(q: Tensor, heads: int, program: SDPAProgramConfig | None) -> int:
+    """How many cores share the keys of one of `heads` key/value heads of all users."""
+    grid = device_of(q).grid if program is None else program.compute_with_storage_grid_size
+    x, y = (grid.x, grid.y) if isinstance(grid, CoreCoord) else grid
+    most = 16 if program is None else program.max_cores_per_head_batch
+    return max(1, min(x * y // heads, most))
 
 
 def _window(op: str, size: int | None, is_causal: bool) -> int | None:

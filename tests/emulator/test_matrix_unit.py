@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled matrix unit gives the bits of the plain one, for any operands, on any number of threads, on a GPU."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import plain_matrix_unit as plain
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tttdebug.emulator.engines import matrix_unit, matrix_unit_elementwise
+from tttdebug.emulator.engines.fpu import to_source
+
+WORDS = st.integers(0, 2**32 - 1)
+
+
+def words_with_exponents(smallest, largest):
+    fields = (st.integers(0, 1), st.integers(smallest, largest), st.integers(0, 2**23 - 1))
+    return st.builds(lambda sign, exponent, fraction: sign << 31 | exponent << 23 | fraction, *fields)
+
+
+NEAR_ONE, TINY = words_with_exponents(115, 135), words_with_exponents(0, 75)
+SPARSE = st.one_of(st.just(0), NEAR_ONE)
+
+
+def tensor(words, rows):
+    bits = torch.tensor([w - 2**32 if w >> 31 else w for w in words], dtype=torch.int64).to(torch.int32)
+    return bits.view(torch.float32).view(rows, -1)
+
+
+def words(x):
+    return [int(w) & 0xFFFFFFFF for w in x.contiguous().view(torch.int32).flatten()]
+
+
+@st.composite
+def products(draw):
+    """Two rows times two columns with 64 of K, in source registers of either kind, on top of something."""
+    kind = draw(st.sampled_from([WORDS, NEAR_ONE, TINY, SPARSE]))
+    fp32 = draw(st.booleans())
+    left, right = (
+        to_source(tensor(draw(st.lists(kind, min_size=128, max_size=128)), rows), fp32_dest=fp32) for rows in (2, 64)
+    )
+    dest = tensor(draw(st.lists(st.one_of(st.just(0), kind), min_size=4, max_size=4)), 2)
+    dest = torch.where(dest.abs() < 2.0**-126, 0.0, dest) if fp32 else to_source(dest, fp32_dest=False).float()
+    return left, right, torch.where(dest.abs() < 2.0**-126, 0.0, dest), fp32
+
+
+@settings(max_examples=60, deadline=None)
+@given(products(), st.integers(1, 4), st.booleans(), st.booleans())
+def test_every_product_has_the_plain_units_bits(product, phases, wormhole, halves_first):
+    left, right, dest, fp32 = product
+    rows, columns = left.float(), right.float().T
+    how = {"phases": phases, "wormhole": wormhole, "halves_first": halves_first}
+    expected = [
+        plain.dot(words(row), words(column), words(dest[m, n])[0], fp32=fp32, **how)
+        for m, row in enumerate(rows)
+        for n, column in enumerate(columns)
+    ]
+    matrix_unit.multiply_into(dest, left, right, fp32_dest=fp32, **how)
+    assert [hex(w) for w in words(dest)] == [hex(w) for w in expected]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=40), st.integers(1, 4), st.booleans())
+def test_elementwise_sums_and_products_have_the_plain_units_bits(pairs, phases, fp32):
+    a, b = (to_source(tensor(side, 1), fp32_dest=fp32).float() for side in zip(*pairs, strict=True))
+    sums, products = [], []
+    for x, y in zip(words(a), words(b), strict=True):
+        sums.append(plain.add_to_dest([plain_sum(x, y), (0, 0)], 0, fp32=fp32, wormhole=False))
+        dest = 0
+        for phase in range(phases):
+            dest = plain.add_to_dest([plain.group_sum([x], [y], phase), (0, 0)], dest, fp32=fp32, wormhole=False)
+        products.append(dest)
+    assert words(matrix_unit_elementwise.add(a, b, fp32_dest=fp32)) == sums
+    assert words(matrix_unit_elementwise.multiply(a, b, phases=phases, fp32_dest=fp32)) == products
+
+
+def plain_sum(x, y):
+    """Both significands at the larger exponent, as one term of Dest."""
+    numbers = [plain.fields(word) for word in (x, y)]
+    top = max(exponent for _, exponent, _ in numbers)
+    parts = [plain.half_away(m, min(top - exponent, 24)) for _, exponent, m in numbers]
+    return sum(-part if sign else part for part, (sign, _, _) in zip(parts, numbers, strict=True)), top
+
+
+@pytest.mark.parametrize("wormhole", [True, False])
+def test_wormholes_adder_takes_minus_one_for_sixteen(wormhole):
+    """#38306: (1 − 2⁻²³) − 1 in an fp32 Dest gives −16 on Wormhole and −2⁻²³ on Blackhole."""
+    dest = tensor([0x3F7FFFFE], 1)
+    matrix_unit.multiply_into(
+        dest, torch.tensor([[1.0]]), torch.tensor([[-1.0]]), phases=1, fp32_dest=True, wormhole=wormhole
+    )
+    assert words(dest) == [0xC1800000 if wormhole else 0xB4000000]
+
+
+def test_a_bfloat16_dest_grows_and_then_sticks():
+    """Golden vector G8 of the notes on numerics: 1024 steps of 1.0 end at 512."""
+    dest = torch.zeros(1, 1)
+    ones = torch.zeros(1, 32)
+    ones[0, [0, 16]] = 1.0
+    for _ in range(512):
+        matrix_unit.multiply_into(dest, ones, torch.ones(32, 1), phases=1, fp32_dest=False, wormhole=True)
+    assert dest.item() == 512
+
+
+def test_threads_and_blocks_do_not_change_a_bit():
+    left, right = torch.randn(70, 200), torch.randn(200, 300)
+    results = []
+    threads = torch.get_num_threads()
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        dest = torch.zeros(70, 300)
+        matrix_unit.multiply_into(dest, left, right, phases=4, fp32_dest=True, wormhole=True)
+        results.append(dest)
+    torch.set_num_threads(threads)
+    one = torch.zeros(1, 1)
+    matrix_unit.multiply_into(one, left[69:], right[:, 299:], phases=4, fp32_dest=True, wormhole=True)
+    assert torch.equal(results[0], results[1])
+    assert one.item() == results[0][69, 299].item()
+
+
+def test_the_kernels_for_gpus_give_the_same_bits():
+    """In Triton's own interpreter, which needs no GPU."""
+    if find_spec("triton") is None:
+        if os.environ.get("CI"):
+            pytest.fail("triton is not installed")
+        pytest.skip("pip install triton runs the kernels for GPUs in its interpreter")
+    script = Path(__file__).with_name("gpu_kernels_on_cpu.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "same bits" in done.stdout
