@@ -225,6 +225,35 @@ def test_shards_are_kept_checked_and_changed(device):
         ttnn.add(big, big, memory_config=by_width)
 
 
+@pytest.mark.parametrize(
+    ("layout", "shards", "cores"), [("WIDTH", (64, 32), 4), ("HEIGHT", (32, 128), 2), ("BLOCK", (32, 32), 8)]
+)
+def test_an_output_gets_the_shards_that_were_not_named(device, layout, shards, cores):
+    config = getattr(ttnn, f"L1_{layout}_SHARDED_MEMORY_CONFIG")
+    a = ttnn.silu(upload(device, randn(1, 1, 64, 128)), memory_config=config)
+    spec = a.memory_config().shard_spec
+    assert (a.memory_config().memory_layout, spec.shape, spec.num_cores()) == (config.memory_layout, shards, cores)
+    assert ttnn.to_memory_config(ttnn.clone(a), a.memory_config()).memory_config() == a.memory_config()
+
+
+def test_a_products_program_says_how_its_output_is_cut(device):
+    x, w = upload(device, randn(1, 1, 32, 128)), upload(device, randn(128, 256))
+    program = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(in0_block_w=2, per_core_M=1, per_core_N=4)
+    y = ttnn.linear(x, w, program_config=program, memory_config=ttnn.L1_WIDTH_SHARDED_MEMORY_CONFIG)
+    assert (y.memory_config().shard_spec.shape, y.memory_config().shard_spec.num_cores()) == ((32, 128), 2)
+
+
+def test_a_tile_of_rows_is_cut_to_the_users_that_there_are(any_device):
+    x = randn(1, 1, 32, 64)
+    a = upload(any_device, x)
+    cut = ttnn.reshape(a, (1, 1, 8, 64), (1, 1, 32, 64))
+    assert (cut.shape, cut.padded_shape) == ([1, 1, 8, 64], [1, 1, 32, 64])
+    assert torch.equal(back(cut), x[:, :, :8])
+    assert torch.equal(back(ttnn.reshape(cut, (1, 1, 32, 64), (1, 1, 32, 64)))[:, :, 8:], torch.zeros(1, 1, 24, 64))
+    with pytest.raises(EmulatorError, match=r"\[1, 1, 40, 64\] does not lie within padded_shape=\[1, 1, 32, 64\]"):
+        ttnn.reshape(a, (1, 1, 40, 64), (1, 1, 32, 64))
+
+
 def test_every_op_is_named_somewhere_in_these_tests():
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     last = {name.rpartition(".")[2] for name in OPS}

@@ -358,3 +358,14 @@ def test_the_host_converts_host_tensors(device):
     assert (host.dtype, ttnn.to_torch(host).dtype) == (ttnn.bfloat16, torch.bfloat16)
     with pytest.raises(EmulatorError, match=r"ttnn\.to_dtype: the tensor is on a device; use typecast"):
         ttnn.to_dtype(upload(device, x), ttnn.float32)
+
+
+def test_a_tensor_is_made_and_taken_to_a_device_by_itself(device):
+    x = torch.tensor([[1.00390625, 2.0]])
+    a = ttnn.Tensor(x, ttnn.bfloat16).to(ttnn.TILE_LAYOUT).to(device, ttnn.L1_MEMORY_CONFIG)
+    assert (a.layout, a.device(), a.memory_config()) == (ttnn.TILE_LAYOUT, device, ttnn.L1_MEMORY_CONFIG)
+    assert a.cpu().to_torch().tolist() == [[1.0, 2.0]]
+    assert a.to_numpy().tolist() == [[1.0, 2.0]]
+    assert ttnn.Tensor(torch.ones(32, 32), ttnn.bfloat8_b).layout is ttnn.TILE_LAYOUT
+    with pytest.raises(EmulatorError, match=r"ttnn\.Tensor: list and .*; give a torch tensor and a data type"):
+        ttnn.Tensor([1.0], ttnn.bfloat16)

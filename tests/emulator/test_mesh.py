@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tttdebug.emulator import EmulatorError, ttnn
+from tttdebug.emulator.mesh import Mesh
 from tttdebug.emulator.opening import DeviceOptions, device_options
 
 
@@ -323,3 +324,29 @@ def test_fabric_settings_are_taken_and_change_nothing():
     ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
     with pytest.raises(EmulatorError, match="is not a ttnn"):
         ttnn.set_fabric_config(True)
+
+
+def test_settings_read_as_ttnn_writes_them():
+    config = ttnn.MeshMapperConfig([ttnn.PlacementShard(-1), ttnn.PlacementReplicate()], ttnn.MeshShape(2, 4))
+    placements = "[PlacementShard(-1), PlacementReplicate()]"
+    assert repr(config) == f"MeshMapperConfig(placements: {placements}, mesh_shape_override=MeshShape([2, 4]))"
+    assert repr(ttnn.MeshComposerConfig([0, 1])) == "MeshComposerConfig(dims: [0, 1])"
+
+
+def test_mappers_have_other_names(mesh):
+    x = randn(1, 1, 32, 128)
+    cut = spread(mesh, x, ttnn.shard_tensor_to_mesh_mapper(mesh, 3))
+    assert torch.equal(ttnn.to_torch(cut, mesh_composer=ttnn.concat_mesh_to_tensor_composer(mesh, 3)).float(), x)
+    assert spread(mesh, x, ttnn.replicate_tensor_to_mesh_mapper(mesh)).shape == x.shape
+    assert isinstance(ttnn.shard_tensor_to_mesh_mapper(mesh, 3), ttnn.CppTensorToMesh)
+
+
+def test_the_machine_has_as_many_chips_as_its_largest_mesh():
+    assert ttnn.cluster.ClusterType.T3K.name == "T3K"
+    for left_open in Mesh.opened():
+        ttnn.close_mesh_device(left_open)
+    assert ttnn.cluster.get_cluster_type() is ttnn.cluster.ClusterType.N150
+    mesh = open_mesh("fast", 1, 8)
+    assert ttnn.cluster.get_cluster_type() is ttnn.cluster.ClusterType.T3K
+    ttnn.close_mesh_device(mesh)
+    assert ttnn.cluster.get_cluster_type() is ttnn.cluster.ClusterType.N150

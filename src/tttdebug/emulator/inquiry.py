@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from tttdebug.emulator.device import Device
 from tttdebug.emulator.dtypes import DataType, StorageType
 from tttdebug.emulator.kernel import Arch
+from tttdebug.emulator.mesh import Mesh
 from tttdebug.emulator.opening import current_options
 from tttdebug.emulator.placement import CoreCoord, CoreRangeSet, MemoryConfig
 from tttdebug.emulator.tensor import Tensor
@@ -72,3 +75,39 @@ def is_blackhole(device: Device | None = None) -> bool:
 
 def _arch(device: Device | None) -> Arch:
     return Arch(current_options().architecture) if device is None else device.arch()
+
+
+class ClusterType(Enum):
+    """Which machine the chips are in."""
+
+    INVALID = 0
+    N150 = 1
+    N300 = 2
+    T3K = 3
+    GALAXY = 4
+    TG = 5
+    P100 = 6
+    P150 = 7
+    P150_X2 = 8
+    P150_X4 = 9
+    P150_X8 = 10
+    SIMULATOR_WORMHOLE_B0 = 11
+    SIMULATOR_BLACKHOLE = 12
+    N300_2x2 = 13
+    P300 = 14
+    SIMULATOR_QUASAR = 15
+    BLACKHOLE_GALAXY = 16
+    P300_X2 = 17
+    CUSTOM = 18
+
+
+_MACHINES = {
+    Arch.WORMHOLE_B0: {1: ClusterType.N150, 2: ClusterType.N300, 8: ClusterType.T3K, 32: ClusterType.GALAXY},
+    Arch.BLACKHOLE: {1: ClusterType.P150, 2: ClusterType.P150_X2, 4: ClusterType.P150_X4, 8: ClusterType.P150_X8},
+}
+
+
+def get_cluster_type() -> ClusterType:
+    """The machine that has as many chips as the largest open mesh."""
+    count = max((mesh.get_num_devices() for mesh in Mesh.opened()), default=1)
+    return _MACHINES[Arch(current_options().architecture)].get(count, ClusterType.CUSTOM)

@@ -141,6 +141,10 @@ class MeshMapperConfig:
         self.placements = tuple(placements)
         self.mesh_shape_override = mesh_shape_override
 
+    def __repr__(self) -> str:
+        """As ttnn writes it; programs read the dimensions out of it."""
+        return f"MeshMapperConfig(placements: {list(self.placements)}{_override(self.mesh_shape_override)})"
+
 
 class MeshComposerConfig:
     """The tensor dimension that each mesh axis is joined along: a list, or `row_dim` and `col_dim` of a 2D mesh."""
@@ -160,6 +164,13 @@ class MeshComposerConfig:
             dims = [row, col_dim]
         self.dims = tuple(dims)
         self.mesh_shape_override = mesh_shape_override
+
+    def __repr__(self) -> str:
+        return f"MeshComposerConfig(dims: {list(self.dims)}{_override(self.mesh_shape_override)})"
+
+
+def _override(shape: MeshShape | None) -> str:
+    return "" if shape is None else f", mesh_shape_override={shape}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +262,21 @@ def ConcatMeshToTensor(mesh_device: Device, dim: int) -> MeshComposer:
 def ConcatMesh2dToTensor(mesh_device: Device, mesh_shape: tuple[int, int], dims: tuple[int, int]) -> MeshComposer:
     """Rows of the mesh joined along dims[0], columns along dims[1]."""
     return create_mesh_composer(mesh_device, MeshComposerConfig(list(dims), MeshShape(mesh_shape)))
+
+
+def shard_tensor_to_mesh_mapper(mesh_device: Device, dim: int) -> MeshMapper:
+    """ShardTensorToMesh by another name."""
+    return ShardTensorToMesh(mesh_device, dim)
+
+
+def replicate_tensor_to_mesh_mapper(mesh_device: Device) -> MeshMapper:
+    """ReplicateTensorToMesh by another name."""
+    return ReplicateTensorToMesh(mesh_device)
+
+
+def concat_mesh_to_tensor_composer(mesh_device: Device, dim: int) -> MeshComposer:
+    """ConcatMeshToTensor by another name."""
+    return ConcatMeshToTensor(mesh_device, dim)
 
 
 def _seen_as(op: str, mesh_device: Device, override: MeshShape | None, axes: int) -> MeshShape:

@@ -81,7 +81,7 @@ class MeshTensor(Tensor):
         for shard in self.shards:
             shard.place(memory_config)
 
-    def cpu(self, blocking: bool = True) -> MeshTensor:
+    def cpu(self, blocking: bool = True, cq_id: object | None = None) -> MeshTensor:
         return MeshTensor([shard.cpu(blocking) for shard in self.shards], None, self.topology)
 
     def tensor_topology(self) -> TensorTopology:

@@ -18,7 +18,7 @@ from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.mesh import Mesh
 from tttdebug.emulator.mesh_tensor import MeshTensor, device_tensors
 from tttdebug.emulator.per_device import meshed, on_each_device
-from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig, check_shards
+from tttdebug.emulator.placement import DRAM_MEMORY_CONFIG, MemoryConfig, check_shards, with_shards
 from tttdebug.emulator.tensor import Tensor
 
 P = ParamSpec("P")
@@ -90,9 +90,7 @@ def operation(
                 output = function(*args, **kwargs)
             if memory_config is not None:
                 for tensor in _tensors(output):
-                    if memory_config.shard_spec is not None:
-                        check_shards(name, memory_config, tensor.shape)
-                    tensor.place(memory_config)
+                    _place(name, tensor, memory_config, kwargs.get("program_config"))
             if output_to is not None:
                 output = cast(R, _write(name, output_to, output))
             if device is not None and device.observers and not _running:
@@ -213,6 +211,17 @@ def _tensors(output: object) -> tuple[Tensor, ...]:
     if isinstance(output, Tensor):
         return (output,)
     return tuple(t for t in output if isinstance(t, Tensor)) if isinstance(output, (tuple, list)) else ()
+
+
+def _place(name: str, tensor: Tensor, memory_config: MemoryConfig, program: object) -> None:
+    """Puts an output where it was asked for; shards that were not named are those that its size asks for."""
+    device = tensor.device()
+    if device is not None and memory_config.is_sharded() and memory_config.shard_spec is None:
+        rows, columns = getattr(program, "per_core_M", None), getattr(program, "per_core_N", None)
+        per_core = None if rows is None or columns is None else (rows, columns)
+        memory_config = with_shards(memory_config, tensor.shape, device.grid, per_core)
+    check_shards(name, memory_config, tensor.shape)
+    tensor.place(memory_config)
 
 
 def _write(name: str, preallocated: Tensor, output: object) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tttdebug.emulator.dtypes import round_up
+from tttdebug.emulator.dtypes import TILE, round_up
 from tttdebug.emulator.errors import EmulatorError
 
 
@@ -225,3 +225,33 @@ def check_shards(op: str, memory_config: MemoryConfig, shape: Sequence[int]) -> 
         raise EmulatorError(
             f"{op}: {spec.num_cores()} shards of {spec.shape[0]}×{spec.shape[1]} cannot hold {rows}×{columns} elements"
         )
+
+
+def with_shards(
+    memory_config: MemoryConfig, shape: Sequence[int], grid: tuple[int, int], per_core: tuple[int, int] | None = None
+) -> MemoryConfig:
+    """A config that names no shards, with those that an op's output of `shape` gets.
+
+    `per_core` are the output tiles (rows, columns) of a core where a matrix product's program says so; else the tensor
+    is divided over as many of the grid's cores as take equal parts.
+    """
+    sizes = [1, 1, *shape][-max(2, len(shape)) :]
+    tiles = (math.prod(sizes[:-2]) * round_up(sizes[-2]) // TILE, round_up(sizes[-1]) // TILE)
+    x, y = grid
+    most = {
+        TensorMemoryLayout.HEIGHT_SHARDED: (x * y, 1),
+        TensorMemoryLayout.WIDTH_SHARDED: (1, x * y),
+        TensorMemoryLayout.BLOCK_SHARDED: (y, x),
+    }[memory_config.memory_layout]
+    if per_core is None:
+        parts = tuple(next(n for n in range(most[d], 0, -1) if tiles[d] % n == 0) for d in (0, 1))
+        each = (tiles[0] // parts[0], tiles[1] // parts[1])
+    else:
+        each = per_core
+        parts = (-(-tiles[0] // each[0]), -(-tiles[1] // each[1]))
+    if memory_config.memory_layout is TensorMemoryLayout.BLOCK_SHARDED:
+        cores = CoreRangeSet([CoreRange(CoreCoord(0, 0), CoreCoord(parts[1] - 1, parts[0] - 1))])
+    else:
+        cores = num_cores_to_corerangeset(min(parts[0] * parts[1], x * y), CoreCoord(x, y), row_wise=True)
+    spec = ShardSpec(cores, (each[0] * TILE, each[1] * TILE), ShardOrientation.ROW_MAJOR)
+    return MemoryConfig(memory_config.memory_layout, memory_config.buffer_type, spec)

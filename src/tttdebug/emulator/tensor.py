@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import count
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import numpy as np
 import torch
 
 from tttdebug.emulator.dtypes import DataType, Layout, StorageType, round_up
@@ -63,23 +64,30 @@ class Shape(tuple[int, ...]):
 
 
 class Tensor:
-    """A ttnn tensor. On a host (no device) it keeps what it was made from and quantises when it is read."""
+    """A ttnn tensor. On a host (no device) it keeps what it was made from and quantises when it is read.
+
+    Programs make one of a torch tensor and a data type and take it to a layout and a device with `to`.
+    """
 
     def __init__(
         self,
         data: torch.Tensor,
         dtype: DataType,
-        layout: Layout,
+        layout: Layout | None = None,
         device: Device | None = None,
         memory_config: MemoryConfig = DRAM_MEMORY_CONFIG,
         plan: object | None = None,
     ) -> None:
+        if not isinstance(data, torch.Tensor) or not isinstance(dtype, DataType):
+            raise EmulatorError(
+                f"ttnn.Tensor: {type(data).__name__} and {dtype!r}; give a torch tensor and a data type"
+            )
         self._data: torch.Tensor | None = data
         self._shape = Shape(data.shape)
         self._device = device
         self._memory_config = memory_config
         self.dtype = dtype
-        self.layout = layout
+        self.layout = layout or (Layout.TILE if dtype.is_block else Layout.ROW_MAJOR)
         self.plan = plan
         self.tensor_id = next_tensor_id()
 
@@ -151,7 +159,7 @@ class Tensor:
     def logical_volume(self) -> int:
         return math.prod(self._shape)
 
-    def cpu(self, blocking: bool = True) -> Tensor:
+    def cpu(self, blocking: bool = True, cq_id: object | None = None) -> Tensor:
         """The tensor on the host."""
         return Tensor(self.values.clone(), self.dtype, self.layout)
 
@@ -174,6 +182,11 @@ class Tensor:
         from tttdebug.emulator.mesh_tensor import TensorTopology
 
         return TensorTopology(MeshShape(1), (PlacementReplicate(),))
+
+    def to_numpy(self, mesh_composer: MeshComposer | None = None) -> np.ndarray[Any, Any]:
+        """A numpy copy; what numpy has no type for (bfloat16) comes as float32."""
+        values = self.to_torch(mesh_composer)
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
     def to_list(self) -> list[object]:
         return self.to_torch().tolist()

@@ -21,6 +21,7 @@ from tttdebug.emulator.collectives import Topology
 from tttdebug.emulator.device import Device, close_device
 from tttdebug.emulator.dtypes import TILE as TILE_SIZE
 from tttdebug.emulator.dtypes import DataType, Layout, StorageType
+from tttdebug.emulator.inquiry import ClusterType as _ClusterType
 from tttdebug.emulator.inquiry import (
     corerange_to_cores,
     element_size,
@@ -32,6 +33,7 @@ from tttdebug.emulator.inquiry import (
     is_tensor_storage_on_device,
     tile_size,
 )
+from tttdebug.emulator.inquiry import get_cluster_type as _get_cluster_type
 from tttdebug.emulator.inquiry import is_blackhole as _is_blackhole
 from tttdebug.emulator.inquiry import is_wormhole_b0 as _is_wormhole_b0
 from tttdebug.emulator.kernel import (
@@ -53,8 +55,11 @@ from tttdebug.emulator.mesh import (
     ReplicateTensorToMesh,
     ShardTensor2dMesh,
     ShardTensorToMesh,
+    concat_mesh_to_tensor_composer,
     create_mesh_composer,
     create_mesh_mapper,
+    replicate_tensor_to_mesh_mapper,
+    shard_tensor_to_mesh_mapper,
 )
 from tttdebug.emulator.mesh import MeshComposer as MeshToTensor
 from tttdebug.emulator.mesh import MeshMapper as TensorToMesh
@@ -223,6 +228,8 @@ ROW_MAJOR_LAYOUT = Layout.ROW_MAJOR
 
 MeshDevice = Device
 DeviceComputeKernelConfig = WormholeComputeKernelConfig
+CppMeshToTensor = MeshToTensor
+CppTensorToMesh = TensorToMesh
 
 
 def synchronize_device(device: Device, cq_id: int | None = None, sub_device_ids: object = ()) -> None:
@@ -261,6 +268,8 @@ _BESIDE_OPS = {
     "experimental.reduce_scatter_minimal_async": _collective_async.reduce_scatter_minimal_async,
     "device.is_wormhole_b0": _is_wormhole_b0,
     "device.is_blackhole": _is_blackhole,
+    "cluster.ClusterType": _ClusterType,
+    "cluster.get_cluster_type": _get_cluster_type,
 }
 
 

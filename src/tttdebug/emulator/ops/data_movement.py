@@ -45,15 +45,29 @@ def rearranged(values: torch.Tensor, source: Tensor) -> Tensor:
     on_host=True,
 )
 def reshape(input_tensor: Tensor, shape: Sequence[int], padded_shape: Sequence[int] | None = None) -> Tensor:
-    """The same elements in another shape; one size may be −1. The padded shape follows from the layout."""
+    """The same elements in another shape; one size may be −1.
+
+    A padded shape of as many elements as the tensor has in memory may come with a `shape` that shows fewer of them (or
+    more: zeros here): so decode cuts a tile's 32 rows to the users that there are.
+    """
     sizes = [int(size) for size in shape]
     volume = input_tensor.logical_volume()
     if sizes.count(-1) == 1:
         known = -math.prod(sizes)
         sizes[sizes.index(-1)] = volume // known if known else 0
-    if math.prod(sizes) != volume:
+    if math.prod(sizes) == volume:
+        return result(input_tensor.data.reshape(sizes), input_tensor)
+    if padded_shape is None or math.prod(padded_shape) != input_tensor.volume():
         raise EmulatorError(f"ttnn.reshape: {input_tensor.shape} has {volume} elements, {list(shape)} does not")
-    return result(input_tensor.data.reshape(sizes), input_tensor)
+    if len(padded_shape) != len(sizes) or any(s > p for s, p in zip(sizes, padded_shape, strict=True)):
+        raise EmulatorError(f"ttnn.reshape: {list(shape)} does not lie within padded_shape={list(padded_shape)}")
+    missing = [
+        more
+        for size, padded in zip(reversed(input_tensor.shape), reversed(input_tensor.padded_shape), strict=True)
+        for more in (0, padded - size)
+    ]
+    in_memory = torch.nn.functional.pad(input_tensor.data, missing).reshape(list(padded_shape))
+    return result(unshared(in_memory[tuple(slice(size) for size in sizes)], input_tensor.data), input_tensor)
 
 
 @operation("ttnn.unsqueeze_to_4D", on_host=True)
