@@ -126,6 +126,38 @@ def test_unknown_ops_and_arguments_are_listed_and_do_not_hold(formats):
     assert not any(family.holds for family in judge(cases, not_run, ["fast"]) if family.cases[0].case in reasons)
 
 
+def test_every_output_of_a_call_is_a_case_of_its_own(tmp_path):
+    x = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
+    halves = (x.view(np.uint32) >> 16).astype(np.uint16)  # bfloat16 patterns
+    values, indices = torch.from_numpy(halves.view(np.int16)).view(torch.bfloat16).float().sort(-1, descending=True)
+    best = (values[:, :32].contiguous().numpy().view(np.uint32) >> 16).astype(np.uint16)
+    np.savez(tmp_path / "sorting.npz", x=halves, values=best, indices=indices[:, :32].numpy().astype(np.int32))
+    case = {"case": "best", "op": "topk", "attrs": {"k": 32}, "inputs": {"x": "x"}}
+    case["outputs"] = {"values": "values", "indices": "indices"}
+    (tmp_path / "sorting.json").write_text(json.dumps({"cases": [case]}))
+    cases, _ = replay_folder(tmp_path, ["exact"], no_model, silent)
+    assert [result.case for result in cases] == ["best/values", "best/indices"]
+    assert cases[0].holds
+    assert cases[1].agreement is not None
+
+
+def test_a_family_without_cases_is_nothing_to_replay(tttdebug, formats):
+    described = json.loads((formats / "formats.json").read_text())
+    (formats / "formats.json").write_text(json.dumps({**described, "cases": []}))
+    code, _, err = tttdebug(formats)
+    assert code == 2
+    assert "no cases" in err
+
+
+def test_a_call_that_fails_unforeseen_is_listed_with_its_kind(formats):
+    change(formats, "formats", lambda cases: cases[0]["attrs"].update(dtype=["bfloat16"]))
+    cases, not_run = replay_folder(formats, ["fast"], no_model, silent)
+    failed = [case for case in cases if case.agreement is None]
+    assert len(failed) == 1
+    assert "not emulated" in failed[0].reason or "failed: " in failed[0].reason
+    assert not judge(cases, not_run, ["fast"])[0].holds
+
+
 def test_chains_without_weights_are_reported_as_not_run(formats):
     np.savez(formats / "llama_accuracy_S2_L1.npz", embed=np.zeros((2, 4), np.uint16))
     (formats / "llama_prompt.json").write_text(json.dumps({"ids": [1, 2]}))

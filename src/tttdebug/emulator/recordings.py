@@ -31,7 +31,10 @@ RECORDED_GRID = (8, 9)  # the compute grid of the recorded chip; it decides the 
 
 @dataclass(frozen=True)
 class Recording:
-    """One call of the real ttnn: its arguments and what came out."""
+    """One call of the real ttnn: its arguments and what came out.
+
+    `position` is which of several outputs this is; a call with several of them is a recording for each.
+    """
 
     family: str
     name: str
@@ -40,6 +43,7 @@ class Recording:
     inputs: dict[str, torch.Tensor]
     output: torch.Tensor
     arch: str = "wormhole_b0"
+    position: int | None = None
 
 
 def families(folder: Path) -> list[str]:
@@ -57,8 +61,11 @@ def load_recordings(folder: Path, family: str) -> Iterator[Recording]:
         with np.load(folder / f"{family}.npz") as arrays:
             for case in cases:
                 inputs = {argument: as_torch(arrays[name]) for argument, name in case["inputs"].items()}
-                output = as_torch(arrays[case["outputs"]["out"]])
-                yield Recording(family, case["case"], case["op"], case["attrs"], inputs, output, arch)
+                outputs, several = case["outputs"], len(case["outputs"]) > 1
+                for i, (part, name) in enumerate(outputs.items()):
+                    title = f"{case['case']}/{part}" if several else case["case"]
+                    output, position = as_torch(arrays[name]), i if several else None
+                    yield Recording(family, title, case["op"], case["attrs"], inputs, output, arch, position)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise EmulatorError(f"{description}: not a family of recordings ({what})") from error
@@ -108,7 +115,8 @@ def call(recording: Recording, device: Device) -> Tensor:
             positional.append(value)
         else:
             keywords[attribute] = value
-    return function(*positional, **keywords)
+    output: Any = function(*positional, **keywords)
+    return output if recording.position is None else output[recording.position]
 
 
 # Attrs that tell something about the inputs or about how the recording was made.
