@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tttdebug.references import Reference
     from tttdebug.tracking import Run
-    from tttdebug.tracking.images import Image
+    from tttdebug.tracking.prompts import Input
     from tttdebug.tracking.writer import SaveTensors
 
 Progress = Callable[[str, "float | None"], None]
@@ -112,7 +112,7 @@ def _refuse_other_family(job: Job, found: str) -> None:
         raise FamilyError(f"--model {job.model} names a family, but {job.weights} is of family {found}: say that one")
 
 
-def _prompts(job: Job, reference: Reference, texts: list[str | list[int]]) -> list[str | list[int] | Image]:
+def _prompts(job: Job, reference: Reference, texts: list[str | list[int]]) -> list[Input]:
     """What both sides read: the texts or images that were asked for, else the default text or random pixels."""
     from tttdebug.tracking.images import random_image, read_image
     from tttdebug.tracking.prompts import default_prompt
@@ -126,9 +126,7 @@ def _prompts(job: Job, reference: Reference, texts: list[str | list[int]]) -> li
     return [read_image(reference, path) for path in job.images] or [random_image(reference, job.seed)]
 
 
-def _what_is_read(
-    reference: Reference, prompt: str | list[int] | Image, decode_steps: int
-) -> tuple[int, ...] | torch.Tensor:
+def _what_is_read(reference: Reference, prompt: Input, decode_steps: int) -> tuple[int, ...] | torch.Tensor:
     """A prompt as token ids, or an image's pixels."""
     from tttdebug.tracking.images import Image
     from tttdebug.tracking.prompts import read_prompt

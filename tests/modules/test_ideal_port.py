@@ -117,6 +117,7 @@ def test_a_module_says_which_weight_it_lacks():
     [
         ({"causal": False}, "EncoderAttention"),
         ({"logit_softcap": 30.0}, "SoftcappedAttention"),
+        ({"head_dim": 288}, "a rope over heads of 288, 256 being the most that ttnn turns"),
     ],
 )
 def test_what_a_module_does_not_compute_is_refused_and_not_left_out(changes, named):

@@ -379,8 +379,8 @@ def _boundary(values: Mapping[str, Tensor], boundary: str, like: Tensor) -> Tens
 def judge(cases: Sequence[CaseResult], not_run: Sequence[NotRun], engines: Sequence[str]) -> list[FamilyResult]:
     """A result per engine and family, in the table's order.
 
-    A family holds when every case could be replayed and those that can reach the target do so together, each element
-    counting once. A chain must reach it at every boundary.
+    A family holds when every case could be replayed and those that can reach the target do so together: each element
+    counts once, and of each chain the mean over its boundaries (geometric) of the ratio of errors.
     """
     results = []
     for engine in engines:
@@ -398,8 +398,10 @@ def _judge_family(engine: str, family: str, cases: tuple[CaseResult, ...], not_r
     pooled = pool(measured) if measured else None
     target = TARGETS[family].get(engine)
     complete = not not_run and all(case.agreement is not None for case in cases)
-    if family == LLAMA:
-        reached = all(case.holds for case in deciding)
-    else:
-        reached = pooled is not None and (target is None or not target.misses(pooled))
+    reached = pooled is not None and (target is None or not target.misses(pooled))
+    for chain in {case.file for case in deciding}:
+        ratios = [case.error_ratio for case in deciding if case.file == chain and case.error_ratio is not None]
+        if ratios and target is not None and pooled is not None:
+            mean = math.exp(sum(math.log(max(ratio, 1e-9)) for ratio in ratios) / len(ratios))
+            reached = reached and not target.misses(pooled, mean)
     return FamilyResult(engine, family, cases, pooled, complete and reached, not_run)

@@ -14,7 +14,7 @@ from tttdebug.modules.attention_projections import AttentionProjections
 from tttdebug.modules.kv_cache import KVCache
 from tttdebug.modules.positions import PromptPositions, StepPositions, whole_tiles
 from tttdebug.modules.rms_norm import HeadNorm
-from tttdebug.modules.rotary_embedding import RotaryEmbedding, height_sharded
+from tttdebug.modules.rotary_embedding import RotaryEmbedding, height_sharded, refused_by_rotary_embedding
 from tttdebug.specs import AttentionSpec
 
 
@@ -37,7 +37,7 @@ class MultiHeadAttention(AttentionProjections):
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return {
+        return refused_by_rotary_embedding(spec) | {
             "causal=False (EncoderAttention does)": not spec.causal,
             "logit_softcap (SoftcappedAttention does)": spec.logit_softcap is not None,
         }

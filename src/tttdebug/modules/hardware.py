@@ -53,7 +53,8 @@ class HardwareConfig:
     """How a model is put on the chip. The defaults are the `accuracy` preset.
 
     Weight groups hold dtype names (`bfloat16`, `bfloat8_b`, `bfloat4_b`), op groups (`li_` for linear) kernel settings.
-    `matmul_programs` is `by_size` (see matmul_programs.py) or `automatic`, which leaves every product to ttnn.
+    `matmul_programs` is `by_size` (see matmul_programs.py) or `automatic`, which leaves to ttnn every product but those
+    of wide models whose output stays in L1: there the program says how it is cut up.
     """
 
     name: str = "accuracy"

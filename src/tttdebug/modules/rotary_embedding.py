@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tttdebug.specs import AttentionSpec, RopeSpec
 
 
+WIDEST_HEAD = 256
+"""The widest head that rotary_embedding_llama takes."""
+
+
 class RotaryEmbedding:
     """The angle tables of one model on one device, and the rotation of query and key heads by them."""
 
@@ -75,6 +79,12 @@ class RotaryEmbedding:
     def _one_user_a_core(self, table: torch.Tensor) -> Any:
         users = table.shape[1] if table.shape[1] > 1 else max(1, table.shape[2] // TILE)
         return self._to_device(table, height_sharded(self.ttnn, self.device, users, (TILE, table.shape[-1])))
+
+
+def refused_by_rotary_embedding(spec: AttentionSpec) -> dict[str, bool]:
+    """What ttnn's op does not take, with whether the spec asks for it."""
+    wide = f"a rope over heads of {spec.head_dim}, {WIDEST_HEAD} being the most that ttnn turns"
+    return {wide: spec.rope is not None and spec.head_dim > WIDEST_HEAD}
 
 
 def height_sharded(ttnn: Any, device: Any, shards: int, shard_shape: tuple[int, int]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from tttdebug.modules.attention import MultiHeadAttention
 from tttdebug.modules.kv_cache import KVCache
 from tttdebug.modules.positions import PromptPositions, StepPositions
+from tttdebug.modules.rotary_embedding import refused_by_rotary_embedding
 from tttdebug.specs import AttentionSpec
 
 
@@ -19,7 +20,7 @@ class SoftcappedAttention(MultiHeadAttention):
 
     @staticmethod
     def not_computed(spec: AttentionSpec) -> dict[str, bool]:
-        return {
+        return refused_by_rotary_embedding(spec) | {
             "causal=False": not spec.causal,
             "logit_softcap=None (MultiHeadAttention does)": spec.logit_softcap is None,
             "attention_type='flash' with a logit_softcap": spec.attention_type == "flash",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import describe_device
 from tttdebug.errors import PromptError
@@ -14,7 +14,7 @@ from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
 from tttdebug.tracking.pairing import Pair, pair_modules
-from tttdebug.tracking.prompts import read_prompt
+from tttdebug.tracking.prompts import Input, read_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.writer import RunWriter, SaveTensors
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tttdebug.references import Reference
 
 Progress = Callable[[str, "float | None"], None]
-Input: TypeAlias = "str | Sequence[int] | torch.Tensor | Image"
 
 
 def track_encoder(
@@ -87,10 +86,6 @@ def _read(reference: Reference, prompt: Input) -> tuple[torch.Tensor, dict[str, 
         if not isinstance(prompt, Image):
             raise PromptError(f"{reference.name} reads images: give each as a tensor [channels, height, width]")
         return prompt.pixels, {"text": prompt.text, "kind": "image", "tokens": reference.context_length}
-    if isinstance(prompt, Image):
-        raise PromptError(f"{reference.name} reads text, not images: give a prompt")
-    if isinstance(prompt, torch.Tensor):
-        prompt = prompt.tolist()
     sentence = read_prompt(reference, prompt)
     return torch.tensor(sentence.token_ids), {"text": sentence.text, "tokens": len(sentence.token_ids)}
 

@@ -6,12 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tttdebug.errors import PromptError
+from tttdebug.tracking.images import Image
 
 if TYPE_CHECKING:
+    import torch
+
     from tttdebug.references import Reference
+
+Input: TypeAlias = "str | Sequence[int] | torch.Tensor | Image"
+"""What a model reads: text, token ids, or for a model of images pixels [C, H, W]."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,13 @@ def default_prompt() -> str:
     return (files("tttdebug") / "prompts" / "default.txt").read_text(encoding="utf-8").strip()
 
 
-def read_prompt(reference: Reference, prompt: str | Sequence[int], decode_steps: int = 0) -> Prompt:
+def read_prompt(reference: Reference, prompt: Input, decode_steps: int = 0) -> Prompt:
     """Tokenise `prompt`, or take it as token ids.
 
-    Raises PromptError when it is empty or leaves no room for the decode steps.
+    Raises PromptError when it is empty, an image, or leaves no room for the decode steps.
     """
+    if isinstance(prompt, Image):
+        raise PromptError(f"{reference.name} reads text, not images: give a prompt")
     if isinstance(prompt, str):
         if not prompt.strip():
             raise PromptError("the prompt is empty; give text, or @FILE with text in it")

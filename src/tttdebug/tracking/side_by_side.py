@@ -23,7 +23,7 @@ from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
 from tttdebug.tracking.pairing import CachePair, Pair, PairedModules, pair_modules, pairs_from_mapping
-from tttdebug.tracking.prompts import Prompt, read_prompt
+from tttdebug.tracking.prompts import Input, Prompt, read_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.sides import TorchSide
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
@@ -39,7 +39,7 @@ Progress = Callable[[str, "float | None"], None]
 def track(
     port: Any,
     reference: Reference,
-    prompts: Sequence[Any],
+    prompts: Sequence[Input],
     decode_steps: int = 0,
     *,
     pairs: Sequence[Pair] | Mapping[str, tuple[str, str]] | None = None,
