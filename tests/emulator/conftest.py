@@ -16,6 +16,6 @@ def ideal():
     return open_device("ideal")
 
 
-@pytest.fixture(params=["ideal", "fast"])
+@pytest.fixture(params=["ideal", "fast", "exact"])
 def any_device(request):
     return open_device(request.param)

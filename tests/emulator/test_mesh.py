@@ -17,7 +17,7 @@ def open_mesh(engine, *shape):
         return ttnn.open_mesh_device(ttnn.MeshShape(*shape))
 
 
-@pytest.fixture(params=["ideal", "fast"])
+@pytest.fixture(params=["ideal", "fast", "exact"])
 def mesh(request):
     opened = open_mesh(request.param, 1, 4)
     yield opened

@@ -56,10 +56,12 @@ def minimal_matmul(
     kernel = resolve_kernel(op, compute_kernel_config, _MINIMAL)
     k_tiles = round_up(a.shape[-1]) // TILE
     width = min(config.K_block_size if config else 8, k_tiles)
+    blocks = -(-k_tiles // width)
+    adds_in_l1 = kernel.l1_acc and blocks > (1 if bias_tensor is not None else 2)
     output = dtype or a.dtype
     plan = MatmulPlan(
         kernel,
-        Blocking("minimal", width, -(-k_tiles // width), kernel.l1_acc),
+        Blocking("minimal", width, blocks, adds_in_l1),
         a.dtype.format,
         b.dtype.format,
         output.format,
