@@ -197,13 +197,21 @@ neg = _unary("neg")
 reciprocal = _unary("reciprocal")
 relu = _unary("relu")
 relu6 = _unary("relu6")
-sigmoid = _unary("sigmoid", {"vector_mode": 4, "mode": SigmoidMode.Accurate})
 silu = _unary("silu")
-sqrt = _approximable("sqrt")
 square = _unary("square")
-tanh = _approximable("tanh")
 exp = _approximable("exp")
 rsqrt = _approximable("rsqrt")
+sqrt = _approximable("sqrt")
+tanh = _approximable("tanh")
+
+
+@operation("ttnn.sigmoid", accepts="memory_config output_tensor sub_core_grids", only={"vector_mode": 4})
+def sigmoid(input_tensor: Tensor, *, mode: SigmoidMode = SigmoidMode.Accurate) -> Tensor:
+    """sigmoid of every element: the accurate one, or by the chip's table of straight lines."""
+    if mode is SigmoidMode.AccurateWithFastExp or not isinstance(mode, SigmoidMode):
+        raise EmulatorError(f"ttnn.sigmoid: mode={mode!r} is not emulated, only Accurate and FastApproximate")
+    function = Activation("sigmoid", approx=mode is SigmoidMode.FastApproximate)
+    return _compute("ttnn.sigmoid", input_tensor, UnaryPlan(function, input_tensor.dtype.format))
 
 
 @operation("ttnn.gelu", accepts="memory_config output_tensor sub_core_grids")
