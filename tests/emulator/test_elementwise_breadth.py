@@ -343,10 +343,10 @@ def test_functions_of_floating_point_refuse_integers(any_device, name):
 def test_approximations_are_coarser_and_not_far(any_device):
     x = numbers(POSITIVE)
     a = upload(any_device, x)
-    for computed, accurate, exact in (
+    assert torch.equal(ttnn.to_torch(ttnn.sqrt(a, fast_and_approximate_mode=True)), ttnn.to_torch(ttnn.sqrt(a)))
+    for computed, accurate, exact in (  # but for that of the square root, which leaves out the guard of negative numbers
         (ttnn.sigmoid(a, mode=ttnn.SigmoidMode.FastApproximate), ttnn.sigmoid(a), torch.sigmoid(x)),
         (ttnn.tanh(a, fast_and_approximate_mode=True), ttnn.tanh(a), torch.tanh(x)),
-        (ttnn.sqrt(a, fast_and_approximate_mode=True), ttnn.sqrt(a), torch.sqrt(x)),
     ):
         near(any_device, computed, exact, 0.13)  # the sigmoid is 1 from 2 on
         off, near_off = ((ttnn.to_torch(t).float() - exact).abs().mean() for t in (computed, accurate))
