@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _SMALL_FLOOR_FACTOR = 3.0  # settings that the floor leaves out (a norm's own fidelity) weigh most where it is small
 _LARGE_FLOOR_FACTOR = 1.75  # a large one is made by the weights' format alone
 _LEFT_OUT = 0.06  # how much rel_l2 the settings that it leaves out may add
+_LEFT_OUT_AT_LEAST = (
+    0.02  # and how much to the smallest floor: the chip's norms alone shrink what goes through them by 1 %
+)
 LOGITS_WARN_PCC = 0.96
 _LAYER = re.compile(r"^L\d+\.")
 
@@ -79,10 +82,10 @@ class Judgement:
 def explained_by_floor(floor_rel_l2: float, tokens: int) -> float:
     """The greatest rel_l2 of so many tokens that number formats explain, by their floor; nan when that is not known.
 
-    Three times the floor; of a prompt with a large floor less, towards 1.75 times, since three times 0.4 would excuse
-    anything. A few tokens scatter too much for that.
+    Three times the floor, and 0.02 for what no floor holds; of a prompt with a large floor less, towards 1.75 times,
+    since three times 0.4 would excuse anything. A few tokens scatter too much for that.
     """
-    explained = _SMALL_FLOOR_FACTOR * floor_rel_l2
+    explained = math.hypot(_SMALL_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT_AT_LEAST)
     if tokens < FEW_TOKENS:
         return explained
     return min(explained, math.hypot(_LARGE_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT))
