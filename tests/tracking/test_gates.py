@@ -61,12 +61,7 @@ def test_one_massive_activation_that_shrinks_is_no_fault_of_scale():
 
 @given(st.floats(0, 2), st.integers(1, 500))
 def test_a_floor_explains_itself_and_not_much_more_than_three_times_itself(floor, tokens):
-    assert floor <= explained_by_floor(floor, tokens) <= 3 * floor + 0.02
-
-
-def test_without_a_floor_no_error_that_misses_a_gate_is_explained():
-    """A slope off by its tolerance, or a PCC of 0.999, need a rel_l2 of 0.02 or more."""
-    assert explained_by_floor(0.0, tokens=64) <= default_gate("L00.mlp").slope_tolerance
+    assert floor <= explained_by_floor(floor, tokens) <= min(5 * floor, 3 * floor + 0.03)
 
 
 def test_a_few_tokens_are_judged_as_a_decode_step_is():
