@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import describe_device
 from tttdebug.errors import PromptError
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
@@ -57,11 +56,11 @@ def track_encoder(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
-    comparer = Comparer(port, paired, (), writer, describe_device(port.device).engine)
+    comparer = Comparer(port, paired, (), writer)
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
     floor = floor_of(port, reference, paired)
     try:
-        with PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output):
+        with PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output, comparer.on_call):
             for user, (inputs, _) in enumerate(read):
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
                 expected = _activations(*truth, inputs)

@@ -19,7 +19,7 @@ _SMALL_FLOOR_FACTOR = 3.0  # settings that the floor leaves out (a norm's own fi
 _LARGE_FLOOR_FACTOR = 1.75  # a large one is made by the weights' format alone
 _LEFT_OUT = 0.06  # how much rel_l2 the settings that it leaves out may add
 LOGITS_WARN_PCC = 0.96
-_LAYER = re.compile(r"^L\d+\.")
+_LAYER_OR_CALL = re.compile(r"^L\d+\.|#\d+$")
 
 #                    prefill  decode   gates of the field; decode is the prefill-to-decode transition
 _PCC_GATES = {
@@ -47,8 +47,8 @@ class Gate:
 
 
 def kind_of(boundary: str) -> str:
-    """What stands behind a layer's number: `L07.mlp` is an `mlp`."""
-    return _LAYER.sub("", boundary)
+    """What stands behind a layer's number, before that of a call: `L07.mlp` and `L07.mlp#2` are an `mlp`."""
+    return _LAYER_OR_CALL.sub("", boundary)
 
 
 def default_gate(
