@@ -36,6 +36,10 @@ class PairingError(TttdebugError, LookupError):
     """A pair names a module that one side does not have, or there is nothing to compare."""
 
 
+class PortError(TttdebugError):
+    """A user's port cannot be imported, built or driven."""
+
+
 class LayoutError(TttdebugError, ValueError):
     """An output of the port cannot be brought into the reference's layout without guessing."""
 
