@@ -19,6 +19,7 @@ from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.manifest import Unpaired
 from tttdebug.tracking.opening import manifest_of
 from tttdebug.tracking.pairing import Pair, pair_modules, pairs_from_mapping
+from tttdebug.tracking.pairing_plan import PairingPlan, UserPairs, plan_pairs
 from tttdebug.tracking.prompts import Input, read_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
@@ -38,7 +39,7 @@ def track(
     *,
     prefill: Prefill | None = None,
     decode: Decode | None = None,
-    pairs: Sequence[Pair] | Mapping[str, tuple[str, str]] | None = None,
+    pairs: UserPairs | None = None,
     out: str | Path | None = None,
     save_tensors: SaveTensors = "failed",
     tensor_budget: int = DEFAULT_TENSOR_BUDGET,
@@ -51,8 +52,8 @@ def track(
     `port` is any object. `prefill(port, token_ids[B, S])` runs it over a prompt and returns logits, a ttnn or torch
     tensor, padded or not; `decode(port, token_ids[B], positions[B])` over one more token of each user. Without them
     the port has methods of these names that take the same but `port`; a port of `build_model` has them. `pairs` names
-    the modules to compare, else the port's own `pairs` do, else they are found by `plan_pairs`, and the run lists what
-    stayed unpaired. With `out` the run is written to that folder as it happens,
+    the modules to compare, else the port's own `pairs` do; else, or with a plan or its TOML file, they are found by
+    `plan_pairs`, and the run lists what stayed unpaired. With `out` the run is written to that folder as it happens,
     else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
 
     A prompt is text or token ids. A port with `encode(inputs)` instead is an encoder: each prompt, which may be an
@@ -115,18 +116,16 @@ def track(
 
 
 def _chosen_pairs(
-    port: Any, reference: Reference, pairs: Sequence[Pair] | Mapping[str, tuple[str, str]] | None
+    port: Any, reference: Reference, pairs: UserPairs | None
 ) -> tuple[Sequence[Pair], Sequence[Unpaired]]:
     """The pairs that were given or that the port declares, else those that are found, with what they leave out."""
     if pairs is None:
         pairs = getattr(port, "pairs", None)
     if isinstance(pairs, Mapping):
         return pairs_from_mapping(pairs), ()
-    if pairs is not None:
+    if pairs is not None and not isinstance(pairs, (str, Path, PairingPlan)):
         return pairs, ()
-    from tttdebug.tracking.pairing_plan import plan_pairs
-
-    plan = plan_pairs(port, reference.model)
+    plan = pairs if isinstance(pairs, PairingPlan) else plan_pairs(port, reference.model, pairs)
     if not plan.pairs:
         raise PairingError(
             f"no module of the {type(port).__name__} could be paired with one of {reference.name}; "
