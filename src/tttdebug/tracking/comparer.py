@@ -13,6 +13,7 @@ from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_ten
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.comparison import compare
+from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.gates import Gate, default_gate, judge
 from tttdebug.tracking.hooks import at_same_object, first_call_of, name_of_call
 from tttdebug.tracking.layout import Aligned, align, align_cache
@@ -39,7 +40,7 @@ class UserCall:
     token_ids: Sequence[int]
     start: int
     activations: Mapping[str, torch.Tensor]
-    floors: Mapping[str, float]
+    floors: Mapping[str, FloorError]
     row: int = 0
 
 
@@ -196,14 +197,15 @@ class Comparer:
             again = "so often " if first != output.boundary and first in part.activations else ""
             self._skip(output.boundary, user, f"the reference did not use {output.reference_path} {again}in this call")
             return
-        floor = part.floors.get(output.boundary, math.nan)
+        floor = part.floors.get(output.boundary)
+        expected = part.activations[output.boundary]
         about: dict[str, Any] = {
             "boundary": output.boundary,
             "mode": "accumulated",
             "phase": self._call.phase,
             "step": self._call.step,
             "user": user,
-            "floor_rel_l2": floor,
+            "floor_rel_l2": math.nan if floor is None else floor.of_prompt(expected.numel() // expected.shape[-1]),
             "module": output.module,
             "reference_path": output.reference_path,
             "dtype": output.dtype,
@@ -211,13 +213,15 @@ class Comparer:
             "seconds": output.seconds,
         }
         try:
-            aligned = align_to(part.activations[output.boundary], output.values)
+            aligned = align_to(expected, output.values)
         except LayoutError as error:
             nothing = without_metrics(tuple(output.values.shape))
             self._writer.append(Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=_joined(str(error), output.note)))
             return
         comparison = compare(aligned.reference_TC, aligned.port_TC)
-        judgement = judge(comparison, self._gate(output.boundary, comparison.shape[0]), floor)
+        if floor is not None:  # of what was compared: a port may give the last token only
+            about["floor_rel_l2"] = floor.of_prompt(comparison.shape[0])
+        judgement = judge(comparison, self._gate(output.boundary, comparison.shape[0]), about["floor_rel_l2"])
         note = _joined(*judgement.missed, comparison.note, output.note)
         metrics = metrics_of(comparison)
         record = Record(**about, **metrics, verdict=judgement.verdict, adapters=aligned.adapters, note=note)

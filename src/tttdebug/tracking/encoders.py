@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PromptError
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
+from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
@@ -65,7 +66,8 @@ def track_encoder(
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
                 expected = _activations(*truth, inputs)
                 errors = floors_of(_activations(*floor, inputs), expected)
-                floors = {boundary: error.rel_l2 for boundary, error in errors.items()}
+                # a sentence is compared whole, however short
+                floors = {boundary: FloorError(error.rel_l2, error.rel_l2) for boundary, error in errors.items()}
                 comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors)}))
                 port.encode(inputs)
                 comparer.settle()

@@ -91,8 +91,7 @@ class Steps:
         known = self._known(truth)
         floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
         self.prompt_floors.append(floors)
-        pooled = {boundary: floor.of_prompt(len(token_ids)) for boundary, floor in floors.items()}
-        call = Call("prefill", 0, {user: UserCall(token_ids, 0, known, pooled, row)})
+        call = Call("prefill", 0, {user: UserCall(token_ids, 0, known, floors, row)})
         self._compare(call, {user: truth.logits_TV}, partial(self.driver.prefill, _tensor(token_ids), row))
 
     def _decode(self, step: int, group: Sequence[int]) -> None:
@@ -105,7 +104,7 @@ class Steps:
             # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
             of_prompt = self.prompt_floors[user]
             floors = {
-                boundary: max(floor.rel_l2, of_prompt[boundary].token_rel_l2 if boundary in of_prompt else 0.0)
+                boundary: replace(floor, token_rel_l2=of_prompt[boundary].token_rel_l2) if boundary in of_prompt else floor
                 for boundary, floor in floors_of(self._known(self.floor.decode(token, user)), known).items()
             }
             users[user] = UserCall((token,), len(self.prompts[user].token_ids) + step, known, floors, row)
