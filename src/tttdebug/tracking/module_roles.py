@@ -68,6 +68,10 @@ _PASSED_THROUGH = frozenset({"self", "attn", "attention", "output"})
 """Parts of an attention's path that say nothing: BERT's `attention.self.query` is the attention's query."""
 
 
+_SAID_BY_LAYER = (("router",), ("shared_expert",))
+"""Parts of a mixture of experts that are called `L07.router`, without the `mlp.`."""
+
+
 @dataclass(frozen=True)
 class Role:
     """The stack a module's layer is in ("" for the only one), the number of the layer, and its parts' usual names.
@@ -82,10 +86,11 @@ class Role:
     @property
     def boundary(self) -> str:
         """The name of its output, as the field writes it: `L07.self_attn`."""
+        parts = self.parts[1:] if self.parts[:1] == ("mlp",) and self.parts[1:] in _SAID_BY_LAYER else self.parts
         prefix = f"{self.stack}." if self.stack else ""
         if self.layer is None:
-            return prefix + ".".join(self.parts)
-        return f"{prefix}L{self.layer:02d}.{'.'.join(self.parts) or 'layer_out'}"
+            return prefix + ".".join(parts)
+        return f"{prefix}L{self.layer:02d}.{'.'.join(parts) or 'layer_out'}"
 
 
 def squashed(name: str) -> str:

@@ -56,6 +56,7 @@ def find_pairs(port: Any, reference_model: nn.Module, mapping: UserPairs | None)
     if isinstance(mapping, PairingPlan) and mapping.complete:
         return finding.plan_as_given(mapping)
     finding.by_path()
+    finding.embedding_with_positions()
     finding.by_role()
     finding.fused()
     finding.by_class_and_order()
@@ -146,6 +147,7 @@ class _Finding:
         self._all_port = dict(self._port_left)
         self._planned: list[PlannedPair] = []
         self._reasons: dict[tuple[str, str], str] = {}  # (side, path) → why it is left
+        self._known_roles: set[Role] | None = None
         self._layouts = LayoutHints.of(reference_model)
 
     def take(self, pairs: Iterable[Pair]) -> None:
@@ -167,6 +169,18 @@ class _Finding:
                 if path in self._reference_left:
                     self._pair(candidate, self._reference_left[path], "path")
                     break
+
+    def embedding_with_positions(self) -> None:
+        """GPT-2's `drop` gives the sum of embeddings and positions, as a port does that has no module for positions."""
+        sums = [each for each in self._reference_left.values() if each.role == Role("", None, ("drop",))]
+        port = [each for each in self._port_left.values() if each.role == Role("", None, ("embed",))]
+        positions = Role("", None, ("positions",))
+        learned = any(each.role == positions for each in self._reference_left.values())
+        if learned and len(sums) == len(port) == 1 and all(each.role != positions for each in self._port_left.values()):
+            because = f"{sums[0].path} gives embeddings and positions together"
+            pair = Pair("embed", port[0].path, sums[0].path)
+            self._planned.append(PlannedPair(self._named(pair), "synonym", because))
+            del self._port_left[port[0].path], self._reference_left[sums[0].path]
 
     def by_role(self) -> None:
         """A module of the same role, where each side has one of it."""
@@ -229,14 +243,14 @@ class _Finding:
         plan = PairingPlan(
             in_order(self._planned),
             tuple(
-                Unpaired(path, left.class_name, self._why("port", left, self._all_reference))
+                Unpaired(path, left.class_name, self._why("port", left, self._reference_left))
                 for path, left in self._port_left.items()
             ),
             tuple(
-                Unpaired(path, left.class_name, self._why("reference", left, self._all_port))
+                Unpaired(path, left.class_name, self._why("reference", left, self._port_left))
                 for path, left in self._reference_left.items()
             ),
-            tuple(notes),
+            (*notes, *self._notes()),
         )
         if not plan.planned:
             found = ", ".join(path or type(self._port).__name__ for path in list(self._all_port)[:5]) or "none"
@@ -245,6 +259,18 @@ class _Finding:
                 f"modules: {found}. Give pairs={{boundary: (port path, reference path)}}"
             )
         return plan
+
+    def _notes(self) -> list[str]:
+        """What a user should know of the pairs."""
+        config: Any = getattr(self._model, "config", None)
+        cap, scale = getattr(config, "final_logit_softcapping", None), getattr(config, "logit_scale", None)
+        by_head = any(each.pair.boundary == "logits" and each.pair.reference for each in self._planned)
+        if by_head and (cap is not None or scale not in (None, 1, 1.0)):
+            return [
+                "logits: the reference caps or scales its logits after its lm_head; where the port's lm_head does it "
+                'too, pair it with the whole reference: reference = ""'
+            ]
+        return []
 
     def plan_as_given(self, given: PairingPlan) -> PairingPlan:
         """A user's complete plan: how its pairs were found, as it says, and what it leaves out."""
@@ -257,7 +283,7 @@ class _Finding:
         for side, paths in (("port", self._port_left), ("reference", self._reference_left)):
             for path in paths:
                 self._reasons.setdefault((side, path), "the plan that was given leaves it out")
-        return self.plan(given.notes)
+        return self.plan([])
 
     def _leftovers(self) -> list[tuple[str, list[Candidate], list[Candidate]]]:
         """What is left of each kind within each whole, in the order of the attributes."""
@@ -298,10 +324,20 @@ class _Finding:
             return "it holds the other modules; its output is what the last of them gives"
         if left.role.parts[-1:] == ("rope",):
             return "rotary tables have no boundary: a fault in them shows in the queries and keys"
-        if any(candidate.role == left.role for candidate in others.values()):
+        if left.role in self._paired_roles():
             return f"its counterpart of the {other} is in another pair"
-        near = difflib.get_close_matches(left.path, [path for path in others if path], n=2, cutoff=0.6)
-        return f"the {other} has no module for it{'; nearest: ' + ', '.join(near) if near else ''}"
+        whole = Role(left.role.stack, left.role.layer, left.role.parts[:-1])
+        if whole in self._paired_roles():
+            return f"the {other} has no module for this part; the whole is compared"
+        near = difflib.get_close_matches(left.path, [path for path in others if path], n=2, cutoff=0.5)
+        return f"the {other} has no module for it{'; unpaired there and nearest: ' + ', '.join(near) if near else ''}"
+
+    def _paired_roles(self) -> set[Role]:
+        """The roles that a pair of modules has."""
+        if self._known_roles is None:
+            paired = {each.pair.reference for each in self._planned}
+            self._known_roles = {each.role for path, each in self._all_reference.items() if path in paired}
+        return self._known_roles
 
 
 @dataclass(frozen=True)
@@ -357,5 +393,6 @@ def _by_kind(candidates: Iterable[Candidate]) -> dict[tuple[Any, str], list[Cand
     grouped: defaultdict[tuple[Any, str], list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         if candidate.path and candidate.role.parts:
-            grouped[candidate.parent, kind_of(candidate.class_name)].append(candidate)
+            kind = kind_of(candidate.class_name) or kind_of(candidate.path.rpartition(".")[2])
+            grouped[candidate.parent, kind].append(candidate)
     return dict(grouped)

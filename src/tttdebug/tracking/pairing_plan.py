@@ -59,8 +59,14 @@ class PairingPlan:
 
 
 _BEFORE_LAYERS, _LAYERS, _BETWEEN, _AFTER = range(4)
-_PLACES = {"embed": (_BEFORE_LAYERS, 0), "final_norm": (_AFTER, 0), "logits": (_AFTER, 1)}
-_IN_LAYER = ("input_norm", "self_attn", "post_attn_norm", "cross_attn", "pre_mlp_norm", "mlp", "post_mlp_norm")
+_PLACES = {
+    "embed": (_BEFORE_LAYERS, 0),
+    **{boundary: (_AFTER, i) for i, boundary in enumerate(("final_norm", "pooler", "classifier", "logits"))},
+}
+_IN_LAYER = (
+    *("input_norm", "self_attn", "post_attn_norm", "cross_attn"),
+    *("pre_mlp_norm", "router", "shared_expert", "mlp", "post_mlp_norm"),
+)
 
 
 def in_order(planned: Iterable[PlannedPair]) -> tuple[PlannedPair, ...]:
