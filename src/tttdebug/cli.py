@@ -180,6 +180,38 @@ def _run_as_ttnn(script: list[str], as_ttnn: bool, engine: str) -> int:
 
 
 @app.command()
+def pair(
+    port: Annotated[
+        str, typer.Option(help="FILE.py:NAME or PACKAGE.MODULE:NAME of what builds the port: NAME(reference, device).")
+    ],
+    reference: Annotated[str, typer.Option(help="A Hugging Face id, a folder, a GGUF file, or a name as of run.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Only the reference's first N layers.")] = None,
+    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    engine: Annotated[Engine, typer.Option(help="Of the emulated device.")] = Engine.fast,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A TOML file with pairs that hold; what it leaves open is found.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the plan as TOML, to be edited and given back.")] = None,
+) -> None:
+    """Say which modules of your own port are compared with which of its reference, and which are not, and why."""
+    from tttdebug.pair_job import PairJob, plan
+    from tttdebug.reporting import console
+    from tttdebug.reporting.pairing_table import pairing_table
+    from tttdebug.tracking.plan_file import write_plan
+
+    job = PairJob(port, reference, weights, layers, device, engine.value, pairs)
+    with console.progress(hidden=not console.ERR.is_terminal) as progress:
+        planned = plan(job, progress)
+    console.OUT.print(pairing_table(planned))
+    if out is not None:
+        write_plan(planned, out)
+        console.OUT.print(f"saved to {out}", highlight=False)
+
+
+@app.command()
 def show(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     worst: Annotated[

@@ -104,7 +104,9 @@ def _from_name(name: str) -> ModuleType:
 def _driver(module: ModuleType, name: str, spec: str) -> Callable[..., Any] | None:
     found = getattr(module, name, None)
     if found is not None and not callable(found):
-        raise PortError(f"--port {spec}: {name} beside build is a {type(found).__name__}; make it a function or remove it")
+        raise PortError(
+            f"--port {spec}: {name} beside build is a {type(found).__name__}; make it a function or remove it"
+        )
     return found
 
 
