@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tttdebug.tracking.writer import RunWriter
 
 LOGITS = "logits"
-_TOLD = ("entry", "user", "positions", "page_table", "chunk_start", "batch_size", "rotary", "within")
+_TOLD = ("entry", "user", "positions", "chunk_start", "batch_size", "rotary", "within")
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,8 @@ class Comparer:
             return ""
         about = {"boundary": boundary, "module": pair.port, "phase": self._call.phase, "step": self._call.step}
         told = {"mode": arguments.phase, **{name: getattr(arguments, name) for name in _TOLD}}
+        pages = arguments.page_table or ()  # those of this call's users: all of them in each line would be most of it
+        told["page_table"] = [pages[part.row] for part in self._call.users.values() if part.row < len(pages)] or None
         self._writer.append_call({**about, "call": number + 1, **told})
         return "; ".join(_contradictions(arguments, self._call))
 

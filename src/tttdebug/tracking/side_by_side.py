@@ -62,7 +62,7 @@ def track(
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
     """
-    chosen, unpaired = _chosen_pairs(port, reference, pairs)
+    chosen, unpaired, notes = _chosen_pairs(port, reference, pairs)
     if prefill is None and hasattr(port, "encode"):
         if decode_steps:
             raise PromptError(f"{type(port).__name__} is an encoder and decodes nothing: give decode_steps=0")
@@ -100,6 +100,8 @@ def track(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
+    for note in notes:
+        writer.note(note)
     if driver.decode is None:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
@@ -117,14 +119,14 @@ def track(
 
 def _chosen_pairs(
     port: Any, reference: Reference, pairs: UserPairs | None
-) -> tuple[Sequence[Pair], Sequence[Unpaired]]:
-    """The pairs that were given or that the port declares, else those that are found, with what they leave out."""
+) -> tuple[Sequence[Pair], Sequence[Unpaired], Sequence[str]]:
+    """The pairs that were given or that the port declares, else those found, with what they leave out and notes."""
     if pairs is None:
         pairs = getattr(port, "pairs", None)
     if isinstance(pairs, Mapping):
-        return pairs_from_mapping(pairs), ()
+        return pairs_from_mapping(pairs), (), ()
     if pairs is not None and not isinstance(pairs, (str, Path, PairingPlan)):
-        return pairs, ()
+        return pairs, (), ()
     plan = pairs if isinstance(pairs, PairingPlan) else plan_pairs(port, reference.model, pairs)
     if not plan.pairs:
         raise PairingError(
@@ -132,4 +134,5 @@ def _chosen_pairs(
             "give pairs={boundary: (port path, reference path)}"
         )
     sides = {"port": plan.unpaired_port, "reference": plan.unpaired_reference}
-    return plan.pairs, [Unpaired(side, item.path, item.reason) for side, items in sides.items() for item in items]
+    alone = [Unpaired(side, item.path, item.reason) for side, items in sides.items() for item in items]
+    return plan.pairs, alone, plan.notes

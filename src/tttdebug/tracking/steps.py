@@ -83,7 +83,8 @@ class Steps:
             tokens = [token for token in self.agreements if token.phase == phase]
             if tokens:
                 agreement[phase] = summarise(tokens)
-        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=self._continuations())
+        continuations = self._continuations()
+        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=continuations)
 
     def _prefill(self, user: int, row: int) -> None:
         token_ids = self.prompts[user].token_ids
