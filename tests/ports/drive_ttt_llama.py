@@ -25,9 +25,7 @@ def page_table(port):
 
 
 def integers(port, values, dtype):
-    return ttnn.from_torch(
-        values.to(torch.int32), dtype=dtype, layout=ttnn.ROW_MAJOR_LAYOUT, device=port.mesh_device
-    )
+    return ttnn.from_torch(values.to(torch.int32), dtype=dtype, layout=ttnn.ROW_MAJOR_LAYOUT, device=port.mesh_device)
 
 
 def prefill(port, token_ids_BS):

@@ -56,9 +56,7 @@ class RMSNorm1D(LightweightModule):
         return ttnn.rms_norm(x, epsilon=self.eps, weight=self.weight.get_device_weight())
 
     def _prefill_local(self, x, kernel):
-        return ttnn.rms_norm(
-            x, epsilon=self.eps, weight=self.weight.get_device_weight(), compute_kernel_config=kernel
-        )
+        return ttnn.rms_norm(x, epsilon=self.eps, weight=self.weight.get_device_weight(), compute_kernel_config=kernel)
 
     def forward(self, x, mode):
         return self.decode_forward(x) if mode == "decode" else self.prefill_forward(x)
@@ -125,9 +123,7 @@ class Attention1D(LightweightModule):
             qkv, num_heads=config.n_heads, num_kv_heads=config.n_kv_heads, transpose_k_heads=False
         )
         ttnn.deallocate(qkv)
-        q, k = (
-            ttnn.experimental.rotary_embedding_llama(heads, *rot_mats, is_decode_mode=False) for heads in (q, k)
-        )
+        q, k = (ttnn.experimental.rotary_embedding_llama(heads, *rot_mats, is_decode_mode=False) for heads in (q, k))
         ttnn.experimental.paged_fill_cache(self.keys, k, page_table, batch_idx=user_id)
         ttnn.experimental.paged_fill_cache(self.values, v, page_table, batch_idx=user_id)
         mixed = ttnn.transformer.scaled_dot_product_attention(
@@ -148,9 +144,7 @@ class Attention1D(LightweightModule):
         )
         q, k = (ttnn.experimental.rotary_embedding_llama(heads, *rot_mats, is_decode_mode=True) for heads in (q, k))
         for cache, fresh in ((self.keys, k), (self.values, v)):
-            ttnn.experimental.paged_update_cache(
-                cache, fresh, update_idxs_tensor=current_pos, page_table=page_table
-            )
+            ttnn.experimental.paged_update_cache(cache, fresh, update_idxs_tensor=current_pos, page_table=page_table)
         mixed = ttnn.transformer.paged_scaled_dot_product_attention_decode(
             q, self.keys, self.values, page_table, cur_pos_tensor=current_pos, compute_kernel_config=kernel
         )
@@ -167,9 +161,7 @@ class Attention1D(LightweightModule):
 
 class Embedding1D(LightweightModule):
     def __init__(self, weights, device):
-        self.weights = ttnn.as_tensor(
-            weights, dtype=ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT, device=device
-        )
+        self.weights = ttnn.as_tensor(weights, dtype=ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT, device=device)
 
     def forward(self, ids):
         return ttnn.unsqueeze_to_4D(ttnn.embedding(ids, self.weights, layout=ttnn.TILE_LAYOUT, dtype=ttnn.bfloat16))
@@ -200,7 +192,10 @@ class RotarySetup1D(LightweightModule):
 
     def prefill_forward(self, start_pos, seq_len):
         rows = slice(start_pos, start_pos + seq_len)
-        return [self._place(table) for table in (self.cos[rows][None, None], self.sin[rows][None, None], self.turn[None, None])]
+        return [
+            self._place(table)
+            for table in (self.cos[rows][None, None], self.sin[rows][None, None], self.turn[None, None])
+        ]
 
     def decode_forward(self, rot_idxs):
         cos, sin = (table[rot_idxs][None, :, None] for table in (self.cos, self.sin))
