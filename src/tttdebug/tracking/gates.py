@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # small; a large one is made by the weights' format alone.
 _SMALLEST_FLOOR_FACTOR, _SMALL_FLOOR_FACTOR, _LEFT_OUT_OF_SMALL = 5.0, 3.0, 0.03
 #                     factor, and how much rel_l2 these settings may add
-_LARGE_FLOOR, _LARGE_FLOOR_OF_FEW_TOKENS = (1.5, 0.06), (1.75, 0.15)
+_LARGE_FLOOR, _LARGE_FLOOR_OF_FEW_TOKENS = (1.5, 0.08), (1.75, 0.15)
 LOGITS_WARN_PCC = 0.96
 _LAYER = re.compile(r"^L\d+\.")
 
