@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import traceback
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tttdebug.errors import TttdebugError
+from tttdebug.errors import PortRaisedError, TttdebugError
 
 app = typer.Typer(
     name="tttdebug",
@@ -55,6 +56,19 @@ def run(
             help="A family (`tttdebug models`; llama and bert fetch a model once), a Hugging Face id, or a folder."
         ),
     ] = "llama",
+    port: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own port: FILE.py:build or package.module:build, called as build(reference_model, device). "
+            "`prefill` and `decode` are looked up on what it returns, then beside it (docs/tracking-your-model.md)."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="With --port: what it is a port of, a Hugging Face id or a folder; as --model.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A TOML file with pairs that override those found (`tttdebug pair`).")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
     ] = None,
@@ -121,7 +135,9 @@ def run(
     from tttdebug.reporting import console, figures, json_summary
 
     job = Job(
-        model=model,
+        model=reference or model,
+        port=port,
+        pairs=pairs,
         weights=weights,
         family=family,
         port_weights=port_weights,
@@ -295,6 +311,8 @@ def main() -> None:
     except (TttdebugError, EmulatorError) as error:
         if debug:
             raise
+        if isinstance(error, PortRaisedError):  # the user's own code: its traceback is what he needs
+            traceback.print_exception(error.__cause__)
         print(f"tttdebug: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed

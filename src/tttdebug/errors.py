@@ -40,6 +40,10 @@ class PortError(TttdebugError):
     """A user's port cannot be imported, built or driven."""
 
 
+class PortRaisedError(PortError):
+    """A user's port raised. Its own exception, unchanged, is the cause; the command line shows its traceback."""
+
+
 class LayoutError(TttdebugError, ValueError):
     """An output of the port cannot be brought into the reference's layout without guessing."""
 

@@ -17,6 +17,11 @@ def is_device_tensor(value: Any) -> bool:
     return type(value).__name__ == "Tensor" and (module.startswith(("tttdebug.emulator", "ttnn")))
 
 
+def device_of(value: Any) -> Any:
+    """The device that a tensor of ttnn lies on; None for a torch tensor, and for one on the host."""
+    return value.device() if is_device_tensor(value) else None
+
+
 def to_torch(value: Any) -> torch.Tensor:
     """The values of a torch, emulated or ttnn tensor as a torch tensor of its logical shape.
 

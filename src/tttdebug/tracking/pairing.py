@@ -118,7 +118,7 @@ def pair_modules(port: Any, reference: nn.Module, pairs: Iterable[Pair]) -> list
 
     Raises PairingError, with the nearest names, when a path leads nowhere, or for no pairs.
     """
-    named = dict(reference.named_modules())
+    named = dict(reference.named_modules(remove_duplicate=False))  # a shared module has several paths
     found = []
     for pair in pairs:
         if pair.reference not in named:
