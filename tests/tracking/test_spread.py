@@ -87,9 +87,10 @@ def test_a_split_residual_comes_back_from_under_its_padding(tokens, devices, kin
     assert torch.equal(align(truth[None], spread, **options).port_TC, truth)
 
 
-def test_replicas_that_differ_are_a_fault_and_the_farthest_is_compared(meshes):
+@pytest.mark.parametrize("told", ["copied", 3, 2])
+def test_replicas_that_differ_are_a_fault_and_the_farthest_is_compared(meshes, told):
     x = noise(1, 1, 32, 64)
-    spread = read_output(lies(meshes[1, 4], x, "copied"))
+    spread = read_output(mislabelled(lies(meshes[1, 4], x, "copied"), lies(meshes[1, 4], noise(1, 1, 128, 64), told)))
     wrong = spread.shards[2].clone()
     wrong[0, 0, 5, 7] += 0.5
     aligned = align(x[0], Spread((*spread.shards[:2], wrong, spread.shards[3]), spread.mesh, spread.topology))
@@ -114,6 +115,15 @@ def test_a_split_stream_whose_replicas_on_the_other_axis_differ_is_a_fault(meshe
     aligned = align(x[0], Spread(shards, spread.mesh, spread.topology))
     assert aligned.faults
     assert "device 2 from device 0" in aligned.faults[0]
+
+
+@pytest.mark.parametrize("told", ["copied", 2])
+def test_a_sequence_cut_over_the_devices_is_joined_though_a_shard_could_be_the_last_tile(meshes, told):
+    x = noise(1, 1, 64, 64)
+    spread = read_output(mislabelled(lies(meshes[1, 2], x, 2), lies(meshes[1, 2], x, told)))
+    aligned = align(x[0, :, :40], spread)
+    assert torch.equal(aligned.port_TC, x[0, 0, :40])
+    assert not aligned.faults
 
 
 def test_a_fused_projection_cut_so_that_each_device_has_its_own_heads(meshes):

@@ -95,13 +95,15 @@ def align_spread(
         for fit in _fits(spread, copied, layout, align_whole):
             return _result(fit, spread, _against_topology(copied, spread))
     for fit in _fits(spread, spread.topology, layout, align_whole):
-        if fit.agrees:
+        if fit.agrees and not _rows_are_whole(spread, fit, layout, phase, align_whole):
             return _result(fit, spread, "by topology")
-        differing.append(fit)
+        if not fit.agrees:
+            differing.append(fit)
     found: list[_Fit] = []
     for dims in _ways(spread, phase):
         for fit in _fits(spread, dims, layout, align_whole):
-            (found if fit.agrees else differing).append(fit)
+            if not _rows_are_whole(spread, fit, layout, phase, align_whole):
+                (found if fit.agrees else differing).append(fit)
     if found:
         return _result(_only(reference, found, spread), spread, _against_topology(found[0].dims, spread))
     if differing:
@@ -111,6 +113,19 @@ def align_spread(
         f"{tuple(reference.shape)}: neither whole on each device nor joined along a dimension; its topology says "
         f"{_said(spread.topology)}"
     )
+
+
+def _rows_are_whole(spread: Spread, fit: _Fit, layout: PairLayout, phase: str, align_whole: AlignWhole) -> bool:
+    """Whether rows were joined of shards that have all tokens by themselves, so that they are replicas.
+
+    A few tokens on each of four devices have as many rows as the same tokens padded to 128.
+    """
+    rank = spread.shards[0].ndim
+    uncut = tuple(None if dim in (-2, rank - 2) else dim for dim in fit.dims)
+    if phase == "decode" or uncut == fit.dims:
+        return False
+    alone = next(_fits(spread, uncut, layout, align_whole), None)
+    return alone is not None and len(alone.versions[0].port_TC) >= len(fit.versions[0].port_TC)
 
 
 def _ways(spread: Spread, phase: str) -> Iterator[Dims]:
