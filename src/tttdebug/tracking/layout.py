@@ -164,7 +164,7 @@ def _padded(count: int) -> tuple[int, ...]:
 
 def align_cache(
     reference: torch.Tensor,
-    cache_BKLE: torch.Tensor,
+    cache_BKLE: torch.Tensor | Spread,
     *,
     user: int,
     start: int,
@@ -176,6 +176,14 @@ def align_cache(
     Heads that the port padded to whole tiles are cut back to the reference's; what lies there is no head's value.
     Raises LayoutError with both shapes when the cache has not that user, those positions or those heads.
     """
+    if isinstance(cache_BKLE, Spread):  # each device of a mesh keeps the heads it computes
+
+        def align_whole(whole_BKLE: torch.Tensor, _: PairLayout) -> Aligned:
+            return align_cache(
+                reference, whole_BKLE, user=user, start=start, interleaved=interleaved, rotary_dim=rotary_dim
+            )
+
+        return align_spread(reference, cache_BKLE, AS_IT_IS, "prefill", align_whole, dims=(1,))
     reference_TC = reference[0]
     tokens, channels = reference_TC.shape
     users, heads, length, head_dim = cache_BKLE.shape

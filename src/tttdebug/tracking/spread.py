@@ -81,12 +81,18 @@ class _Fit:
 
 
 def align_spread(
-    reference: torch.Tensor, spread: Spread, layout: PairLayout, phase: str, align_whole: AlignWhole
+    reference: torch.Tensor,
+    spread: Spread,
+    layout: PairLayout,
+    phase: str,
+    align_whole: AlignWhole,
+    dims: tuple[int, ...] = (-1, -2),
 ) -> Aligned:
     """A spread output beside the reference's; `align_whole` aligns one that is put together.
 
     In order: shards that are all equal are replicas; the topology, if it leads to the reference's layout; then every
-    way to cut that does. Replicas that differ are a fault of the result, and the farthest of them is what is compared.
+    way to cut along one of `dims` that does. Replicas that differ are a fault of the result, and the farthest of them
+    is what is compared.
     Raises LayoutError when no way leads there, or several do and differ.
     """
     differing: list[_Fit] = []
@@ -100,8 +106,8 @@ def align_spread(
         if not fit.agrees:
             differing.append(fit)
     found: list[_Fit] = []
-    for dims in _ways(spread, phase):
-        for fit in _fits(spread, dims, layout, align_whole):
+    for way in _ways(spread, dims[:1] if phase == "decode" else dims):
+        for fit in _fits(spread, way, layout, align_whole):
             if not _rows_are_whole(spread, fit, layout, phase, align_whole):
                 (found if fit.agrees else differing).append(fit)
     if found:
@@ -128,14 +134,14 @@ def _rows_are_whole(spread: Spread, fit: _Fit, layout: PairLayout, phase: str, a
     return alone is not None and len(alone.versions[0].port_TC) >= len(fit.versions[0].port_TC)
 
 
-def _ways(spread: Spread, phase: str) -> Iterator[Dims]:
-    """How shards may be cut: not at all, along channels, and in prefill along rows, on each axis of the mesh.
+def _ways(spread: Spread, dims: tuple[int, ...]) -> list[Dims]:
+    """How shards may be cut on each axis of the mesh: not at all, or along one of the dimensions.
 
-    In decode a row of a user is there whatever rows are added, so that rows are joined where the topology says so.
+    Along rows (the second of them) in prefill only: in decode a user's row is there whatever rows are added, so that
+    rows are joined where the topology says so.
     """
-    choices: tuple[int | None, ...] = (None, -1, -2) if phase == "prefill" else (None, -1)
-    axes = [choices if size > 1 else (None,) for size in spread.mesh]
-    return iter(sorted(product(*axes), key=lambda dims: sum(dim is not None for dim in dims)))
+    axes = [(None, *dims) if size > 1 else (None,) for size in spread.mesh]
+    return sorted(product(*axes), key=lambda way: sum(dim is not None for dim in way))
 
 
 def _fits(spread: Spread, dims: Dims, layout: PairLayout, align_whole: AlignWhole) -> Iterator[_Fit]:
