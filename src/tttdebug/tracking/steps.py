@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import to_torch
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparer import LOGITS, Call, Comparer, UserCall
@@ -18,9 +17,11 @@ from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import unrecorded
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.opening import floor_of, floors_of
-from tttdebug.tracking.pairing import CachePair, PairedModules
+from tttdebug.tracking.output_elements import element_of
+from tttdebug.tracking.pairing import CachePair, PairedModules, reference_elements
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.sides import Forward, TorchSide
+from tttdebug.tracking.spread import read_output
 from tttdebug.tracking.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ class Steps:
         self.reference = reference
         self.writer = writer
         self.progress = progress
-        self.truth = TorchSide(reference.model, {pair.pair.boundary: pair.reference for pair in paired}, caches)
-        self.floor = TorchSide(*floor_of(port, reference, paired), caches)
+        elements = reference_elements(paired)
+        modules = {pair.pair.boundary: pair.reference for pair in paired}
+        self.truth = TorchSide(reference.model, modules, caches, elements)
+        self.floor = TorchSide(*floor_of(port, reference, paired), caches, elements)
         self.comparer = Comparer(port, paired, caches, writer)
         self.returned_logits = returned_logits
         self.agreements: list[TokenAgreement] = []
@@ -92,7 +95,7 @@ class Steps:
         known = self._known(truth)
         floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
         self.prompt_floors.append(floors)
-        call = Call("prefill", 0, {user: UserCall(token_ids, 0, known, floors, row)})
+        call = Call("prefill", 0, {user: UserCall(token_ids, 0, known, floors, row, truth.adapters)})
         self._compare(call, {user: truth.logits_TV}, partial(self.driver.prefill, _tensor(token_ids), row))
 
     def _decode(self, step: int, group: Sequence[int]) -> None:
@@ -110,7 +113,8 @@ class Steps:
                 else floor
                 for boundary, floor in floors_of(self._known(self.floor.decode(token, user)), known).items()
             }
-            users[user] = UserCall((token,), len(self.prompts[user].token_ids) + step, known, floors, row)
+            start = len(self.prompts[user].token_ids) + step
+            users[user] = UserCall((token,), start, known, floors, row, truth.adapters)
             logits[user] = truth.logits_TV
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
         assert self.driver.decode is not None
@@ -164,16 +168,19 @@ class Steps:
             for step in range(1 + steps)
             if self.reference_tokens[user][step] != self.port_tokens[user][step]
         ]
+        import torch
+
         for step in range(min(parted), steps) if parted else ():
             self.progress("the port decodes on its own", None)
             assert self.driver.decode is not None
             positions = [len(self.prompts[user].token_ids) + step for user in group]
             tokens = [self.port_tokens[user][step] for user in group]
             with unrecorded():
-                logits = to_torch(self.driver.decode(_tensor(tokens), _tensor(positions)))
-            rows = logits.reshape(-1, logits.shape[-1])[:, : self.reference.config.vocab_size]
+                logits, _ = element_of(self.driver.decode(_tensor(tokens), _tensor(positions)), None, "port")
+                values = read_output(logits)
+            like = torch.zeros(1, self.reference.config.vocab_size)
             for row, user in enumerate(group):
-                self.port_tokens[user][step + 1] = int(rows[row].argmax())
+                self.port_tokens[user][step + 1] = int(align(like, values, phase="decode", user=row).port_TC.argmax())
 
     def _complete(self, user: int) -> bool:
         """Whether the port's choice is known at every step."""
