@@ -199,23 +199,45 @@ def test_an_output_that_was_freed_already_is_skipped_with_that_reason(models, po
     assert not run.passed
 
 
-def test_a_second_call_that_the_reference_does_not_make_is_never_lost(models, port, reference):
-    norm = port.norm
+class CallsTwice:
+    """A module between the model and one of its own, with another call of that before the one that counts."""
 
-    class Twice:
-        def prefill_forward(self, x):
-            return norm.prefill_forward(x)
+    def __init__(self, inner, before):
+        self.inner, self.before = inner, before
 
-        def decode_forward(self, x):
-            norm.decode_forward(x)
-            return norm.decode_forward(x)
+    def prefill_forward(self, x):
+        return self.inner.prefill_forward(x)
 
-    port.norm, port.inner = Twice(), norm
-    pairs = {"final_norm": ("inner", "model.norm")}
-    run = track(models, port, reference, pairs=pairs)
+    def decode_forward(self, x):
+        self.inner.decode_forward(self.before(x))
+        return self.inner.decode_forward(x)
+
+
+def test_a_call_that_the_reference_does_not_make_is_set_beside_its_only_one(models, port, reference, ttnn):
+    inner, pairs = port.norm, {"final_norm": ("norm.inner", "model.norm")}
+    port.norm = CallsTwice(inner, lambda x: x)
+    sound = track(models, port, reference, pairs=pairs)
+    assert sound.passed
+    assert list(sound.frame.query("phase == 'decode'")["boundary"]) == ["final_norm", "final_norm#2", "logits"]
+    assert "beside the only call that the reference makes" in sound.records[-2].note
+    port.norm = CallsTwice(inner, ttnn.neg)
+    wrong = track(models, port, reference, pairs=pairs)
+    assert [record.boundary for record in wrong.failed] == ["final_norm"]
+
+
+def test_a_call_more_than_the_references_several_is_skipped_and_the_run_does_not_pass(models, ttnn):
+    model = tiny_llama(7, **SHAPE)
+    model.model.layers[0].post_attention_layernorm = model.model.layers[0].input_layernorm
+    reference = td.load_reference(model)
+    port = models["driven"].build(reference.model, ttnn.open_device(device_id=0))
+    layer = port.layers[0]
+    inner = layer.attention_norm
+    layer.attention_norm = CallsTwice(inner, lambda x: x)
+    layer.ff_norm = inner
+    run = track(models, port, reference, pairs={"norm": ("layers.0.ff_norm", "model.layers.0.input_layernorm")})
     (skipped,) = run.manifest.skipped
-    assert (skipped.boundary, skipped.phase) == ("final_norm#2", "decode")
-    assert skipped.reason == "the reference did not use model.norm so often in this call"
+    assert (skipped.boundary, skipped.phase) == ("norm#3", "decode")
+    assert skipped.reason == "the reference did not use model.layers.0.input_layernorm so often in this call"
     assert run.manifest.expected == run.manifest.compared + 1
     assert not run.passed
 
