@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
+from tttdebug.tracking.call_numbers import first_call_of, name_of_call
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.gates import Gate, default_gate, judge
-from tttdebug.tracking.hooks import at_same_object, first_call_of, name_of_call
+from tttdebug.tracking.hooks import at_same_object
 from tttdebug.tracking.layout import Aligned, align, align_cache
 from tttdebug.tracking.manifest import Skipped
 from tttdebug.tracking.output_elements import element_of
