@@ -86,6 +86,42 @@ def test_the_other_names_and_harder_objects_pass_too_by_the_ports_own_methods(mo
     assert run.manifest.compared == 18 * len(PROMPTS) * 3
 
 
+def test_prompts_read_in_one_prefill_are_compared_user_by_user(models, port, reference):
+    prompts = [list(range(first, first + 37)) for first in (3, 50, 80)]
+    run = track(models, port, reference, prompts, steps=2, together=True)
+    assert run.passed, [(str(record.key), record.note) for record in run.failed]
+    assert run.manifest.expected == run.manifest.compared == 18 * len(prompts) * 3
+    assert set(run.frame["user"]) == {0, 1, 2}
+    assert len([call for call in run.calls if call["boundary"] == "L00.self_attn"]) == 3  # a prefill and two steps
+    with pytest.raises(PromptError, match="prompts of 37, 40 tokens cannot be read in one prefill"):
+        track(models, port, reference, PROMPTS, together=True)
+
+
+def test_a_fault_of_one_users_slot_is_found_for_that_user(models, port, reference):
+    """The third user's keys are read from the second's pages."""
+    driven = models["driven"]
+
+    def decode(port, token_ids, positions):
+        right = driven.page_table
+
+        def wrong(port):
+            table = right(port)
+            table.data[2] = table.data[1]
+            return table
+
+        driven.page_table = wrong
+        try:
+            return driven.decode(port, token_ids, positions)
+        finally:
+            driven.page_table = right
+
+    prompts = [list(range(first, first + 37)) for first in (3, 50, 80)]
+    run = track(models, port, reference, prompts, decode=decode, together=True)
+    first = run.first_divergence()
+    assert (first.boundary, first.phase, first.user) == ("L00.self_attn", "decode", 1)
+    assert {record.user for record in run.failed} == {1, 2}
+
+
 def swap_gate_and_up(models, port, reference):
     feed_forward = port.layers[1].feed_forward
     feed_forward.w1, feed_forward.w3 = feed_forward.w3, feed_forward.w1

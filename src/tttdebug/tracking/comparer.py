@@ -57,6 +57,11 @@ class Call:
     step: int
     users: Mapping[int, UserCall]
 
+    @property
+    def read_together(self) -> int:
+        """How many prompts lie in one sequence of a prefill; a decode step has a row for each of its users."""
+        return len(self.users) if self.phase == "prefill" else 1
+
 
 @dataclass(frozen=True)
 class Output:
@@ -185,7 +190,7 @@ class Comparer:
                 align,
                 phase=self._call.phase,
                 user=part.row,
-                users=len(self._call.users) if self._call.phase == "prefill" else 1,
+                users=self._call.read_together,
                 tokens=len(part.token_ids) or None,
                 layout=output.layout,
             )
