@@ -115,6 +115,15 @@ class Attention1D(LightweightModule):
         self._loaded = True
 
     def prefill_forward(self, x, rot_mats, user_id=0, page_table=None, chunk_start_idx=None, batch_size=1):
+        if batch_size == 1:
+            return self._one_prompt(x, rot_mats, user_id, page_table)
+        width, length = x.shape[-1], x.shape[-2] // batch_size
+        prompts = [ttnn.slice(x, [0, 0, i * length, 0], [1, 1, (i + 1) * length, width]) for i in range(batch_size)]
+        ttnn.deallocate(x)
+        mixed = [self._one_prompt(prompt, rot_mats, user_id + i, page_table) for i, prompt in enumerate(prompts)]
+        return ttnn.concat(mixed, dim=2)
+
+    def _one_prompt(self, x, rot_mats, user_id, page_table):
         self.load_device_weights()
         config, kernel = self.config, compute_kernel()
         qkv = ttnn.linear(x, self.wqkv, compute_kernel_config=kernel)
@@ -217,9 +226,13 @@ class TransformerBlock1D(LightweightModule):
         self.attention_norm, self.attention = attention_norm, attention
         self.ff_norm, self.feed_forward = ff_norm, feed_forward
 
-    def prefill_forward(self, x, rot_mats, user_id=0, page_table=None):
+    def prefill_forward(self, x, rot_mats, user_id=0, page_table=None, batch_size=1):
         mixed = self.attention.prefill_forward(
-            self.attention_norm.prefill_forward(x), rot_mats, user_id=user_id, page_table=page_table
+            self.attention_norm.prefill_forward(x),
+            rot_mats,
+            user_id=user_id,
+            page_table=page_table,
+            batch_size=batch_size,
         )
         h = ttnn.add(x, mixed)
         ttnn.deallocate(x)
@@ -243,10 +256,10 @@ class Llama3Transformer1D(LightweightModule):
         self.embedding, self.rope_setup, self.layers = embedding, rope_setup, layers
         self.norm, self.lm_head = norm, lm_head
 
-    def prefill_forward(self, x_embed, rot_mats, user_id=0, page_table=None, get_last_token=-1):
+    def prefill_forward(self, x_embed, rot_mats, user_id=0, page_table=None, get_last_token=-1, batch_size=1):
         x = x_embed
         for layer in self.layers:
-            x = layer.prefill_forward(x, rot_mats, user_id=user_id, page_table=page_table)
+            x = layer.prefill_forward(x, rot_mats, user_id=user_id, page_table=page_table, batch_size=batch_size)
         if get_last_token >= 0:
             first = get_last_token // TILE * TILE
             x = ttnn.slice(x, [0, 0, first, 0], [1, 1, first + TILE, x.shape[-1]])

@@ -108,6 +108,12 @@ class PairedModules:
     reference: nn.Module
 
 
+def reference_elements(paired: Iterable[PairedModules]) -> dict[str, int | str]:
+    """For each boundary whose pair says so, which tensor of the reference's output is meant."""
+    said = {modules.pair.boundary: modules.pair.layout.reference_element for modules in paired}
+    return {boundary: element for boundary, element in said.items() if element is not None}
+
+
 def pairs_from_mapping(mapping: Mapping[str, tuple[str, str]]) -> tuple[Pair, ...]:
     """A user's mapping {boundary: (port path, reference path)} as pairs."""
     return tuple(Pair(boundary, port, reference) for boundary, (port, reference) in mapping.items())
