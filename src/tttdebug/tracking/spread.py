@@ -242,7 +242,7 @@ def _with_fault(fit: _Fit, spread: Spread) -> Aligned:
 def _against_topology(dims: Dims, spread: Spread) -> str:
     rank = len(spread.shape)
     here, said = ([None if dim is None else dim % rank for dim in way] for way in (dims, spread.topology))
-    return "by shards" if here == said else f"by shards (topology says {_said(spread.topology)})"
+    return "by topology" if here == said else f"by shards (topology says {_said(spread.topology)})"
 
 
 def _said(dims: Dims) -> str:
