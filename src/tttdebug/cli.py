@@ -69,6 +69,12 @@ def run(
     pairs: Annotated[
         Path | None, typer.Option(help="A TOML file with pairs that override those found (`tttdebug pair`).")
     ] = None,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="With --port: read prompts of one length in one prefill [B, S], not one by one."
+        ),
+    ] = False,
     weights: Annotated[
         Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
     ] = None,
@@ -138,6 +144,7 @@ def run(
         model=reference or model,
         port=port,
         pairs=pairs,
+        together=together,
         weights=weights,
         family=family,
         port_weights=port_weights,

@@ -35,6 +35,7 @@ class Job:
     port_weights: Path | None = None
     port: str | None = None
     pairs: Path | None = None
+    together: bool = False
     device: str = "emulated"
     engine: str = "fast"
     precision: str = "accuracy"
@@ -66,6 +67,8 @@ def do(job: Job, progress: Progress) -> Run:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
     if job.port is not None and job.port_weights is not None:
         raise PortError("--port-weights is for the ports that tttdebug builds; your own loads its weights in build")
+    if job.port is None and job.together:
+        raise PortError("--together is for a port of your own (--port): tttdebug's read each prompt into its own slot")
     if job.family is not None:
         register_file(job.family)
     HardwareConfig.named(job.precision)
@@ -100,6 +103,7 @@ def do(job: Job, progress: Progress) -> Run:
                 prefill=built.prefill,
                 decode=built.decode,
                 pairs=job.pairs,
+                together=job.together,
                 out=out,
                 save_tensors=job.save_tensors,
                 command=job.command,

@@ -120,7 +120,7 @@ class Comparer:
         self._call = None
 
     def on_call(self, boundary: str, arguments: CallArguments) -> None:
-        """Keep what a module is told about the call, and say where it is not the call that was made."""
+        """Keep what a module is told about the call that it is in, until its output comes."""
         self._arguments[boundary] = arguments
 
     def on_output(self, boundary: str, output: Any, seconds: float) -> None:
@@ -257,14 +257,8 @@ class Comparer:
             aligned = align_to(expected, output.values)
         except LayoutError as error:
             nothing = without_metrics(tuple(output.values.shape))
-<<<<<<< HEAD
-            self._writer.append(
-                Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=_joined(str(error), output.note))
-            )
-=======
             note = _joined(str(error), alone, output.note)
             self._writer.append(Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=note))
->>>>>>> drive
             return
         comparison = compare(aligned.reference_TC, aligned.port_TC)
         if floor is not None:  # of what was compared: a port may give the last token only
