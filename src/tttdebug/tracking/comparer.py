@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
+from tttdebug.tracking.call_numbers import first_call_of, name_of_call
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.gates import Gate, default_gate, judge
-from tttdebug.tracking.hooks import at_same_object, first_call_of, name_of_call
+from tttdebug.tracking.hooks import at_same_object
 from tttdebug.tracking.layout import Aligned, align, align_cache
 from tttdebug.tracking.manifest import Skipped
 from tttdebug.tracking.output_elements import element_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from tttdebug.tracking.writer import RunWriter
 
 LOGITS = "logits"
-_TOLD = ("entry", "user", "positions", "page_table", "chunk_start", "batch_size", "rotary", "within")
+_TOLD = ("entry", "user", "positions", "chunk_start", "batch_size", "rotary", "within")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Call:
     phase: str
     step: int
     users: Mapping[int, UserCall]
+
+    @property
+    def read_together(self) -> int:
+        """How many prompts lie in one sequence of a prefill; a decode step has a row for each of its users."""
+        return len(self.users) if self.phase == "prefill" else 1
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ class Comparer:
                 align,
                 phase=self._call.phase,
                 user=part.row,
-                users=len(self._call.users) if self._call.phase == "prefill" else 1,
+                users=self._call.read_together,
                 tokens=len(part.token_ids) or None,
                 layout=output.layout,
             )
@@ -214,6 +220,8 @@ class Comparer:
             return ""
         about = {"boundary": boundary, "module": pair.port, "phase": self._call.phase, "step": self._call.step}
         told = {"mode": arguments.phase, **{name: getattr(arguments, name) for name in _TOLD}}
+        pages = arguments.page_table or ()  # those of this call's users: all of them in each line would be most of it
+        told["page_table"] = [pages[part.row] for part in self._call.users.values() if part.row < len(pages)] or None
         self._writer.append_call({**about, "call": number + 1, **told})
         return "; ".join(_contradictions(arguments, self._call))
 
@@ -225,13 +233,13 @@ class Comparer:
         align_to: Callable[[torch.Tensor, torch.Tensor | Spread], Aligned],
     ) -> None:
         assert self._call is not None
-        if output.boundary not in part.activations:
-            first = first_call_of(output.boundary)
-            again = "so often " if first != output.boundary and first in part.activations else ""
+        known = _known_call(output.boundary, part.activations)
+        if known is None:
+            again = "so often " if first_call_of(output.boundary) in part.activations else ""
             self._skip(output.boundary, user, f"the reference did not use {output.reference_path} {again}in this call")
             return
-        floor = part.floors.get(output.boundary)
-        expected = part.activations[output.boundary]
+        floor, expected = part.floors.get(known), part.activations[known]
+        alone = "" if known == output.boundary else "beside the only call that the reference makes"
         about: dict[str, Any] = {
             "boundary": output.boundary,
             "mode": "accumulated",
@@ -249,19 +257,24 @@ class Comparer:
             aligned = align_to(expected, output.values)
         except LayoutError as error:
             nothing = without_metrics(tuple(output.values.shape))
+<<<<<<< HEAD
             self._writer.append(
                 Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=_joined(str(error), output.note))
             )
+=======
+            note = _joined(str(error), alone, output.note)
+            self._writer.append(Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=note))
+>>>>>>> drive
             return
         comparison = compare(aligned.reference_TC, aligned.port_TC)
         if floor is not None:  # of what was compared: a port may give the last token only
             about["floor_rel_l2"] = floor.of_prompt(comparison.shape[0])
         judgement = judge(comparison, self._gate(output.boundary, comparison.shape[0]), about["floor_rel_l2"])
-        note = _joined(*aligned.faults, *judgement.missed, comparison.note, output.note)
+        note = _joined(*aligned.faults, *judgement.missed, comparison.note, alone, output.note)
         metrics = metrics_of(comparison)
         passes = judgement.verdict not in FAILING_VERDICTS
         verdict = "diverged" if aligned.faults and passes else judgement.verdict
-        adapters = (*part.adapters.get(output.boundary, ()), *output.adapters, *aligned.adapters)
+        adapters = (*part.adapters.get(known, ()), *output.adapters, *aligned.adapters)
         record = Record(**about, **metrics, verdict=verdict, adapters=adapters, note=note)
         self._writer.append(record, comparison.profile)
         self._writer.offer_tensors(record, aligned.reference_TC, aligned.port_TC)
@@ -282,6 +295,17 @@ def note_device(writer: RunWriter, output: Any) -> None:
     """A port need not say what it runs on: its first output does."""
     if writer.manifest.device["engine"] == UNKNOWN.engine and (device := device_of(output)) is not None:
         writer.manifest = replace(writer.manifest, device=asdict(describe_device(device)))
+
+
+def _known_call(boundary: str, activations: Mapping[str, torch.Tensor]) -> str | None:
+    """The reference's call that a call of the port is set beside: that of its number, or the only one there is.
+
+    A port may compute again what the reference keeps, a norm for each of two branches say. None when neither is there.
+    """
+    first = first_call_of(boundary)
+    if boundary in activations:
+        return boundary
+    return first if first in activations and name_of_call([first], 1) not in activations else None
 
 
 def _contradictions(arguments: CallArguments, call: Call) -> list[str]:

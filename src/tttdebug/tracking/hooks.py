@@ -7,7 +7,7 @@ TTNN models have no hook system, so the instances are wrapped; everything is put
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -16,28 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PairingError
 from tttdebug.tracking.call_arguments import ArgumentReader, CallArguments
+from tttdebug.tracking.call_numbers import name_of_call
 from tttdebug.tracking.instance_wrapping import Wrapping, entry_points
 from tttdebug.tracking.output_elements import element_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-def name_of_call(boundaries: Sequence[str], number: int) -> str:
-    """The boundary of a module's call, `number` counted from 0, when it stands at these boundaries.
-
-    Calls are dealt to the boundaries in turn, and what comes after the last of them begins anew with a number:
-    `norm`, `norm#2`, `norm#3`.
-    """
-    round_, place = divmod(number, len(boundaries))
-    return boundaries[place] if round_ == 0 else f"{boundaries[place]}#{round_ + 1}"
-
-
-def first_call_of(boundary: str) -> str:
-    """The boundary without the number of its call: `norm` of `norm#2`."""
-    name, mark, number = boundary.rpartition("#")
-    return name if mark and number.isdigit() else boundary
 
 
 def at_same_object(modules: Mapping[str, Any]) -> list[tuple[Any, list[str]]]:

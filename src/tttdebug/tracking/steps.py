@@ -70,10 +70,11 @@ class Steps:
         steps, groups = self.writer.manifest.decode_steps, self.driver.groups(len(prompts))
         for g, group in enumerate(groups):
             self.driver.start(len(group), max(len(prompts[user].token_ids) for user in group) + steps)
-            for row, user in enumerate(group):
-                tokens, done = len(prompts[user].token_ids), row / len(group) / (1 + steps)
+            for users in self.driver.prefills(group):
+                row, tokens = group.index(users[0]), len(prompts[users[0]].token_ids)
+                done = row / len(group) / (1 + steps)
                 self.progress(f"prefill, {tokens} tokens", (g + done) / len(groups))
-                self._prefill(user, row)
+                self._prefill(users, row)
             for step in range(steps):
                 self.progress(f"decode step {step + 1} of {steps}", (g + (1 + step) / (1 + steps)) / len(groups))
                 self._decode(step, group)
@@ -86,16 +87,22 @@ class Steps:
             tokens = [token for token in self.agreements if token.phase == phase]
             if tokens:
                 agreement[phase] = summarise(tokens)
-        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=self._continuations())
+        continuations = self._continuations()
+        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=continuations)
 
-    def _prefill(self, user: int, row: int) -> None:
-        token_ids = self.prompts[user].token_ids
-        truth = self.truth.prefill(token_ids, user)
-        known = self._known(truth)
-        floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
-        self.prompt_floors.append(floors)
-        call = Call("prefill", 0, {user: UserCall(token_ids, 0, known, floors, row, truth.adapters)})
-        self._compare(call, {user: truth.logits_TV}, partial(self.driver.prefill, _tensor(token_ids), row))
+    def _prefill(self, users: Sequence[int], first_row: int) -> None:
+        """One prefill: of one prompt, or of several of one length."""
+        parts, logits = {}, {}
+        for row, user in enumerate(users, start=first_row):
+            token_ids = self.prompts[user].token_ids
+            truth = self.truth.prefill(token_ids, user)
+            known = self._known(truth)
+            floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
+            self.prompt_floors.append(floors)
+            parts[user] = UserCall(token_ids, 0, known, floors, row, truth.adapters)
+            logits[user] = truth.logits_TV
+        ids_BS = _tensor([self.prompts[user].token_ids for user in users])
+        self._compare(Call("prefill", 0, parts), logits, partial(self.driver.prefill, ids_BS, first_row))
 
     def _decode(self, step: int, group: Sequence[int]) -> None:
         """One decode step of all users at once, driven by the reference's tokens."""
@@ -136,7 +143,9 @@ class Steps:
             if port_logits is None:
                 continue
             try:
-                aligned = align(reference_logits[user], port_logits, phase=call.phase, user=part.row)
+                aligned = align(
+                    reference_logits[user], port_logits, phase=call.phase, user=part.row, users=call.read_together
+                )
             except LayoutError as error:
                 if not self.returned_logits:  # else it is in the record of the logits
                     self.comparer.cannot_agree(user, error)
@@ -207,7 +216,7 @@ class Steps:
         return self._text([token_id])
 
 
-def _tensor(token_ids: Sequence[int]) -> torch.Tensor:
+def _tensor(token_ids: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
     import torch
 
-    return torch.tensor(list(token_ids))
+    return torch.tensor(token_ids)
