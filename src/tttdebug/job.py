@@ -69,7 +69,7 @@ def do(job: Job, progress: Progress) -> Run:
     torch.manual_seed(job.seed)
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
-    with opened_device(job.device, **({"engine": job.engine} if job.device == "emulated" else {})) as device:
+    with opened_device(job.device, engine=job.engine) as device:
         _refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
         _refuse_other_family(job, family_for(reference.model).name)

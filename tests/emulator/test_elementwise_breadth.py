@@ -344,7 +344,11 @@ def test_approximations_are_coarser_and_not_far(any_device):
     x = numbers(POSITIVE)
     a = upload(any_device, x)
     assert torch.equal(ttnn.to_torch(ttnn.sqrt(a, fast_and_approximate_mode=True)), ttnn.to_torch(ttnn.sqrt(a)))
-    for computed, accurate, exact in (  # but for that of the square root, which leaves out the guard of negative numbers
+    for (
+        computed,
+        accurate,
+        exact,
+    ) in (  # but for that of the square root, which leaves out the guard of negative numbers
         (ttnn.sigmoid(a, mode=ttnn.SigmoidMode.FastApproximate), ttnn.sigmoid(a), torch.sigmoid(x)),
         (ttnn.tanh(a, fast_and_approximate_mode=True), ttnn.tanh(a), torch.tanh(x)),
     ):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import is_device_tensor, to_torch
+from tttdebug.backends import is_device_tensor, to_torch, unreadable
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.gates import Gate, default_gate, judge
@@ -96,6 +96,8 @@ class Comparer:
         for pair in self._caches.get(boundary, ()):
             self._missing.pop(pair.boundary)
             cache = module_at(self._port, pair.port, pair.boundary)
+            if self._skip_unreadable(pair.boundary, cache):
+                continue
             reference_path = f"{self._paired[boundary].pair.reference} ({pair.part} in its cache)"
             written = Output(pair.boundary, pair.port, reference_path, to_torch(cache), _dtype_name(cache), math.nan)
             for user, part in self._call.users.items():
@@ -108,6 +110,8 @@ class Comparer:
                 )
                 self._compare(user, part, written, align_to)
         paths, tensor = self._paired[boundary].pair, _main_tensor(output)
+        if self._skip_unreadable(boundary, tensor):
+            return
         returned = Output(boundary, paths.port, paths.reference, to_torch(tensor), _dtype_name(tensor), seconds)
         for user, part in self._call.users.items():
             self._compare(user, part, returned, partial(align, phase=self._call.phase, user=user))
@@ -153,6 +157,14 @@ class Comparer:
         formats = getattr(modules.port, "weight_formats", {}) if modules else {}
         dtypes = {weight_format.dtype for weight_format in formats.values()}
         return default_gate(boundary, self._call.phase, dtypes, tokens)
+
+    def _skip_unreadable(self, boundary: str, tensor: Any) -> bool:
+        """Whether a tensor's values cannot be had or judged: it is skipped for every user, with the reason."""
+        reason = unreadable(tensor)
+        if reason is not None:
+            for user in self._call.users if self._call else ():
+                self._skip(boundary, user, reason)
+        return reason is not None
 
     def _skip(self, boundary: str, user: int, reason: str) -> None:
         assert self._call is not None

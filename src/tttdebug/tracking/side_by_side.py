@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import describe_device, to_torch
+from tttdebug.backends import describe_device, to_torch, unreadable
 from tttdebug.errors import PairingError, PromptError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
@@ -184,8 +184,12 @@ class _Tracking:
     def _compare(self, call: Call, reference_logits: Mapping[int, torch.Tensor], run_port: Callable[[], Any]) -> None:
         """Run the port once under observation, and write down what both sides predict."""
         self.comparer.expect(call)
-        port_logits = to_torch(run_port())
+        output = run_port()
         self.comparer.settle()
+        if (reason := unreadable(output)) is not None:
+            self._go_on_without_logits(call, reference_logits, reason)
+            return
+        port_logits = to_torch(output)
         for user, part in call.users.items():
             aligned = align(reference_logits[user], port_logits, phase=call.phase, user=user)
             skipped = len(part.token_ids) - aligned.port_TC.shape[0]  # of a prompt whose last logits alone were given
@@ -202,6 +206,14 @@ class _Tracking:
             self.agreements += agreements
             self.reference_tokens[user].append(agreements[-1].reference_top[0][0])
             self.port_tokens[user].append(agreements[-1].port_top[0][0])
+
+    def _go_on_without_logits(self, call: Call, reference_logits: Mapping[int, torch.Tensor], reason: str) -> None:
+        """The reference's tokens drive both sides; the port's own are not known and stand for nothing."""
+        self.writer.note(f"token agreement of {call.phase} step {call.step}: skipped, {reason}")
+        for user in call.users:
+            token = int(reference_logits[user].reshape(-1, reference_logits[user].shape[-1])[-1].argmax())
+            self.reference_tokens[user].append(token)
+            self.port_tokens[user].append(token)
 
     def _continuations(self) -> tuple[dict[str, str], ...]:
         """The greedy text of either side. Where the port chose another token it goes on from its own choice."""
