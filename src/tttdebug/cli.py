@@ -70,8 +70,8 @@ def run(
     device: Annotated[
         str,
         typer.Option(
-            help="'emulated', or 'ttnn' / 'ttnn:ID' for a card; a mesh as 'ttnn:1x2', 'ttnn:T3K', or 'ttnn:mesh' for what "
-            "MESH_DEVICE says."
+            help="'emulated', or 'ttnn' / 'ttnn:ID' for a card; a mesh as 'ttnn:1x2', 'ttnn:T3K', 'ttnn:mesh' (as "
+            "MESH_DEVICE says)."
         ),
     ] = "emulated",
     engine: Annotated[

@@ -32,7 +32,7 @@ class DeviceName:
 
 
 def read_device_name(name: str) -> DeviceName:
-    """`emulated` or `ttnn`, alone or with `:ID` (one card), `:1x2` or `:N300` (a mesh), or `:mesh` (as MESH_DEVICE says).
+    """`emulated` or `ttnn`, alone or with `:ID` (a card), `:1x2` or `:N300` (a mesh), or `:mesh` (MESH_DEVICE's).
 
     Raises DeviceError for any other name, and for `:mesh` where MESH_DEVICE is not set.
     """
