@@ -20,7 +20,7 @@ CALLS = (
     if os.environ.get("TTTDEBUG_REAL_TTNN_CASES")
     else {"none": []}
 )
-FEWEST_CALLS = 60  # of any recorded port: fewer would mean that the recording broke
+FEWEST_CALLS = 50  # of any recorded port: fewer would mean that the recording broke
 
 
 class Replay:

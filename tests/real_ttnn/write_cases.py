@@ -2,13 +2,14 @@
 """Writes what the real ttnn is to be compared with: python tests/real_ttnn/write_cases.py FOLDER
 
 Runs in an environment with torch and the emulator; the folder is then read where ttnn is, which needs no torch.
-calls.json holds the calls of small ports, packing.npz inputs and the emulator's packed tiles of them.
+calls.json holds the calls of small ports, ops.json the emulated ops, packing.npz inputs and the emulator's packed tiles of them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from small_models import ENCODERS, MODELS
 from tttdebug.backends import opened_device
 from tttdebug.emulator import ttnn
 from tttdebug.emulator.formats import BFLOAT4_B, BFLOAT8_B, BFLOAT16
+from tttdebug.emulator.operation import OPS
 from tttdebug.modules import CausalLM, EncoderModel, HardwareConfig, module, positions, rotary_embedding
 
 PRECISIONS = ("bf16", "accuracy", "performance")
@@ -112,10 +114,19 @@ def packing() -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
+def emulated_ops() -> dict[str, list[str]]:
+    """Every emulated op under its name in ttnn, and the names of its parameters."""
+    return {
+        name.removeprefix("ttnn."): [p.name for p in signature(op).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for name, op in OPS.items()
+    }
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     calls = calls_of_ports()
     (folder / "calls.json").write_text(json.dumps(calls))
+    (folder / "ops.json").write_text(json.dumps(emulated_ops()))
     np.savez(folder / "packing.npz", **packing())
     print(f"{sum(map(len, calls.values()))} calls of {len(calls)} ports, and packed tiles of {SIDE * SIDE} elements each")
