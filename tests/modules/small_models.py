@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Specs of small models that between them make every call a port can make: run on a card, and recorded for ttnn's host."""
+"""Specs of small models that between them make every call a port can make of ttnn."""
 
 from tttdebug.specs import (
     AttentionSpec,

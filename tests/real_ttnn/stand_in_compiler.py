@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for the compiler of device kernels, which the ttnn wheel does not bring: it makes programs that do nothing.
+"""A stand-in for the compiler of device kernels, which the ttnn wheel lacks: its programs do nothing.
 
 Under a mock cluster no program ever runs, but ttnn compiles and links one for every op before it goes on. With this in
 the compiler's place all of its host code runs: each op's checks of its operands, the choice of its program, the cores
@@ -54,7 +54,7 @@ esac
 
 
 def empty_program() -> bytes:
-    """An executable of a RISC-V core with a `ret` and four words of zeros, and the tables that ttnn's loader asks for."""
+    """An executable of a RISC-V core with a `ret`, four words of zeros, and the tables that the loader asks for."""
     names = b"\0.text\0.data\0.rela.text\0.symtab\0.strtab\0.shstrtab\0"
     text_at = HEADER + 2 * SEGMENT + 12  # the next multiple of 16
     data_at, symbols_at, strings_at, names_at = text_at + 16, text_at + 32, text_at + 48, text_at + 52

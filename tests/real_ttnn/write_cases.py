@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what the real ttnn is to be compared with: python tests/real_ttnn/write_cases.py FOLDER
+"""Writes what the real ttnn is to be compared with.
+
+PYTHONPATH=tests/modules python tests/real_ttnn/write_cases.py FOLDER
 
 Runs in an environment with torch and the emulator; the folder is then read where ttnn is, which needs no torch.
-calls.json holds the calls of small ports, ops.json the emulated ops, packing.npz inputs and the emulator's packed tiles of them.
+calls.json holds the calls of small ports, ops.json the emulated ops, packing.npz the packed tiles of its inputs.
 """
 
 from __future__ import annotations
@@ -15,10 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "modules"))
-
 from call_recorder import CallRecorder
 from small_models import ENCODERS, MODELS
 
@@ -129,4 +127,6 @@ if __name__ == "__main__":
     (folder / "calls.json").write_text(json.dumps(calls))
     (folder / "ops.json").write_text(json.dumps(emulated_ops()))
     np.savez(folder / "packing.npz", **packing())
-    print(f"{sum(map(len, calls.values()))} calls of {len(calls)} ports, and packed tiles of {SIDE * SIDE} elements each")
+    print(
+        f"{sum(map(len, calls.values()))} calls of {len(calls)} ports, and packed tiles of {SIDE * SIDE} elements each"
+    )

@@ -2,9 +2,11 @@
 """Opening a device and finding the ttnn namespace that belongs to it: the real package or the emulator."""
 
 from tttdebug.backends.devices import (
+    UNKNOWN,
     DeviceDescription,
     close_device,
     describe_device,
+    is_device,
     is_emulated,
     namespace_of,
     open_device,
@@ -13,6 +15,7 @@ from tttdebug.backends.devices import (
 from tttdebug.backends.meshes import mesh_shape, read_device_name
 from tttdebug.backends.readback import (
     describe_topology,
+    device_of,
     device_tensors,
     is_device_tensor,
     to_numpy,
@@ -21,11 +24,14 @@ from tttdebug.backends.readback import (
 )
 
 __all__ = [
+    "UNKNOWN",
     "DeviceDescription",
     "close_device",
     "describe_device",
     "describe_topology",
+    "device_of",
     "device_tensors",
+    "is_device",
     "is_device_tensor",
     "is_emulated",
     "mesh_shape",

@@ -46,6 +46,10 @@ class OpenOptions:
     program_cache: bool = True
 
 
+UNKNOWN = DeviceDescription("unknown", "unknown", "unknown", (0, 0))
+"""What a run says of a device that it has not seen yet."""
+
+
 def open_device(
     name: str = "emulated",
     *,
@@ -131,6 +135,14 @@ def describe_device(device: Any) -> DeviceDescription:
     grid = device.compute_with_storage_grid_size()
     architecture = str(device.arch()).rpartition(".")[2].lower()
     return DeviceDescription("ttnn", "ttnn", architecture, (grid.x, grid.y), mesh, real_ttnn_runs_on())
+
+
+def is_device(value: Any) -> bool:
+    """Whether `value` is a device or a mesh of the emulator or of the real ttnn."""
+    return any(
+        base.__name__ in ("Device", "MeshDevice") and base.__module__.startswith(("tttdebug.emulator", "ttnn"))
+        for base in type(value).__mro__
+    )
 
 
 def real_ttnn_runs_on() -> RunsOn:

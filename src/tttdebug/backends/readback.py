@@ -28,6 +28,11 @@ def is_device_tensor(value: Any) -> bool:
     )
 
 
+def device_of(value: Any) -> Any:
+    """The device that a tensor of ttnn lies on; None for a torch tensor, and for one on the host."""
+    return value.device() if is_device_tensor(value) else None
+
+
 def unreadable(value: Any) -> str | None:
     """Why the values of a tensor must not be read, or cannot be judged; None when they can. Reads nothing itself.
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import describe_device
 from tttdebug.errors import PromptError
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
+from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
@@ -57,16 +57,17 @@ def track_encoder(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
-    comparer = Comparer(port, paired, (), writer, describe_device(port.device).engine)
+    comparer = Comparer(port, paired, (), writer)
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
     floor = floor_of(port, reference, paired)
     try:
-        with PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output):
+        with PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output, comparer.on_call):
             for user, (inputs, _) in enumerate(read):
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
                 expected = _activations(*truth, inputs)
                 errors = floors_of(_activations(*floor, inputs), expected)
-                floors = {boundary: error.rel_l2 for boundary, error in errors.items()}
+                # a sentence is compared whole, however short
+                floors = {boundary: FloorError(error.rel_l2, error.rel_l2) for boundary, error in errors.items()}
                 comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors)}))
                 port.encode(inputs)
                 comparer.settle()
