@@ -10,6 +10,8 @@ number.
 from __future__ import annotations
 
 import struct
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 HEADER, SEGMENT, SECTION = 52, 32, 40
@@ -82,3 +84,10 @@ def empty_program() -> bytes:
     )
     before = (header + segments).ljust(text_at, b"\0")
     return (before + contents).ljust(sections_at, b"\0") + sections
+
+
+if __name__ == "__main__":
+    specification = find_spec("ttnn")
+    if specification is None or specification.origin is None:
+        sys.exit("ttnn is not installed in this environment")
+    print(build_runtime_root(Path(sys.argv[1]), Path(specification.origin).parent))
