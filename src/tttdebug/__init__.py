@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         compare_outputs,
         get_reference_output,
         track,
+        unrecorded,
         watch_reference,
     )
 
@@ -60,6 +61,7 @@ _HOME_OF = {
     "watch_reference": "tracking",
     "Run": "tracking",
     "track": "tracking",
+    "unrecorded": "tracking",
 }
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "get_reference_output",
     "Run",
     "track",
+    "unrecorded",
     "__version__",
 ]
 

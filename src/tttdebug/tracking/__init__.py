@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison, compare
+    from tttdebug.tracking.hooks import unrecorded
     from tttdebug.tracking.manifest import Manifest, Skipped
     from tttdebug.tracking.module_spec import ModuleSpecWithReference, compare_outputs
     from tttdebug.tracking.pairing import Pair
@@ -28,6 +29,7 @@ _HOME_OF = {
     "Run": "run",
     "Skipped": "manifest",
     "track": "side_by_side",
+    "unrecorded": "hooks",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "compare_outputs",
     "get_reference_output",
     "track",
+    "unrecorded",
     "watch_reference",
 ]
 
