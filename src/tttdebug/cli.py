@@ -87,7 +87,13 @@ def run(
             help="Other weights for the port: safetensors under the reference's names, e.g. of a suspect conversion."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="'emulated', or 'ttnn' / 'ttnn:ID' for a card; a mesh as 'ttnn:1x2', 'ttnn:T3K', 'ttnn:mesh' (as "
+            "MESH_DEVICE says)."
+        ),
+    ] = "emulated",
     engine: Annotated[
         Engine,
         typer.Option(

@@ -78,8 +78,7 @@ def do(job: Job, progress: Progress) -> Run:
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
     ttnn = nullcontext() if job.port is None else imported_ttnn(job.device, job.engine)
-    engine: dict[str, Any] = {"engine": job.engine} if job.device == "emulated" else {}
-    with ttnn, opened_device(job.device, **engine) as device:
+    with ttnn, opened_device(job.device, engine=job.engine) as device:
         if job.port is None:
             _refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)

@@ -37,6 +37,6 @@ def plan(job: PairJob, progress: Progress) -> PairingPlan:
     with imported_ttnn(job.device, job.engine):
         progress("load the reference", None)
         reference = load_reference(job.reference, weights=job.weights, layers=job.layers, progress=progress)
-        with opened_device(job.device, **({"engine": job.engine} if job.device == "emulated" else {})) as device:
+        with opened_device(job.device, engine=job.engine) as device:
             progress("build the port", None)
             return plan_pairs(build_port(job.port, reference.model, device).port, reference.model, job.pairs)
