@@ -69,6 +69,12 @@ def run(
     pairs: Annotated[
         Path | None, typer.Option(help="A TOML file with pairs that override those found (`tttdebug pair`).")
     ] = None,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="With --port: read prompts of one length in one prefill [B, S], not one by one."
+        ),
+    ] = False,
     weights: Annotated[
         Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
     ] = None,
@@ -81,7 +87,13 @@ def run(
             help="Other weights for the port: safetensors under the reference's names, e.g. of a suspect conversion."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="'emulated', or 'ttnn' / 'ttnn:ID' for a card; a mesh as 'ttnn:1x2', 'ttnn:T3K', 'ttnn:mesh' (as "
+            "MESH_DEVICE says)."
+        ),
+    ] = "emulated",
     engine: Annotated[
         Engine,
         typer.Option(
@@ -138,6 +150,7 @@ def run(
         model=reference or model,
         port=port,
         pairs=pairs,
+        together=together,
         weights=weights,
         family=family,
         port_weights=port_weights,

@@ -35,6 +35,7 @@ class Job:
     port_weights: Path | None = None
     port: str | None = None
     pairs: Path | None = None
+    together: bool = False
     device: str = "emulated"
     engine: str = "fast"
     precision: str = "accuracy"
@@ -66,6 +67,8 @@ def do(job: Job, progress: Progress) -> Run:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
     if job.port is not None and job.port_weights is not None:
         raise PortError("--port-weights is for the ports that tttdebug builds; your own loads its weights in build")
+    if job.port is None and job.together:
+        raise PortError("--together is for a port of your own (--port): tttdebug's read each prompt into its own slot")
     if job.family is not None:
         register_file(job.family)
     HardwareConfig.named(job.precision)
@@ -75,8 +78,7 @@ def do(job: Job, progress: Progress) -> Run:
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
     ttnn = nullcontext() if job.port is None else imported_ttnn(job.device, job.engine)
-    engine: dict[str, Any] = {"engine": job.engine} if job.device == "emulated" else {}
-    with ttnn, opened_device(job.device, **engine) as device:
+    with ttnn, opened_device(job.device, engine=job.engine) as device:
         if job.port is None:
             _refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
@@ -100,6 +102,7 @@ def do(job: Job, progress: Progress) -> Run:
                 prefill=built.prefill,
                 decode=built.decode,
                 pairs=job.pairs,
+                together=job.together,
                 out=out,
                 save_tensors=job.save_tensors,
                 command=job.command,

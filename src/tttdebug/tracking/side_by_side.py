@@ -80,6 +80,11 @@ def track(
             seed=seed,
             progress=progress,
         )
+    if reference.model.get_output_embeddings() is None:
+        raise PairingError(
+            f"{reference.name} gives no logits, which prefill and decode are compared by: for an encoder give the "
+            "port a method encode(inputs) that takes token ids [S] or pixels [C, H, W]"
+        )
     driver = driver_of(port, prefill, decode, together=together)
     refuse_steps(driver, port, decode_steps)
     read = [read_prompt(reference, prompt, decode_steps) for prompt in prompts]
