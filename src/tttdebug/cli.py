@@ -99,6 +99,10 @@ def run(
     save_tensors: Annotated[
         SaveTensors, typer.Option(help="Of which boundaries both tensors are kept.")
     ] = SaveTensors.failed,
+    ops: Annotated[
+        bool,
+        typer.Option("--ops", help="Record every ttnn op inside the modules too, each against its own golden."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")
     ] = None,
@@ -134,6 +138,7 @@ def run(
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
+        ops=ops,
         out=out,
         seed=seed,
         command=shlex.join(["tttdebug", *sys.argv[1:]]),
@@ -170,11 +175,25 @@ def show(
         int, typer.Option(help="How many boundaries to list, those farthest above their floor first.")
     ] = 20,
     in_order: Annotated[bool, typer.Option("--in-order", help="List in the order of execution instead.")] = False,
+    ops: Annotated[
+        bool, typer.Option("--ops", help="Print the ttnn ops instead: of the run, or of the boundary that is named.")
+    ] = False,
+    boundary: Annotated[
+        str | None,
+        typer.Argument(help="With --ops: a boundary such as L07.mlp, or a layer such as L07."),
+    ] = None,
 ) -> None:
     """Print a saved run: finished, unfinished or failed."""
+    from tttdebug.errors import RunError
     from tttdebug.reporting import console
+    from tttdebug.reporting.op_table import op_table
     from tttdebug.tracking import Run
 
+    if boundary is not None and not ops:
+        raise RunError(f"show: {boundary!r} names a boundary; put --ops before it to see the ops inside")
+    if ops:
+        console.OUT.print(op_table(Run.load(run), boundary, limit=worst, in_order=in_order))
+        return
     console.print_run(Run.load(run), rows=worst, in_order=in_order)
 
 

@@ -40,6 +40,7 @@ class Job:
     decode_steps: int = 8
     layers: int | None = None
     save_tensors: SaveTensors = "failed"
+    ops: bool = False
     out: Path | None = None
     seed: int = 0
     command: str = field(default="", compare=False)
@@ -86,6 +87,7 @@ def do(job: Job, progress: Progress) -> Run:
             decode_steps,
             out=out,
             save_tensors=job.save_tensors,
+            ops=job.ops,
             command=job.command,
             seed=job.seed,
             progress=progress,

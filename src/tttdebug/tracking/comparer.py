@@ -71,6 +71,11 @@ class Comparer:
         self._call: Call | None = None
         self._missing: dict[str, str] = {}  # boundary → the path in the port that should have given it
 
+    @property
+    def call(self) -> Call | None:
+        """The call of the port that is going on."""
+        return self._call
+
     def expect(self, call: Call) -> None:
         """Say what the next call of the port is to be compared with."""
         self._call = call

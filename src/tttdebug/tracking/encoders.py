@@ -12,6 +12,7 @@ from tttdebug.errors import PromptError
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image
+from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
 from tttdebug.tracking.pairing import Pair, pair_modules
 from tttdebug.tracking.prompts import Input, read_prompt
@@ -36,6 +37,7 @@ def track_encoder(
     out: str | Path | None,
     save_tensors: SaveTensors,
     tensor_budget: int,
+    ops: bool,
     command: str,
     seed: int | None,
     progress: Progress,
@@ -61,7 +63,9 @@ def track_encoder(
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
     floor = floor_of(port, reference, paired)
     try:
-        with PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output):
+        tap = PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output)
+        tracker = OpTracker(writer, lambda: comparer.call) if ops else None
+        with tap, ops_recorded(tracker, port.device, tap):
             for user, (inputs, _) in enumerate(read):
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
                 expected = _activations(*truth, inputs)

@@ -102,7 +102,9 @@ class PortTap:
     """Tells of every output of the paired TTNN modules while the block lasts.
 
     `on_output(boundary, output, seconds)` is called at once after each call, before the caller can free the output;
-    nested entry points of one module count once, and `seconds` leaves out the time spent in `on_output`.
+    nested entry points of one module count once, and `seconds` leaves out the time spent in `on_output`. `inside` are
+    the boundaries whose modules are running, the innermost last; `at_work` says that `on_output` runs, whose ops are
+    not the port's.
     """
 
     def __init__(self, modules: Mapping[str, Any], on_output: Callable[[str, Any, float], None]) -> None:
@@ -110,6 +112,12 @@ class PortTap:
         self._on_output = on_output
         self._undo: list[Callable[[], None]] = []
         self._listening_seconds = 0.0
+        self.inside: list[str] = []
+        self.at_work = False
+
+    def leave_out(self, seconds: float) -> None:
+        """Count time that a listener spent while a module ran as not the module's."""
+        self._listening_seconds += seconds
 
     def __enter__(self) -> PortTap:
         try:
@@ -163,13 +171,19 @@ class PortTap:
         def listen(*args: Any, **kwargs: Any) -> Any:
             listened, started = self._listening_seconds, time.perf_counter()
             inside[0] += 1
+            self.inside.append(boundary)
             try:
                 output = entry(*args, **kwargs)
             finally:
+                self.inside.pop()
                 inside[0] -= 1
             if inside[0] == 0:
                 ended = time.perf_counter()
-                self._on_output(boundary, output, ended - started - (self._listening_seconds - listened))
+                self.at_work = True
+                try:
+                    self._on_output(boundary, output, ended - started - (self._listening_seconds - listened))
+                finally:
+                    self.at_work = False
                 self._listening_seconds += time.perf_counter() - ended
             return output
 

@@ -32,8 +32,9 @@ class Skipped:
 class Manifest:
     """The head of a run. `status` is "unfinished" while records come, then "finished" or "failed: <error>".
 
-    `expected` counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record.
-    `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
+    `expected` counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
+    `ops` the op records, None where ops were not tracked. `agreement` holds the token metrics of each phase,
+    `continuations` the text that each side would write.
     """
 
     created: str
@@ -49,6 +50,7 @@ class Manifest:
     status: str = "unfinished"
     expected: int = 0
     compared: int = 0
+    ops: int | None = None
     skipped: tuple[Skipped, ...] = ()
     agreement: Mapping[str, Any] = field(default_factory=dict)
     continuations: tuple[Mapping[str, str], ...] = ()

@@ -21,6 +21,7 @@ from tttdebug.tracking.encoders import track_encoder
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.layout import align
+from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
 from tttdebug.tracking.pairing import CachePair, Pair, PairedModules, pair_modules, pairs_from_mapping
 from tttdebug.tracking.prompts import Input, Prompt, read_prompt
@@ -46,6 +47,7 @@ def track(
     out: str | Path | None = None,
     save_tensors: SaveTensors = "failed",
     tensor_budget: int = DEFAULT_TENSOR_BUDGET,
+    ops: bool = False,
     command: str = "",
     seed: int | None = None,
     progress: Progress = lambda message, fraction: None,
@@ -58,6 +60,8 @@ def track(
 
     A prompt is text or token ids. A port with `encode(inputs)` instead is an encoder: each prompt, which may be an
     image [C, H, W] or an `Image` too, goes once through it, and there is nothing to decode.
+
+    With `ops` every ttnn op inside a paired module is recorded too, with its own error against a golden: `Run.ops`.
 
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
@@ -78,6 +82,7 @@ def track(
             out=out,
             save_tensors=save_tensors,
             tensor_budget=tensor_budget,
+            ops=ops,
             command=command,
             seed=seed,
             progress=progress,
@@ -102,7 +107,9 @@ def track(
     )
     tracking = _Tracking(port, reference, paired, caches, writer, progress)
     try:
-        with PortTap({modules.pair.boundary: modules.port for modules in paired}, tracking.comparer.on_output):
+        tap = PortTap({modules.pair.boundary: modules.port for modules in paired}, tracking.comparer.on_output)
+        tracker = OpTracker(writer, lambda: tracking.comparer.call) if ops else None
+        with tap, ops_recorded(tracker, port.device, tap):
             tracking.prefill(read)
             for step in range(decode_steps):
                 tracking.decode(step)
