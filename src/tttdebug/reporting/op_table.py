@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,11 @@ def op_table(run: Run, boundary: str | None, *, limit: int, in_order: bool = Fal
     listed = ops if in_order else worst_first(ops)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("boundary", "#", "op", "call"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("rel_l2", "format", "pcc", "max abs"):
         table.add_column(column, justify="right")
-    for column in ("inputs", "output", "settings"):
-        table.add_column(column, overflow="fold")
     for op in listed[:limit]:
-        table.add_row(*_row(op))
+        table.add_row(*_row(op, details=boundary is not None))
     return Group(_heading(run, ops, boundary, len(listed[:limit]), in_order), table, _footing(ops))
 
 
@@ -55,38 +54,28 @@ def _heading(run: Run, ops: list[OpRecord], boundary: str | None, shown: int, in
     return Text(f"{shown} of {len(ops)} ops in {boundary or 'all boundaries'}, {order}  ({run.path})", style="bold")
 
 
-def _row(op: OpRecord) -> tuple[str | Text, ...]:
+def _row(op: OpRecord, *, details: bool) -> tuple[str | Text, ...]:
     call = op.phase if op.phase == "prefill" else f"{op.phase} {op.step}"
     user = f" user {op.user}" if op.user > 0 else ""
-    numbers = [_number(value) for value in (op.rel_l2, op.format_rel_l2)]
-    last = [f"{op.pcc:.6f}" if not math.isnan(op.pcc) else "", _number(op.max_abs_diff)]
-    state = Text(op.status, style="yellow") if op.status != COMPARED else Text(numbers[0])
-    settings = ", ".join(
-        part
-        for part in (
-            op.compute_kernel_config,
-            op.program_config,
-            ", ".join(f"{name}={value}" for name, value in op.settings.items()),
-            op.note,
-        )
-        if part
-    )
-    return (
-        op.boundary,
-        str(op.index),
-        op.op.removeprefix("ttnn."),
-        call + user,
-        state,
-        numbers[1],
-        *last,
-        _tensors(op.inputs),
-        _tensors(op.outputs),
-        settings,
-    )
+    rel_l2 = Text(_number(op.rel_l2)) if op.status == COMPARED else Text(op.status, style="yellow")
+    name = Text(op.op.removeprefix("ttnn."))
+    for line in _details(op) if details else ():
+        name.append(f"\n  {line}", style="dim")
+    pcc = "" if math.isnan(op.pcc) else f"{op.pcc:.6f}"
+    numbers = (rel_l2, _number(op.format_rel_l2), pcc, _number(op.max_abs_diff))
+    return (op.boundary, str(op.index), name, call + user, *numbers)
 
 
-def _tensors(notes: tuple[TensorNote, ...]) -> str:
-    return "; ".join(f"{list(note.shape)} {note.dtype.lower()} {note.memory}" for note in notes)
+def _details(op: OpRecord) -> Iterator[str]:
+    """What went in, what came out, and how the op was told to run."""
+    yield from (f"{note.name} {_tensor(note)}" for note in (*op.inputs, *op.outputs))
+    yield from filter(None, (op.compute_kernel_config, op.program_config, op.plan, op.note))
+    if op.settings:
+        yield ", ".join(f"{name}={value}" for name, value in op.settings.items())
+
+
+def _tensor(note: TensorNote) -> str:
+    return f"{list(note.shape)} {note.dtype.lower()} {note.layout.lower()}, {note.memory}"
 
 
 def _number(value: float) -> str:

@@ -99,8 +99,6 @@ def _compare(name: str, expected: _OnDevices, given: Any, by: str, prefix: str) 
     """One output: its shards beside those of the golden, as one tensor."""
     import torch
 
-    from tttdebug.tracking.comparison import compare
-
     actual = _shards(given, copies=False)
     notes = []
     golden_shards = list(expected.shards) * (len(actual) if len(expected.shards) == 1 else 1)
@@ -119,20 +117,32 @@ def _compare(name: str, expected: _OnDevices, given: Any, by: str, prefix: str) 
     golden_all, port_all = (torch.stack([pair[side] for pair in pairs]) for side in (0, 1))
     if golden_all.numel() == 0:
         return Judged(COMPARED, golden=by, note=f"{prefix}empty")
-    width = golden_all.shape[-1]
-    comparison = compare(golden_all.reshape(-1, width), port_all.reshape(-1, width))
     return Judged(
-        NONFINITE if comparison.nonfinite_port > comparison.nonfinite_reference else COMPARED,
-        rel_l2=comparison.rel_l2,
-        pcc=comparison.pcc,
-        max_abs_diff=comparison.max_abs_diff,
-        slope=comparison.slope,
-        format_rel_l2=_format_error(pairs[0][0], given),
-        nonfinite_golden=comparison.nonfinite_reference,
-        nonfinite_port=comparison.nonfinite_port,
         golden=by,
-        note=prefix + "; ".join((*notes, *filter(None, [comparison.note]))),
+        note=prefix + "; ".join(notes),
+        format_rel_l2=_format_error(pairs[0][0], given),
+        **_metrics(golden_all.double().flatten(), port_all.double().flatten()),
     )
+
+
+def _metrics(golden: torch.Tensor, port: torch.Tensor) -> dict[str, Any]:
+    """The few metrics that an op is judged by: those of a `Comparison`, at a tenth of its time."""
+    import torch
+
+    nonfinite = [int((~torch.isfinite(side)).sum()) for side in (golden, port)]
+    difference = port - golden
+    norm, error = float(golden.norm()), float(difference.norm())
+    centred = [side - side.mean() for side in (golden, port)]
+    spread = float(centred[0].norm()) * float(centred[1].norm())
+    return {
+        "status": NONFINITE if nonfinite[1] > nonfinite[0] else COMPARED,
+        "rel_l2": error / norm if norm else (0.0 if error == 0 else math.inf),
+        "pcc": float(centred[0] @ centred[1]) / spread if spread else math.nan,
+        "max_abs_diff": float(difference.abs().max()),
+        "slope": float(golden @ port) / norm**2 if norm else math.nan,
+        "nonfinite_golden": nonfinite[0],
+        "nonfinite_port": nonfinite[1],
+    }
 
 
 def _format_error(golden: torch.Tensor, given: Any) -> float:

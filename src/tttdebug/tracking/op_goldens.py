@@ -40,12 +40,7 @@ UNARY: dict[str, Callable[..., Tensor]] = {
     "hardsigmoid": functional.hardsigmoid,
     "identity": lambda x: x,
 }
-_APPROXIMABLE = (
-    "exp",
-    "gelu",
-    "rsqrt",
-    "sigmoid",
-)  # a parameter of theirs asks for a quicker form of the same function
+_APPROXIMABLE = ("exp", "gelu", "rsqrt", "sigmoid")  # their parameter asks for a quicker form of the same
 _BINARY: dict[str, Callable[[Any, Any], Tensor]] = {
     "add": torch.add,
     "subtract": torch.subtract,
@@ -167,8 +162,7 @@ def _unary(function: Callable[[Tensor], Tensor]) -> Golden:
 
 
 def embedding(input_tensor: Tensor, weight: Tensor, **_: Any) -> Tensor:
-    rows = functional.embedding(input_tensor.long(), weight.reshape(-1, weight.shape[-1]))
-    return rows
+    return functional.embedding(input_tensor.long(), weight.reshape(-1, weight.shape[-1]))
 
 
 def softmax(input_tensor: Tensor, dim: int = -1, **_: Any) -> Tensor:
@@ -226,9 +220,9 @@ def unsqueeze(input_tensor: Tensor, dim: int, **_: Any) -> Tensor:
 
 
 def squeeze(input_tensor: Tensor, dim: Any = None, **_: Any) -> Tensor:
-    return (
-        input_tensor.squeeze() if dim is None else input_tensor.squeeze(tuple(dim) if not isinstance(dim, int) else dim)
-    )
+    if dim is None:
+        return input_tensor.squeeze()
+    return input_tensor.squeeze(dim if isinstance(dim, int) else tuple(dim))
 
 
 def repeat(input_tensor: Tensor, repeat_dims: Any, **_: Any) -> Tensor:

@@ -114,8 +114,8 @@ def to_operation_class(operation: type[Any], before: Before, after: After) -> It
         finally:
             depth = 0
 
-    operation.__call__ = call  # type: ignore[method-assign]
+    operation.__call__ = call
     try:
         yield
     finally:
-        operation.__call__ = original  # type: ignore[method-assign]
+        operation.__call__ = original
