@@ -44,6 +44,7 @@ class _OnDevices:
     """A tensor's values, one tensor a device of its mesh."""
 
     shards: tuple[torch.Tensor, ...]
+    mesh_shape: tuple[int, ...] = (1,)
 
 
 def read_arguments(op: HeardOp) -> Arguments | Judged:
@@ -63,14 +64,13 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
 
     A golden that does not know the call or raises is written down as such: it says nothing of the op.
     """
-    by = "tttdebug"
+    collective = collective_golden_of(op.name)
+    by = "tttdebug" if collective or op.golden is None else "ttnn"
     try:
-        if (collective := collective_golden_of(op.name)) is not None:
+        if collective is not None:
             golden = _collective(collective, arguments)
-        elif op.golden is not None:
-            by, golden = "ttnn", _on_each_device(op.golden, arguments)
         else:
-            golden = _on_each_device(golden_of(op.name), arguments)
+            golden = _on_each_device(op.golden or golden_of(op.name), arguments)
     except NoGoldenError as error:
         return Judged(NO_GOLDEN, note=str(error))
     except Exception as error:  # noqa: BLE001 (a golden of ttnn's may raise anything; it is recorded, the run goes on)
@@ -168,13 +168,25 @@ def _on_each_device(golden: Any, arguments: Arguments) -> list[_OnDevices]:
 
 
 def _collective(golden: Any, arguments: Arguments) -> list[_OnDevices]:
-    """The same for an op that sees all devices of a group at once."""
-    args, kwargs = (_as_lists(part) for part in arguments)
-    if kwargs.get("cluster_axis") is not None and len(_read_tensors(arguments)[0].shards) > 1:
-        raise NoGoldenError(f"a collective along cluster_axis={kwargs['cluster_axis']} only")
-    output = golden(*args, **kwargs)
-    parts = output if isinstance(output, tuple) else (output,)
-    return [_OnDevices(tuple(part)) for part in parts]
+    """The same for an op that sees all devices of a group at once: those that differ along `cluster_axis` only."""
+    import torch
+
+    tensors = _read_tensors(arguments)
+    count, axis = len(tensors[0].shards), arguments[1].get("cluster_axis")
+    groups = [list(range(count))]
+    if axis is not None and count > 1:
+        mesh = tensors[0].mesh_shape
+        groups = torch.arange(count).reshape(mesh).movedim(axis, -1).reshape(-1, mesh[axis]).tolist()
+    outputs: list[list[Any]] = []
+    for group in groups:
+        args, kwargs = (_of_group(part, group) for part in arguments)
+        output = golden(*args, **kwargs)
+        for i, shards in enumerate(output if isinstance(output, tuple) else (output,)):
+            if len(outputs) <= i:
+                outputs.append([None] * count)
+            for device, shard in zip(group, shards, strict=True):
+                outputs[i][device] = shard
+    return [_OnDevices(tuple(shards)) for shards in outputs]
 
 
 def _of_device(value: Any, device: int) -> Any:
@@ -185,12 +197,12 @@ def _of_device(value: Any, device: int) -> Any:
     return type(value)(_of_device(item, device) for item in value) if type(value) in (list, tuple) else value
 
 
-def _as_lists(value: Any) -> Any:
+def _of_group(value: Any, group: list[int]) -> Any:
     if isinstance(value, _OnDevices):
-        return list(value.shards)
+        return [value.shards[device if len(value.shards) > 1 else 0] for device in group]
     if isinstance(value, Mapping):
-        return {name: _as_lists(item) for name, item in value.items()}
-    return type(value)(_as_lists(item) for item in value) if type(value) in (list, tuple) else value
+        return {name: _of_group(item, group) for name, item in value.items()}
+    return type(value)(_of_group(item, group) for item in value) if type(value) in (list, tuple) else value
 
 
 def _read_tensors(value: Any) -> list[_OnDevices]:
@@ -202,7 +214,8 @@ def _read_tensors(value: Any) -> list[_OnDevices]:
 
 def _read(value: Any, copies: bool) -> Any:
     if is_device_tensor(value):
-        return _OnDevices(tuple(_shards(value, copies)))
+        device = value.device()
+        return _OnDevices(tuple(_shards(value, copies)), (1,) if device is None else tuple(device.shape))
     return type(value)(_read(item, copies) for item in value) if type(value) in (list, tuple) else value
 
 

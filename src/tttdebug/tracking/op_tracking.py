@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import is_device_tensor
@@ -112,7 +113,7 @@ class OpTracker:
                 settings=_settings(begun.op),
                 compute_kernel_config=_kernel(kwargs.get("compute_kernel_config")),
                 program_config=_short(kwargs.get("program_config", kwargs.get("config"))),
-                plan=_short(plan),
+                plan="" if plan is None else _plan(plan),
                 engine=begun.op.engine,
                 seconds=seconds,
             )
@@ -204,6 +205,15 @@ def _kernel(config: Any) -> str:
         return ""
     settings = {name: getattr(config, name, None) for name in _KERNEL_SETTINGS}
     return ", ".join(f"{name}={_last(value)}" for name, value in settings.items() if value is not None)
+
+
+@lru_cache(maxsize=1024)
+def _plan(plan: object) -> str:
+    """A plan of the emulator, its formats by their names: `MatmulPlan(kernel=Kernel(fidelity=HiFi2, …), …)`."""
+    if not is_dataclass(plan) or hasattr(plan, "bytes_per_element"):
+        return _last(plan) if hasattr(plan, "name") else str(plan)
+    parts = ((f.name, getattr(plan, f.name)) for f in fields(plan))
+    return f"{type(plan).__name__}({', '.join(f'{name}={_plan(value)}' for name, value in parts if value is not None)})"
 
 
 def _short(value: object) -> str:
