@@ -2,13 +2,14 @@
 """The emulated chip's errors beside the real one's: SmolLM2, 32 tokens, PCC against the fp32 reference.
 
 The real figures were read off recordings of ttnn 0.81.1 by tests/data/chip_llama_errors.py.
-usage: python benchmarks/chip_errors.py
+usage: python benchmarks/chip_errors.py [ENGINE …]
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 from pathlib import Path
 
 import tttdebug as td
@@ -28,26 +29,26 @@ SHOWN = (
 )
 
 
-def main() -> None:
+def main(engines: list[str]) -> None:
     chip = json.loads(RECORDED.read_text())
     reference = td.load_reference("llama")
     for precision in ("accuracy", "performance"):
-        port = td.build_model(reference, td.open_device("emulated", grid=RECORDED_ON), precision)
-        run = td.track(port, reference, [chip["prompt"]], save_tensors="none")
-        emulated = {record.boundary: record for record in run.records}
-        print(f"{precision:14} emulated pcc   real pcc   ratio of rel_l2   slopes")
-        for boundary in filter(chip[precision].__contains__, SHOWN):
-            ours, real = emulated[boundary], chip[precision][boundary]
-            ratio, slopes = ours.rel_l2 / real["rel_l2"], f"{ours.slope:.4f} {real['slope']:.4f}"
-            print(f"{boundary:14} {ours.pcc:12.5f} {real['pcc']:10.5f} {ratio:17.2f}   {slopes}")
-        recorded = chip[precision].items()
-        ratios = [emulated[boundary].rel_l2 / error["rel_l2"] for boundary, error in recorded]
-        low, high = min(ratios), max(ratios)
-        print(
-            f"rel_l2 ratio over {len(ratios)} boundaries: {low:.2f} to {high:.2f}, "
-            f"median {statistics.median(ratios):.2f}\n"
-        )
+        real, emulated = chip[precision], {}
+        for engine in engines:
+            port = td.build_model(reference, td.open_device("emulated", engine=engine, grid=RECORDED_ON), precision)
+            run = td.track(port, reference, [chip["prompt"]], save_tensors="none")
+            emulated[engine] = {record.boundary: record for record in run.records}
+        print(f"{precision}: PCC against fp32\n{'':16}{'real':>9}" + "".join(f"{engine:>9}" for engine in engines))
+        for boundary in filter(real.__contains__, SHOWN):
+            values = [real[boundary]["pcc"], *(emulated[engine][boundary].pcc for engine in engines)]
+            print(f"{boundary:16}" + "".join(f"{value:9.5f}" for value in values))
+        for engine in engines:
+            ratios = [emulated[engine][boundary].rel_l2 / error["rel_l2"] for boundary, error in real.items()]
+            print(
+                f"{engine}: rel_l2 over {len(ratios)} boundaries {min(ratios):.4f} to {max(ratios):.4f} times the real "
+                f"one, median {statistics.median(ratios):.4f}"
+            )
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or ["exact", "fast"])

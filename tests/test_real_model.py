@@ -39,6 +39,19 @@ def test_errors_are_as_large_as_the_real_chips(run, accuracy_gate):
     assert max(slopes.values()) < 0.03, max(slopes, key=slopes.get)
 
 
+@pytest.mark.parametrize("precision", ["accuracy", "performance"])
+def test_the_exact_engine_errs_as_the_real_chip_did(reference, precision):
+    """Through the port's own modules: at every recorded boundary the error of the recording, to the digits it has."""
+    port = td.build_model(reference, td.open_device("emulated", engine="exact", grid=(8, 9)), precision)
+    run = td.track(port, reference, [CHIP["prompt"]])
+    assert run.passed, [str(record.key) for record in run.failed]
+    emulated = {record.boundary: record for record in run.records}
+    for boundary, error in CHIP[precision].items():
+        record = emulated[boundary]
+        measured = {"rel_l2": record.rel_l2, "slope": record.slope, "pcc": record.pcc}
+        assert measured == pytest.approx({name: error[name] for name in measured}, rel=1e-4), boundary
+
+
 def test_gates_let_the_formats_errors_pass_as_floor(run):
     assert run.passed, [str(record.key) for record in run.failed]
     assert "floor" in set(run.frame["verdict"])

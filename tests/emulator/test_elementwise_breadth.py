@@ -340,6 +340,27 @@ def test_functions_of_floating_point_refuse_integers(any_device, name):
         getattr(ttnn, name)(x, *arguments)
 
 
+def test_approximations_are_coarser_and_not_far(any_device):
+    x = numbers(POSITIVE)
+    a = upload(any_device, x)
+    assert torch.equal(ttnn.to_torch(ttnn.sqrt(a, fast_and_approximate_mode=True)), ttnn.to_torch(ttnn.sqrt(a)))
+    for (
+        computed,
+        accurate,
+        exact,
+    ) in (  # but for that of the square root, which leaves out the guard of negative numbers
+        (ttnn.sigmoid(a, mode=ttnn.SigmoidMode.FastApproximate), ttnn.sigmoid(a), torch.sigmoid(x)),
+        (ttnn.tanh(a, fast_and_approximate_mode=True), ttnn.tanh(a), torch.tanh(x)),
+    ):
+        near(any_device, computed, exact, 0.13)  # the sigmoid is 1 from 2 on
+        off, near_off = ((ttnn.to_torch(t).float() - exact).abs().mean() for t in (computed, accurate))
+        assert off == near_off if any_device.engine.name == "ideal" else off > near_off
+    with pytest.raises(
+        EmulatorError, match=r"ttnn\.sigmoid: mode=.*AccurateWithFastExp.* is not emulated, only Accurate"
+    ):
+        ttnn.sigmoid(a, mode=ttnn.SigmoidMode.AccurateWithFastExp)
+
+
 def test_every_elementwise_op_is_in_a_table_here():
     from tttdebug.emulator.ops import binary, unary
 

@@ -124,9 +124,10 @@ MATHEMATICS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "softplus": F.softplus, "mish": F.mish,
     "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "softsign": F.softsign, "square": torch.square,
     "leaky_relu": F.leaky_relu, "log_sigmoid": F.logsigmoid, "hardmish": lambda x: x * (0.5 * x + 1).clamp(0, 1),
+    "sqrt_fast": torch.sqrt, "rsqrt_fast": torch.rsqrt,
     "cbrt": lambda x: torch.copysign(x.abs() ** (1 / 3), x),
 }  # fmt: skip
-POSITIVE = {"log", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "log1p"}
+POSITIVE = {"sqrt_fast", "rsqrt_fast", "log", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "log1p"}
 # Absolute errors where the kernel itself is coarser than its format: bfloat16 Dest, fp32 Dest.
 COARSE = {
     "log_sigmoid": (2**-5, 0.02),
@@ -192,6 +193,25 @@ def test_bfloat16_functions_give_the_simulators_words(row):
 )
 def test_fp32_functions_give_the_simulators_words(name, arch, x, result):
     assert bits(elementwise(word(x), Activation(name), fp32_dest=True, arch=arch)) == result
+
+
+@pytest.mark.parametrize("name", ["sqrt", "rsqrt"])
+def test_the_roots_fast_mode_only_leaves_out_the_guard_of_negative_numbers(name):
+    x = torch.tensor([4.0, 2.5, 1e30, 1e-30, math.inf])
+    for fp32_dest in (False, True):
+        fast, guarded = (elementwise(x, Activation(f), fp32_dest=fp32_dest) for f in (f"{name}_fast", name))
+        assert torch.equal(fast, guarded)
+    assert elementwise(torch.tensor([-4.0]), Activation(name), fp32_dest=True).isnan()
+    assert not elementwise(torch.tensor([-4.0]), Activation(f"{name}_fast"), fp32_dest=True).isnan()
+
+
+@pytest.mark.parametrize(("name", "error"), [("tanh", 0.02), ("sigmoid", 0.12), ("erf", 0.01)])
+def test_approximate_functions_are_as_coarse_as_their_tables(name, error):
+    x = torch.linspace(-6, 6, 2001).bfloat16()
+    computed = elementwise(x, Activation(name, approx=True), fp32_dest=False).double()
+    distance = (computed - MATHEMATICS[name](x.double())).abs().max()
+    assert distance < error
+    assert distance > 0.002
 
 
 def test_both_chips_have_every_function():

@@ -49,7 +49,7 @@ def test_a_file_changes_the_layers_it_names_and_no_other(tmp_path):
     config = HardwareConfig.from_decoder_config(written(tmp_path / "decoder_config.json", {"1": setting}))
     port = td.build_model(td.load_reference(tiny_llama(head_dim=32)), td.open_device("emulated"), hw_config=config)
     kept = [layer.feed_forward.weight_formats["w1"] for layer in port.layers]
-    assert [(kind.dtype, kind.fidelity) for kind in kept] == [("bfloat8_b", "HiFi2"), ("bfloat4_b", "LoFi")]
+    assert [(kind.dtype, kind.kernel.math_fidelity) for kind in kept] == [("bfloat8_b", "HiFi2"), ("bfloat4_b", "LoFi")]
 
 
 def test_a_file_for_a_deeper_model_is_refused(tmp_path):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights find their way back from the port's layout, and block formats share exponents along the right dimension."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tttdebug.modules.hardware import HIFI4
 from tttdebug.modules.placement import FromHeads, HeadLinear, HeadVector, Linear, Rows, Vector, WeightFormat
 from tttdebug.modules.rms_norm import HeadGain, OffsetVector
 
@@ -47,7 +50,7 @@ def test_a_block_is_sixteen_neighbours_along_the_output_dimension():
 @pytest.mark.parametrize("fidelity", ["LoFi", "HiFi2", "HiFi3", "HiFi4"])
 def test_fidelities_below_hifi3_shrink_what_they_read(fidelity):
     x = torch.randn(64, 64).bfloat16()
-    declared = WeightFormat(Linear(), "bfloat16", fidelity)
+    declared = WeightFormat(Linear(), "bfloat16", replace(HIFI4, math_fidelity=fidelity))
     read, kept = declared.read_input(x), declared.quantise(x)
     assert torch.equal(read, x) == (fidelity in ("HiFi3", "HiFi4"))
     assert torch.equal(kept, x.float()) == (fidelity != "LoFi")

@@ -95,12 +95,12 @@ def values_of(output: Tensor, recording: Recording) -> torch.Tensor:
 def call(recording: Recording, device: Device) -> Tensor:
     """The recorded call made on `device`. Raises EmulatorError when the emulator has no such op or argument."""
     name = recording.op.split(" ")[0].split("->")[0]
-    dtypes = _input_dtypes(recording)
     if name == "from_torch":
         form = _dtype(recording.attrs["dtype"])
         return ttnn.from_torch(recording.inputs["x"], dtype=form, layout=ttnn.TILE_LAYOUT)
     function, keywords = _function(name)
     parameters = inspect.signature(function).parameters
+    dtypes = _input_dtypes(recording, "dtype" in parameters)
     positional = []
     layout = ttnn.ROW_MAJOR_LAYOUT if recording.attrs.get("layout") == "ROW_MAJOR" else ttnn.TILE_LAYOUT
     for argument, source in _as_recorded(recording).items():
@@ -142,8 +142,8 @@ def _function(name: str) -> tuple[Callable[..., Tensor], dict[str, Any]]:
     raise EmulatorError(f"op {name!r} is not emulated")
 
 
-def _input_dtypes(recording: Recording) -> dict[str, ttnn.DataType]:
-    """The data types that attrs give inputs: by their names, and the first one's as `src` or a cache's `dtype`."""
+def _input_dtypes(recording: Recording, takes_dtype: bool) -> dict[str, ttnn.DataType]:
+    """The data types that attrs give inputs: by name; the first one's also as `src`, or a `dtype` of no argument."""
     dtypes = {}
     for argument in recording.inputs:
         named = recording.attrs.get(f"{argument}_dtype", recording.attrs.get(argument))
@@ -152,7 +152,7 @@ def _input_dtypes(recording: Recording) -> dict[str, ttnn.DataType]:
     first = next(iter(recording.inputs), None)
     if first is not None and "src" in recording.attrs:
         dtypes[first] = _dtype(recording.attrs["src"])
-    if first == "cache" and "dtype" in recording.attrs:
+    if first is not None and "dtype" in recording.attrs and not takes_dtype:
         dtypes[first] = _dtype(recording.attrs["dtype"])
     return dtypes
 

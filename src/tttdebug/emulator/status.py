@@ -31,7 +31,7 @@ class Status(Enum):
 
 
 MEANING = {
-    Status.EXACT: "on the exact engine every bit is the chip's: recordings show it, or elements are only copied or chosen",
+    Status.EXACT: "the exact engine gives the chip's bits: recordings show it, or elements are only copied or chosen",
     Status.FAST_ONLY: "the chip's formats, units and roundings are modelled, but no recording proves them to the bit",
     Status.VALUES_ONLY: "right up to the rounding of the output's data type; the kernel's own steps are not modelled",
     Status.MISSING: "not emulated; calling it raises an error that names it",

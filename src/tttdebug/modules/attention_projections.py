@@ -32,7 +32,7 @@ class AttentionProjections(TTModule[AttentionSpec]):
         turned = {"q": spec.rotary_dim, "k": spec.rotary_dim, "v": 0}
         self.wqkv = self._place_qkv(
             {
-                f"w{part}": WeightFormat(HeadLinear(spec.head_dim, rotary_dim), hw.wqkv, hw.li_qkv.math_fidelity)
+                f"w{part}": WeightFormat(HeadLinear(spec.head_dim, rotary_dim), hw.wqkv, hw.li_qkv)
                 for part, rotary_dim in turned.items()
             }
         )
@@ -44,7 +44,7 @@ class AttentionProjections(TTModule[AttentionSpec]):
                     for part, rotary_dim in turned.items()
                 }
             )
-        self.wo = self.place("wo", WeightFormat(FromHeads(spec.head_dim), hw.wo, hw.li_o.math_fidelity))
+        self.wo = self.place("wo", WeightFormat(FromHeads(spec.head_dim), hw.wo, hw.li_o))
         self.bo = self.place("bo", WeightFormat(Vector(), hw.bias)) if self.spec.output_bias else None
         self.kernels = {name: getattr(hw, name).to_ttnn(self.ttnn) for name in ("sdpa_prefill", "sdpa_decode")}
         self.stays_in_l1 = stays_in_l1(spec.hidden_dim)

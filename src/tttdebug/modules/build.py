@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tttdebug.families import family_for
 from tttdebug.modules.causal_lm import CausalLM
 from tttdebug.modules.encoder_model import EncoderModel
+from tttdebug.modules.floor_products import bfloat16_sums
 from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.specs import CausalLMSpec
 from tttdebug.tracking.floor import DeclaredWeight
@@ -48,7 +49,11 @@ class FamilyPort:
                 continue
             source = sources[port]
             if source.name not in declared:
-                declared[source.name] = DeclaredWeight(state[source.name].float().clone(), weight_format.read_input)
+                declared[source.name] = DeclaredWeight(
+                    state[source.name].float().clone(),
+                    weight_format.read_input,
+                    bfloat16_sums(weight_format, self.hw_config.matmul_programs, self.grid),  # type: ignore[attr-defined]
+                )
             values = source.view(declared[source.name].values)
             values.copy_(weight_format.quantise(source.matrix(state[source.name])).view(values.shape))
         return declared

@@ -18,7 +18,7 @@ class Pooler(TTModule[PoolerSpec]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         hw = self.hw_config
-        self.projection = self.place("weight", WeightFormat(Linear(), hw.wo, hw.li_o.math_fidelity))
+        self.projection = self.place("weight", WeightFormat(Linear(), hw.wo, hw.li_o))
         self.bias = self.place("bias", WeightFormat(Vector(), hw.bias)) if self.spec.bias else None
 
     def forward(self, x_11SD: Any) -> Any:
@@ -34,7 +34,7 @@ class Classifier(TTModule[ClassifierSpec]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         hw = self.hw_config
-        self.projection = self.place("weight", WeightFormat(Linear(), hw.lm_head, hw.li_lm_head.math_fidelity))
+        self.projection = self.place("weight", WeightFormat(Linear(), hw.lm_head, hw.li_lm_head))
         self.bias = self.place("bias", WeightFormat(Vector(), hw.bias)) if self.spec.bias else None
 
     def forward(self, x_111D: Any) -> Any:

@@ -25,10 +25,10 @@ class FeedForward(TTModule[FeedForwardSpec]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         hw = self.hw_config
-        ff1_ff3 = WeightFormat(Linear(), hw.ff1_ff3, hw.li_ff1_ff3.math_fidelity)
+        ff1_ff3 = WeightFormat(Linear(), hw.ff1_ff3, hw.li_ff1_ff3)
         self.w1 = self.place("w1", ff1_ff3)
         self.w3 = self.place("w3", ff1_ff3)
-        self.w2 = self.place("w2", WeightFormat(Linear(), hw.ff2, hw.li_ff2.math_fidelity))
+        self.w2 = self.place("w2", WeightFormat(Linear(), hw.ff2, hw.li_ff2))
         self.b1, self.b2, self.b3 = (
             self.place(name, WeightFormat(Vector(), hw.bias)) if self.spec.bias else None for name in ("b1", "b2", "b3")
         )

@@ -19,8 +19,8 @@ class LayerNorm(TTModule[NormSpec]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         layout = OffsetVector() if self.spec.unit_offset else Vector()
-        fidelity = self.hw_config.norms.math_fidelity
-        gain = WeightFormat(layout, self.hw_config.norm, fidelity, register="SrcB")
+        kernel = self.hw_config.norms
+        gain = WeightFormat(layout, self.hw_config.norm, kernel, register="SrcB")
         self.weight_on_device = self.place("weight", gain)
         self.bias_on_device = (
             self.place("bias", WeightFormat(Vector(), self.hw_config.norm)) if self.spec.bias else None

@@ -20,8 +20,8 @@ class LMHead(TTModule[LMHeadSpec]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        fidelity = self.hw_config.li_lm_head.math_fidelity
-        self.weight_on_device = self.place("weight", WeightFormat(Linear(), self.hw_config.lm_head, fidelity))
+        kernel = self.hw_config.li_lm_head
+        self.weight_on_device = self.place("weight", WeightFormat(Linear(), self.hw_config.lm_head, kernel))
         self.bias_on_device = (
             self.place("bias", WeightFormat(Vector(), self.hw_config.bias)) if self.spec.bias else None
         )

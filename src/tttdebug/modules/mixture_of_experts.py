@@ -28,7 +28,7 @@ class Router(TTModule[MixtureOfExpertsSpec]):
         super().__init__(*args, **kwargs)
         hw, spec = self.hw_config, self.spec
         bias = WeightFormat(Vector(), hw.bias)
-        self.projection = self.place("weight", WeightFormat(Linear(), hw.router, hw.li_router.math_fidelity))
+        self.projection = self.place("weight", WeightFormat(Linear(), hw.router, hw.li_router))
         self.bias = self.place("bias", bias) if spec.router_bias else None
         self.selection_bias = self.place("selection_bias", bias) if spec.selection_bias else None
 
@@ -78,7 +78,7 @@ class MixtureOfExperts(TTModule[MixtureOfExpertsSpec]):
         if spec.shared_expert is not None:
             shared = feed_forward_class(spec.shared_expert)
             self.shared_expert = shared(spec.shared_expert, self.weights_of("shared_expert"), *here)
-        gate = WeightFormat(Linear(), self.hw_config.router, self.hw_config.li_router.math_fidelity)
+        gate = WeightFormat(Linear(), self.hw_config.router, self.hw_config.li_router)
         self.shared_gate = self.place("shared_expert_gate", gate) if spec.shared_expert_gate else None
 
     def forward(self, x_11SD: Any) -> Any:

@@ -29,7 +29,7 @@ class PatchEmbedding(TTModule[PatchEmbeddingSpec]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         hw = self.hw_config
-        self.projection = self.place("weight", WeightFormat(Linear(), hw.embedding, hw.li_embedding.math_fidelity))
+        self.projection = self.place("weight", WeightFormat(Linear(), hw.embedding, hw.li_embedding))
         self.added = self.ttnn.from_torch(
             self._added_SD()[None, None],
             dtype=getattr(self.ttnn, hw.embedding),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from tttdebug.modules.hardware import HIFI4, ComputeKernel
 from tttdebug.modules.positions import whole_tiles
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def unpad_heads(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """Where and how a module keeps one weight, and how the matrix unit reads it: layout, dtype name, math fidelity.
+    """Where and how a module keeps one weight, and how the matrix unit reads it: layout, dtype name, kernel.
 
     Below HiFi3 the unit reads 7 significand bits of what is in its SrcB register, and at LoFi 5 of what is in SrcA. A
     matmul has its weight in SrcA and its input in SrcB; a norm has its gain in SrcB. What is dropped is cut, not
@@ -150,7 +151,7 @@ class WeightFormat:
 
     layout: Layout
     dtype: str
-    fidelity: str = "HiFi4"
+    kernel: ComputeKernel = HIFI4
     register: Literal["SrcA", "SrcB"] = "SrcA"
 
     def quantise(self, weight: torch.Tensor) -> torch.Tensor:
@@ -158,11 +159,11 @@ class WeightFormat:
         from tttdebug.emulator.formats import FORMATS
 
         placed = FORMATS[self.dtype].quantise(self.layout.to_port(weight.float()))
-        return self.layout.to_reference(_read(placed, self.fidelity, self.register))
+        return self.layout.to_reference(_read(placed, self.kernel.math_fidelity, self.register))
 
     def read_input(self, x: torch.Tensor) -> torch.Tensor:
         """The values that the device multiplies where `x` comes in."""
-        return _read(x, self.fidelity, "SrcB")
+        return _read(x, self.kernel.math_fidelity, "SrcB")
 
 
 def _read(x: torch.Tensor, fidelity: str, register: str) -> torch.Tensor:

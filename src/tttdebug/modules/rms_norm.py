@@ -33,9 +33,9 @@ class RMSNorm(TTModule[NormSpec]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        fidelity = self.hw_config.norms.math_fidelity
+        kernel = self.hw_config.norms
         self.weight_on_device = self.place(
-            "weight", WeightFormat(self.gain_layout(), self.hw_config.norm, fidelity, register="SrcB")
+            "weight", WeightFormat(self.gain_layout(), self.hw_config.norm, kernel, register="SrcB")
         )
         self.epsilon = self.spec.eps
         self.kernel = self.hw_config.norms.to_ttnn(self.ttnn)

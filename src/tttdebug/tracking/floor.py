@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeclaredWeight:
-    """What the port's settings leave of one weight, and of the input that is multiplied by it."""
+    """What the port's settings leave of one weight, and of the input that is multiplied by it.
+
+    `multiply(x_TK, weight_KN)` computes a product where it is the accumulation that errs most, in bfloat16; else None.
+    """
 
     values: torch.Tensor
     read_input: Callable[[torch.Tensor], torch.Tensor]
+    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
 
 def floor_model(model: nn.Module, declared: Mapping[str, DeclaredWeight]) -> nn.Module:
     """The reference in bfloat16 with weights and inputs as the port's settings leave them; the original is untouched.
 
     `declared` is by parameter name; parameters it does not name are rounded to bfloat16. A linear layer whose weight it
-    names reads its input through `read_input`.
+    names reads its input through `read_input`, and multiplies as it says.
     """
     import torch
     from torch import nn
@@ -41,11 +45,26 @@ def floor_model(model: nn.Module, declared: Mapping[str, DeclaredWeight]) -> nn.
         weight = declared.get(f"{name}.weight")
         if isinstance(module, nn.Linear) and weight is not None:
             module.register_forward_pre_hook(_reading_through(weight.read_input))
+            if weight.multiply is not None:
+                setattr(module, "forward", _multiplying(module, weight.multiply))  # noqa: B010 (mypy refuses the other way)
     return copied
 
 
 def _reading_through(read_input: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[nn.Module, Any], Any]:
     return lambda module, inputs: (read_input(inputs[0]), *inputs[1:])
+
+
+def _multiplying(
+    layer: nn.Linear, multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What the layer computes instead."""
+    weight_KN = layer.weight.detach().T.contiguous()
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        output = multiply(x.reshape(-1, x.shape[-1]), weight_KN).view(*x.shape[:-1], weight_KN.shape[1])
+        return output if layer.bias is None else output + layer.bias
+
+    return forward
 
 
 FEW_TOKENS = 32

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
 
 # Margins above the floor, chosen by what sound ports show in benchmarks/floor_margins.py.
-_SMALL_FLOOR_FACTOR = 3.0  # settings that the floor leaves out (a norm's own fidelity) weigh most where it is small
-_LARGE_FLOOR_FACTOR = 1.75  # a large one is made by the weights' format alone
-_LEFT_OUT = 0.06  # how much rel_l2 the settings that it leaves out may add
+# The floor leaves some settings out, a norm's own fidelity and attention's exponential, which weigh most where it is
+# small; a large one is made by the weights' format alone.
+_SMALLEST_FLOOR_FACTOR, _SMALL_FLOOR_FACTOR, _LEFT_OUT_OF_SMALL = 5.0, 3.0, 0.03
+#                     factor, and how much rel_l2 these settings may add
+_LARGE_FLOOR, _LARGE_FLOOR_OF_FEW_TOKENS = (1.5, 0.06), (1.75, 0.15)
 LOGITS_WARN_PCC = 0.96
 _LAYER = re.compile(r"^L\d+\.")
 
@@ -79,13 +81,12 @@ class Judgement:
 def explained_by_floor(floor_rel_l2: float, tokens: int) -> float:
     """The greatest rel_l2 of so many tokens that number formats explain, by their floor; nan when that is not known.
 
-    Three times the floor; of a prompt with a large floor less, towards 1.75 times, since three times 0.4 would excuse
-    anything. A few tokens scatter too much for that.
+    About three times the floor: of the smallest up to five times, of a large one less, towards 1.5 times (1.75 for a
+    few tokens, which scatter more), since three times 0.4 would excuse anything.
     """
-    explained = _SMALL_FLOOR_FACTOR * floor_rel_l2
-    if tokens < FEW_TOKENS:
-        return explained
-    return min(explained, math.hypot(_LARGE_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT))
+    small = math.hypot(_SMALL_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT_OF_SMALL)
+    factor, left_out = _LARGE_FLOOR_OF_FEW_TOKENS if tokens < FEW_TOKENS else _LARGE_FLOOR
+    return min(_SMALLEST_FLOOR_FACTOR * floor_rel_l2, small, math.hypot(factor * floor_rel_l2, left_out))
 
 
 def judge(comparison: Comparison, gate: Gate, floor_rel_l2: float) -> Judgement:

@@ -21,6 +21,8 @@ UNARY: dict[str, Callable[..., Tensor]] = {
     "reciprocal": torch.reciprocal,
     "sqrt": torch.sqrt,
     "rsqrt": torch.rsqrt,
+    "sqrt_fast": torch.sqrt,
+    "rsqrt_fast": torch.rsqrt,
     "square": torch.square,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,

@@ -126,19 +126,19 @@ def reciprocal_fp32_blackhole(x: Tensor) -> Tensor:
 
 
 def _rsqrt_start(x: Tensor) -> Tensor:
-    y = float_of(0x5F1110A0 - (bits_of(x) >> 1))
+    y = float_of(0x5F1110A0 - ((bits_of(x) & 0xFFFFFFFF) >> 1))
     c = multiply(-y, multiply(x, y))
     return multiply(y, fma(c, add(c, 2.2533049), 2.2825186))
 
 
-def rsqrt(x: Tensor) -> Tensor:
-    """1/√x by one cubic and one Newton step; ±0 gives ±∞, negative numbers NaN."""
+def rsqrt(x: Tensor, *, guarded: bool = True) -> Tensor:
+    """1/√x by one cubic and one Newton step; ±0 gives ±∞, negative numbers NaN unless unguarded."""
     y = _rsqrt_start(x)
     xy = multiply(x, y)
     root = fma(fma(-y, xy, 1.0), multiply(y, 0.5), y)
     root = torch.where(x == 0, torch.copysign(torch.full_like(x, torch.inf), x), root)
     root = torch.where(x == torch.inf, 0.0, root)
-    return torch.where(x < 0, torch.nan, root)
+    return torch.where(x < 0, torch.nan, root) if guarded else root
 
 
 def rsqrt_approx(x: Tensor) -> Tensor:
@@ -159,13 +159,13 @@ def _root_estimate(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return y, c, fma(-y, c, 1.89099014875)
 
 
-def sqrt(x: Tensor) -> Tensor:
-    """√x; ±0 stays, negative numbers give NaN."""
+def sqrt(x: Tensor, *, guarded: bool = True) -> Tensor:
+    """√x; ±0 stays, negative numbers give NaN. Unguarded, −0 gives +0 and negative numbers what the steps make."""
     y = _rsqrt_start(x)
     xy = multiply(x, y)
     root = fma(fma(-y, xy, 1.0), multiply(xy, 0.5), xy)
-    root = torch.where((x == 0) | (x == torch.inf), x, root)
-    return torch.where(x < 0, torch.nan, root)
+    root = torch.where(x == torch.inf, x, root)
+    return torch.where(x < 0, torch.nan, torch.where(x == 0, x, root)) if guarded else root
 
 
 _CUBE_ROOT = (float.fromhex("0x1.c09806p0"), -float.fromhex("0x1.403e6cp0"), float.fromhex("0x1.04cdb2p-1"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the vector unit (SFPU) computes with: its multiply-add, conversions, and fields of fp32 words.
 
-Every function takes and gives fp32 values. The multiply-add is Wormhole's; Blackhole's differs in the sign of zeros,
-the pattern of NaN and one sticky bit, which no bfloat16 result shows.
+Every function takes and gives fp32 values. The multiply-add is Wormhole's on either chip: Blackhole's own differs in
+the sign of zeros, the pattern of NaN and one sticky bit.
 """
 
 from __future__ import annotations

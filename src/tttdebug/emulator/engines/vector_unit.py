@@ -8,6 +8,7 @@ result the store truncates, and one for an fp32 Dest. The steps are in the files
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -85,6 +86,8 @@ def _accurate(unit: Reciprocals) -> Kernels:
         "reciprocal": (reciprocal_bf16, reciprocal_fp32),
         "sqrt": _rounded_form(sqrt),
         "rsqrt": _rounded_form(rsqrt),
+        "sqrt_fast": _rounded_form(partial(sqrt, guarded=False)),
+        "rsqrt_fast": _rounded_form(partial(rsqrt, guarded=False)),
         "cbrt": (reciprocals.cube_root_bf16, reciprocals.cube_root_fp32),
         "sin": _forms(trigonometry.sine),
         "cos": _forms(trigonometry.cosine),
@@ -108,15 +111,20 @@ def _accurate(unit: Reciprocals) -> Kernels:
     }
 
 
-ACCURATE = _accurate(WORMHOLE_RECIPROCALS)
-APPROXIMATE: Kernels = {
-    "exp": _forms(exp_approx),
-    "rsqrt": _rounded_form(rsqrt_approx),
-    "sqrt": _rounded_form(reciprocals.sqrt_approx),
-    "gelu": (gelu_approx,) * 2,
-    "tanh": (activations.tanh_approx,) * 2,
-    "sigmoid": (activations.sigmoid_approx,) * 2,
-}
+def _approximate(unit: Reciprocals) -> Kernels:
+    """The kernels of ttnn's approximate mode, and of a compute kernel config's inside fused ops."""
+    return {
+        "exp": _forms(exp_approx),
+        "erf": _forms(partial(activations.erf, reciprocals=replace(unit, two_steps=unit.one_step))),
+        "rsqrt": _rounded_form(rsqrt_approx),
+        "sqrt": _rounded_form(reciprocals.sqrt_approx),
+        "gelu": (gelu_approx,) * 2,
+        "tanh": (activations.tanh_approx,) * 2,
+        "sigmoid": (activations.sigmoid_approx,) * 2,
+    }
+
+
+ACCURATE, APPROXIMATE = _accurate(WORMHOLE_RECIPROCALS), _approximate(WORMHOLE_RECIPROCALS)
 _ACCURATE_ON: dict[Arch, Kernels] = {
     Arch.WORMHOLE_B0: ACCURATE,
     Arch.BLACKHOLE: {
@@ -129,7 +137,7 @@ _ACCURATE_ON: dict[Arch, Kernels] = {
 }
 _APPROXIMATE_ON: dict[Arch, Kernels] = {
     Arch.WORMHOLE_B0: APPROXIMATE,
-    Arch.BLACKHOLE: {**APPROXIMATE, "gelu": (activations.gelu_approx_blackhole,) * 2},
+    Arch.BLACKHOLE: {**_approximate(BLACKHOLE_RECIPROCALS), "gelu": (activations.gelu_approx_blackhole,) * 2},
 }
 
 

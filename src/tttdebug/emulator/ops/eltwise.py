@@ -116,7 +116,8 @@ class GeluVariant(Enum):
 
 
 class UnaryWithParam:
-    """A fusable function with its parameters; exp, gelu and rsqrt take one that asks for their approximation."""
+    """A fusable function with its parameters; erf, exp, gelu, tanh and the roots take one that asks for
+    their fast mode."""
 
     def __init__(self, op_type: UnaryOpType, *parameters: float) -> None:
         self.op_type, self.parameters = op_type, parameters
@@ -126,7 +127,8 @@ class UnaryWithParam:
 
 
 FusedFunction = str | UnaryOpType | UnaryWithParam
-_APPROXIMABLE = ("exp", "gelu", "rsqrt")
+_APPROXIMABLE = ("erf", "exp", "gelu", "tanh")
+_UNGUARDED = {"rsqrt": "rsqrt_fast", "sqrt": "sqrt_fast"}  # their fast mode only leaves out what negative numbers need
 
 
 def as_activation(op: str, function: FusedFunction) -> Activation:
@@ -139,6 +141,8 @@ def as_activation(op: str, function: FusedFunction) -> Activation:
         raise EmulatorError(f"{op}: activation {function!r} is not emulated; known are {', '.join(UNARY)}")
     if name in _APPROXIMABLE and len(parameters) == 1:
         return Activation(name, approx=bool(parameters[0]))
+    if name in _UNGUARDED and len(parameters) == 1:
+        return Activation(_UNGUARDED[name] if parameters[0] else name)
     wanted = PARAMETERS.get(name, 0)
     if len(parameters) != wanted:
         raise EmulatorError(
@@ -165,6 +169,8 @@ def _approximable(name: str, only: dict[str, object] | None = None) -> Callable[
     @operation(op, accepts="memory_config output_tensor sub_core_grids", only=only)
     def unary(input_tensor: Tensor, *, fast_and_approximate_mode: bool = False) -> Tensor:
         function = Activation(name, approx=fast_and_approximate_mode)
+        if fast_and_approximate_mode and name in _UNGUARDED:
+            function = Activation(_UNGUARDED[name])
         return _compute(op, input_tensor, UnaryPlan(function, input_tensor.dtype.format))
 
     unary.__name__ = unary.__qualname__ = name
@@ -182,7 +188,7 @@ _INTEGER_TOO = frozenset({"abs", "neg", "relu", "square"})
 _NO_FAST_MODE: dict[str, object] = {"fast_and_approximate_mode": False}
 
 abs_ = _unary("abs")
-erf = _unary("erf", _NO_FAST_MODE)
+erf = _approximable("erf")
 exp2 = _unary("exp2")
 expm1 = _unary("expm1")
 log = _unary("log", _NO_FAST_MODE)
@@ -191,13 +197,21 @@ neg = _unary("neg")
 reciprocal = _unary("reciprocal")
 relu = _unary("relu")
 relu6 = _unary("relu6")
-sigmoid = _unary("sigmoid", {"vector_mode": 4, "mode": SigmoidMode.Accurate})
 silu = _unary("silu")
-sqrt = _unary("sqrt", _NO_FAST_MODE)
 square = _unary("square")
-tanh = _unary("tanh", _NO_FAST_MODE)
 exp = _approximable("exp")
 rsqrt = _approximable("rsqrt")
+sqrt = _approximable("sqrt")
+tanh = _approximable("tanh")
+
+
+@operation("ttnn.sigmoid", accepts="memory_config output_tensor sub_core_grids", only={"vector_mode": 4})
+def sigmoid(input_tensor: Tensor, *, mode: SigmoidMode = SigmoidMode.Accurate) -> Tensor:
+    """sigmoid of every element: the accurate one, or by the chip's table of straight lines."""
+    if mode is SigmoidMode.AccurateWithFastExp or not isinstance(mode, SigmoidMode):
+        raise EmulatorError(f"ttnn.sigmoid: mode={mode!r} is not emulated, only Accurate and FastApproximate")
+    function = Activation("sigmoid", approx=mode is SigmoidMode.FastApproximate)
+    return _compute("ttnn.sigmoid", input_tensor, UnaryPlan(function, input_tensor.dtype.format))
 
 
 @operation("ttnn.gelu", accepts="memory_config output_tensor sub_core_grids")
