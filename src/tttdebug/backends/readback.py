@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 
 def is_device_tensor(value: Any) -> bool:
-    """Whether `value` is a tensor of the emulator or of the real ttnn."""
-    module = type(value).__module__
-    return type(value).__name__ == "Tensor" and (module.startswith(("tttdebug.emulator", "ttnn")))
+    """Whether `value` is a tensor of the emulator or of the real ttnn, on one device, a mesh, or their host."""
+    return any(
+        base.__name__ == "Tensor" and base.__module__.startswith(("tttdebug.emulator", "ttnn"))
+        for base in type(value).__mro__
+    )
 
 
 def to_torch(value: Any) -> torch.Tensor:
