@@ -27,9 +27,11 @@ if TYPE_CHECKING:
         NormSpec,
     )
     from tttdebug.tracking import (
+        Audit,
         Comparison,
         ModuleSpecWithReference,
         Run,
+        audit,
         compare,
         compare_outputs,
         get_reference_output,
@@ -60,6 +62,8 @@ _HOME_OF = {
     "watch_reference": "tracking",
     "Run": "tracking",
     "track": "tracking",
+    "audit": "tracking",
+    "Audit": "tracking",
 }
 
 __all__ = [
@@ -85,6 +89,8 @@ __all__ = [
     "get_reference_output",
     "Run",
     "track",
+    "audit",
+    "Audit",
     "__version__",
 ]
 
