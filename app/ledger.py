@@ -32,6 +32,10 @@ def show_ledger(run: Run) -> None:
             hide_index=True,
             key="skipped",
         )
+    if manifest.unpaired:
+        alone = [(entry.side, entry.path, entry.reason) for entry in manifest.unpaired]
+        columns = ["side", "module", "why it is unpaired"]
+        st.dataframe(pd.DataFrame(alone, columns=columns), hide_index=True, key="unpaired")
     for note in manifest.notes:
         st.text(note)
 

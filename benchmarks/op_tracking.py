@@ -51,7 +51,7 @@ def microseconds(run: Callable[[], None]) -> float:
     return statistics.median(times)
 
 
-def measured(device: Any, module: Module, *, compare: bool) -> float:
+def measured(module: Module, *, compare: bool) -> float:
     """The same with every op recorded in a run."""
     with TemporaryDirectory() as folder:
         manifest = Manifest("", {}, {}, "", (), 0)
@@ -59,7 +59,7 @@ def measured(device: Any, module: Module, *, compare: bool) -> float:
         call = Call("prefill", 0, {0: SimpleNamespace()})  # type: ignore[dict-item]
         tap = PortTap({"L00.mlp": module}, lambda boundary, output, seconds: None)
         tracker = OpTracker(writer, lambda: call, compare=compare)
-        with tap, ops_recorded(tracker, device, tap):
+        with tap, ops_recorded(tracker, tap):
             took = microseconds(lambda: module.forward())
         writer.finish()
     return took
@@ -71,8 +71,8 @@ def main() -> None:
     x = ttnn.from_torch(torch.randn(1, 1, 32, 32), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
     module = Module(x)
     plain = microseconds(module.forward)
-    recorded = measured(device, module, compare=False)
-    compared = measured(device, module, compare=True)
+    recorded = measured(module, compare=False)
+    compared = measured(module, compare=True)
     print(f"{'an op':36}{'µs':>10}{'more, µs':>12}")
     print(f"{'plain':36}{plain:10.1f}")
     print(f"{'recorded (target: under ' + str(TARGET) + ' more)':36}{recorded:10.1f}{recorded - plain:12.1f}")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import traceback
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tttdebug.errors import TttdebugError
+from tttdebug.errors import PortRaisedError, TttdebugError
 
 app = typer.Typer(
     name="tttdebug",
@@ -55,6 +56,19 @@ def run(
             help="A family (`tttdebug models`; llama and bert fetch a model once), a Hugging Face id, or a folder."
         ),
     ] = "llama",
+    port: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own port: FILE.py:build or package.module:build, called as build(reference_model, device). "
+            "`prefill` and `decode` are looked up on what it returns, then beside it (docs/tracking-your-model.md)."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="With --port: what it is a port of, a Hugging Face id or a folder; as --model.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A TOML file with pairs that override those found (`tttdebug pair`).")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
     ] = None,
@@ -125,7 +139,9 @@ def run(
     from tttdebug.reporting import console, figures, json_summary
 
     job = Job(
-        model=model,
+        model=reference or model,
+        port=port,
+        pairs=pairs,
         weights=weights,
         family=family,
         port_weights=port_weights,
@@ -166,6 +182,38 @@ def _run_as_ttnn(script: list[str], as_ttnn: bool, engine: str) -> int:
     if not script:
         raise EmulatorError("run: --as-ttnn needs a script: tttdebug run --as-ttnn demo.py")
     return run_script(Path(script[0]), script[1:], DeviceOptions(engine))
+
+
+@app.command()
+def pair(
+    port: Annotated[
+        str, typer.Option(help="FILE.py:NAME or PACKAGE.MODULE:NAME of what builds the port: NAME(reference, device).")
+    ],
+    reference: Annotated[str, typer.Option(help="A Hugging Face id, a folder, a GGUF file, or a name as of run.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Only the reference's first N layers.")] = None,
+    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    engine: Annotated[Engine, typer.Option(help="Of the emulated device.")] = Engine.fast,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A TOML file with pairs that hold; what it leaves open is found.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the plan as TOML, to be edited and given back.")] = None,
+) -> None:
+    """Say which modules of your own port are compared with which of its reference, and which are not, and why."""
+    from tttdebug.pair_job import PairJob, plan
+    from tttdebug.reporting import console
+    from tttdebug.reporting.pairing_table import pairing_table
+    from tttdebug.tracking.plan_file import write_plan
+
+    job = PairJob(port, reference, weights, layers, device, engine.value, pairs)
+    with console.progress(hidden=not console.ERR.is_terminal) as progress:
+        planned = plan(job, progress)
+    console.OUT.print(pairing_table(planned))
+    if out is not None:
+        write_plan(planned, out)
+        console.OUT.print(f"saved to {out}", highlight=False)
 
 
 @app.command()
@@ -282,6 +330,8 @@ def main() -> None:
     except (TttdebugError, EmulatorError) as error:
         if debug:
             raise
+        if isinstance(error, PortRaisedError):  # the user's own code: its traceback is what he needs
+            traceback.print_exception(error.__cause__)
         print(f"tttdebug: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed

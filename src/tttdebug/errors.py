@@ -36,6 +36,14 @@ class PairingError(TttdebugError, LookupError):
     """A pair names a module that one side does not have, or there is nothing to compare."""
 
 
+class PortError(TttdebugError):
+    """A user's port cannot be imported, built or driven."""
+
+
+class PortRaisedError(PortError):
+    """A user's port raised. Its own exception, unchanged, is the cause; the command line shows its traceback."""
+
+
 class LayoutError(TttdebugError, ValueError):
     """An output of the port cannot be brought into the reference's layout without guessing."""
 

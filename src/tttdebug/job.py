@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job: a named model, its port on a device, both tracked side by side."""
+"""The main job: a named model, its port on a device, ours or the user's own, both tracked side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tttdebug.errors import FamilyError, PromptError, RunError, SpecError, WeightsError
+from tttdebug.errors import FamilyError, PortError, PromptError, RunError, SpecError, WeightsError
+from tttdebug.foreign_port import BuiltPort, build_port, imported_ttnn, own_exceptions
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +27,14 @@ Progress = Callable[[str, "float | None"], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What `tttdebug run` was asked for."""
+    """What `tttdebug run` was asked for. `port` is `FILE_OR_MODULE:build` of a port that is not ours."""
 
     model: str = "llama"
     weights: Path | None = None
     family: Path | None = None
     port_weights: Path | None = None
+    port: str | None = None
+    pairs: Path | None = None
     device: str = "emulated"
     engine: str = "fast"
     precision: str = "accuracy"
@@ -49,19 +53,20 @@ class Job:
 def do(job: Job, progress: Progress) -> Run:
     """Load the reference, check it, build its port and compare them.
 
-    Raises a TttdebugError for whatever stands in the way.
+    Raises a TttdebugError for whatever stands in the way; a PortRaisedError for an exception of the user's own port.
     """
     import torch
 
     from tttdebug.backends import opened_device
-    from tttdebug.families import family_for, register_file
-    from tttdebug.modules.build import build_model
+    from tttdebug.families import register_file
     from tttdebug.modules.hardware import HardwareConfig
     from tttdebug.references import check_reference, load_reference
     from tttdebug.tracking import track
 
     if job.decode_steps < 0:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
+    if job.port is not None and job.port_weights is not None:
+        raise PortError("--port-weights is for the ports that tttdebug builds; your own loads its weights in build")
     if job.family is not None:
         register_file(job.family)
     HardwareConfig.named(job.precision)
@@ -70,28 +75,48 @@ def do(job: Job, progress: Progress) -> Run:
     torch.manual_seed(job.seed)
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
-    with opened_device(job.device, **({"engine": job.engine} if job.device == "emulated" else {})) as device:
-        _refuse_family_without_weights(job)
+    ttnn = nullcontext() if job.port is None else imported_ttnn(job.device, job.engine)
+    engine: dict[str, Any] = {"engine": job.engine} if job.device == "emulated" else {}
+    with ttnn, opened_device(job.device, **engine) as device:
+        if job.port is None:
+            _refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
-        _refuse_other_family(job, family_for(reference.model).name)
+        if job.port is None:
+            _refuse_other_family(job, reference)
         decode_steps = job.decode_steps if reference.decodes else 0
         prompts = _prompts(job, reference, texts)
         progress("check the reference", None)
         check_reference(reference, _what_is_read(reference, prompts[0], decode_steps))
         progress("build the port", None)
-        port = build_model(reference, device, job.precision, weights=_state_dict(job.port_weights))
-        return track(
-            port,
-            reference,
-            prompts,
-            decode_steps,
-            out=out,
-            save_tensors=job.save_tensors,
-            ops=job.ops,
-            command=job.command,
-            seed=job.seed,
-            progress=progress,
-        )
+        built = _built(job, reference, device)
+        if job.port is not None and built.decode is None:
+            decode_steps = 0  # the run notes it
+        whose = nullcontext() if job.port is None else own_exceptions(f"the port raised; the run so far is in {out}")
+        with whose:
+            return track(
+                built.port,
+                reference,
+                prompts,
+                decode_steps,
+                prefill=built.prefill,
+                decode=built.decode,
+                pairs=job.pairs,
+                out=out,
+                save_tensors=job.save_tensors,
+                ops=job.ops,
+                command=job.command,
+                seed=job.seed,
+                progress=progress,
+            )
+
+
+def _built(job: Job, reference: Reference, device: Any) -> BuiltPort:
+    """The port of the reference's family, or the user's own."""
+    from tttdebug.modules.build import build_model
+
+    if job.port is not None:
+        return build_port(job.port, reference.model, device)
+    return BuiltPort(build_model(reference, device, job.precision, weights=_state_dict(job.port_weights)))
 
 
 def _refuse_family_without_weights(job: Job) -> None:
@@ -106,10 +131,11 @@ def _refuse_family_without_weights(job: Job) -> None:
             )
 
 
-def _refuse_other_family(job: Job, found: str) -> None:
+def _refuse_other_family(job: Job, reference: Reference) -> None:
     """Where the model was named by its family, the weights must be of that family."""
-    from tttdebug.families import all_families
+    from tttdebug.families import all_families, family_for
 
+    found = family_for(reference.model).name
     if job.model != found and job.model in {family.name for family in all_families()}:
         raise FamilyError(f"--model {job.model} names a family, but {job.weights} is of family {found}: say that one")
 

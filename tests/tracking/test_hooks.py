@@ -127,7 +127,22 @@ def test_an_output_changed_in_place_is_refused_rather_than_compared():
             tap.outputs()
 
 
-def test_a_reference_module_called_twice_is_refused():
-    shared = nn.Linear(4, 4)
-    with ReferenceTap({"shared": shared}), pytest.raises(PairingError, match="more than once"):
-        shared(shared(torch.randn(1, 4)))
+def test_a_reference_module_called_again_gives_each_call_by_number():
+    shared, x = nn.Linear(4, 4), torch.randn(1, 4)
+    with ReferenceTap({"shared": shared}) as tap:
+        expected = [shared(x), shared(x + 1), shared(x + 2)]
+    outputs = tap.outputs()
+    assert list(outputs) == ["shared", "shared#2", "shared#3"]
+    assert all(torch.equal(*pair) for pair in zip(outputs.values(), expected, strict=True))
+
+
+def test_a_reference_module_at_two_boundaries_deals_its_calls_to_them_and_a_single_one_to_both():
+    shared, x = nn.Linear(4, 4), torch.randn(1, 4)
+    with ReferenceTap({"a": shared, "b": shared}) as tap:
+        first, second = shared(x), shared(x + 1)
+    assert torch.equal(tap.outputs()["a"], first)
+    assert torch.equal(tap.outputs()["b"], second)
+    with ReferenceTap({"a": shared, "b": shared}) as tap:
+        only = shared(x)
+    assert torch.equal(tap.outputs()["a"], only)
+    assert torch.equal(tap.outputs()["b"], only)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import tttdebug as td
 from tttdebug.cli import app
 from tttdebug.emulator import ttnn
+from tttdebug.emulator.device import ANY_DEVICE
 from tttdebug.emulator.opening import DeviceOptions, device_options
 from tttdebug.errors import RunError
 from tttdebug.tracking.op_comparison import judge_op, read_arguments
@@ -145,7 +146,7 @@ def test_everything_is_put_back_even_after_an_exception(reference):
     port.norm.forward = lambda x: 1 / 0
     with pytest.raises(ZeroDivisionError):
         td.track(port, reference, PROMPTS, ops=True)
-    assert port.device.observers == port.device.foretold == []
+    assert ANY_DEVICE.observers == ANY_DEVICE.foretold == []
 
 
 def test_show_prints_the_ops_of_a_boundary_worst_first(ideal, monkeypatch):
@@ -170,7 +171,7 @@ def test_show_says_when_a_run_has_no_ops(reference, tmp_path):
     assert "--ops" in str(shown.exception)
 
 
-def judged(device, run):
+def judged(run):
     """What an op is judged as, when `run` calls one."""
     found = []
 
@@ -181,7 +182,7 @@ def judged(device, run):
         op, arguments = token
         found.append(judge_op(op, arguments, output) if isinstance(arguments, tuple) else arguments)
 
-    with listening(device, before, after):
+    with listening(before, after):
         run()
     return found
 
@@ -197,14 +198,14 @@ def on(device, values, dtype=ttnn.bfloat16, **options):
 
 def test_an_op_without_golden_is_recorded_as_such(device):
     x = on(device, torch.rand(1, 1, 32, 32))
-    (result,) = judged(device, lambda: ttnn.lgamma(x))
+    (result,) = judged(lambda: ttnn.lgamma(x))
     assert result.status == NO_GOLDEN
     assert "ttnn.lgamma" in result.note
 
 
 def test_a_call_that_the_golden_does_not_know_is_recorded_as_such(device):
     x = on(device, torch.rand(1, 1, 32, 32))
-    (result,) = judged(device, lambda: ttnn.add(x, x, activations=[ttnn.UnaryWithParam(ttnn.UnaryOpType.ELU, 0.5)]))
+    (result,) = judged(lambda: ttnn.add(x, x, activations=[ttnn.UnaryWithParam(ttnn.UnaryOpType.ELU, 0.5)]))
     assert result.status == NO_GOLDEN
     assert "no golden" in result.note
 
@@ -212,10 +213,10 @@ def test_a_call_that_the_golden_does_not_know_is_recorded_as_such(device):
 def test_an_op_that_frees_or_overwrites_its_input_is_compared_with_what_it_had(device):
     cache = on(device, torch.randn(1, 1, 64, 32))
     rows = on(device, torch.randn(1, 1, 32, 32))
-    (filled,) = judged(device, lambda: ttnn.fill_cache(cache, rows, 0, update_idx=32))
+    (filled,) = judged(lambda: ttnn.fill_cache(cache, rows, 0, update_idx=32))
     assert (filled.status, filled.rel_l2) == (COMPARED, 0.0)
     x = on(device, torch.randn(1, 1, 32, 32))
-    (added,) = judged(device, lambda: ttnn.add_(x, x))
+    (added,) = judged(lambda: ttnn.add_(x, x))
     assert added.rel_l2 < 1e-6
 
 
@@ -270,7 +271,7 @@ def test_collectives_are_compared_over_all_devices():
             gathered = ttnn.all_gather(x, 3, cluster_axis=axis)
             ttnn.reduce_scatter(gathered, 3, cluster_axis=axis)
 
-    results = judged(mesh, run)
+    results = judged(run)
     assert [result.status for result in results] == [COMPARED] * 8, results
     assert max(result.rel_l2 for result in results) < 1e-6
 
@@ -343,7 +344,7 @@ def test_goldens_are_what_exact_arithmetic_gives(device, case):
     torch.manual_seed(3)
     calls = CASES[case](lambda values, dtype=ttnn.bfloat16: on(device, values, dtype))
     for call in calls:
-        *_, result = judged(device, call)  # the tensors come first
+        *_, result = judged(call)  # the tensors come first
         assert (result.status, result.golden) == (COMPARED, "tttdebug"), result
         assert result.rel_l2 < 2e-6, result
 

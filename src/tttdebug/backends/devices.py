@@ -24,6 +24,10 @@ class DeviceDescription:
     grid: tuple[int, int]
 
 
+UNKNOWN = DeviceDescription("unknown", "unknown", "unknown", (0, 0))
+"""What a run says of a device that it has not seen yet."""
+
+
 def open_device(
     name: str = "emulated",
     *,
@@ -81,6 +85,12 @@ def describe_device(device: Any) -> DeviceDescription:
         return DeviceDescription("emulated", device.engine.name, device.architecture, device.grid)
     grid = device.compute_with_storage_grid_size()
     return DeviceDescription("ttnn", "ttnn", str(device.arch()).rpartition(".")[2].lower(), (grid.x, grid.y))
+
+
+def is_device(value: Any) -> bool:
+    """Whether `value` is a device or a mesh of the emulator or of the real ttnn."""
+    module, kinds = type(value).__module__, ("Device", "Mesh", "MeshDevice")
+    return type(value).__name__ in kinds and module.startswith(("tttdebug.emulator", "ttnn"))
 
 
 def _open_real(device_id: int) -> Any:

@@ -19,6 +19,11 @@ def is_device_tensor(value: Any) -> bool:
     )
 
 
+def device_of(value: Any) -> Any:
+    """The device that a tensor of ttnn lies on; None for a torch tensor, and for one on the host."""
+    return value.device() if is_device_tensor(value) else None
+
+
 def to_torch(value: Any) -> torch.Tensor:
     """The values of a torch, emulated or ttnn tensor as a torch tensor of its logical shape.
 

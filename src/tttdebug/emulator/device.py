@@ -19,6 +19,7 @@ class OpCall:
     """An op that a program calls and that has not run yet: the last moment to see what it overwrites or frees."""
 
     name: str
+    engine: str
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
 
@@ -32,6 +33,18 @@ class OpRecord:
     inputs: tuple[object, ...]
     output: object
     plan: object | None
+
+
+@dataclass
+class Listeners:
+    """Who is told of ops: `foretold` before each that a program calls, `observers` after it."""
+
+    observers: list[Callable[[OpRecord], None]] = field(default_factory=list)
+    foretold: list[Callable[[OpCall], None]] = field(default_factory=list)
+
+
+ANY_DEVICE = Listeners()
+"""Those who are told of the ops on every device."""
 
 
 @dataclass

@@ -95,6 +95,14 @@ def verdict_text(run: Run) -> Text:
             f" Not compared: {len(manifest.skipped)}, first {first.boundary} in {first.phase}: {first.reason}.",
             style="bold red",
         )
+    if manifest.unpaired:
+        first_alone = manifest.unpaired[0]
+        sides = Counter(alone.side for alone in manifest.unpaired)
+        text.append(
+            f" Unpaired: {', '.join(f'{count} of the {side}' for side, count in sides.items())}, first "
+            f"{first_alone.path}: {first_alone.reason}.",
+            style="yellow",
+        )
     for note in manifest.notes:
         text.append(f"\nnote: {note}", style="yellow")
     return text

@@ -26,6 +26,7 @@ def dumps(run: Run) -> str:
         "expected": manifest.expected,
         "compared": manifest.compared,
         "skipped": [asdict(entry) for entry in manifest.skipped],
+        "unpaired": [asdict(entry) for entry in manifest.unpaired],
         "verdicts": Counter(record.verdict for record in run.records),
         "first_divergence": divergence.to_json() if divergence else None,
         "agreement": manifest.agreement,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import describe_device
 from tttdebug.errors import PromptError
 from tttdebug.tracking.comparer import Call, Comparer, UserCall
+from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
@@ -59,18 +59,20 @@ def track_encoder(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
-    comparer = Comparer(port, paired, (), writer, describe_device(port.device).engine)
+    comparer = Comparer(port, paired, (), writer)
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
     floor = floor_of(port, reference, paired)
     try:
-        tap = PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output)
+        watched = {modules.pair.boundary: modules.port for modules in paired}
+        tap = PortTap(watched, comparer.on_output, comparer.on_call)
         tracker = OpTracker(writer, lambda: comparer.call) if ops else None
-        with tap, ops_recorded(tracker, port.device, tap):
+        with tap, ops_recorded(tracker, tap):
             for user, (inputs, _) in enumerate(read):
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
                 expected = _activations(*truth, inputs)
                 errors = floors_of(_activations(*floor, inputs), expected)
-                floors = {boundary: error.rel_l2 for boundary, error in errors.items()}
+                # a sentence is compared whole, however short
+                floors = {boundary: FloorError(error.rel_l2, error.rel_l2) for boundary, error in errors.items()}
                 comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors)}))
                 port.encode(inputs)
                 comparer.settle()

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 # small; a large one is made by the weights' format alone.
 _SMALLEST_FLOOR_FACTOR, _SMALL_FLOOR_FACTOR, _LEFT_OUT_OF_SMALL = 5.0, 3.0, 0.03
 #                     factor, and how much rel_l2 these settings may add
-_LARGE_FLOOR, _LARGE_FLOOR_OF_FEW_TOKENS = (1.5, 0.06), (1.75, 0.15)
+_LARGE_FLOOR, _LARGE_FLOOR_OF_FEW_TOKENS = (1.5, 0.08), (1.75, 0.15)
 LOGITS_WARN_PCC = 0.96
-_LAYER = re.compile(r"^L\d+\.")
+_LAYER_OR_CALL = re.compile(r"^L\d+\.|#\d+$")
 
 #                    prefill  decode   gates of the field; decode is the prefill-to-decode transition
 _PCC_GATES = {
@@ -49,8 +49,8 @@ class Gate:
 
 
 def kind_of(boundary: str) -> str:
-    """What stands behind a layer's number: `L07.mlp` is an `mlp`."""
-    return _LAYER.sub("", boundary)
+    """What stands behind a layer's number, before that of a call: `L07.mlp` and `L07.mlp#2` are an `mlp`."""
+    return _LAYER_OR_CALL.sub("", boundary)
 
 
 def default_gate(

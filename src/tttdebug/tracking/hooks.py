@@ -1,27 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listening to both sides: forward hooks on torch modules, wrapped entry points on TTNN module instances.
 
-TTNN models have no hook system. They call `prefill_forward`, `decode_forward` or `forward` on plain objects, sometimes
-bound to the instance, so the instance is what gets wrapped; everything is put back when the block ends.
+TTNN models have no hook system, so the instances are wrapped; everything is put back when the block ends.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PairingError
+from tttdebug.tracking.call_arguments import ArgumentReader, CallArguments
+from tttdebug.tracking.instance_wrapping import Wrapping, entry_points
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ENTRY_POINTS = ("forward", "prefill_forward", "decode_forward")
-_ABSENT = object()
+
+def name_of_call(boundaries: Sequence[str], number: int) -> str:
+    """The boundary of a module's call, `number` counted from 0, when it stands at these boundaries.
+
+    Calls are dealt to the boundaries in turn, and what comes after the last of them begins anew with a number:
+    `norm`, `norm#2`, `norm#3`.
+    """
+    round_, place = divmod(number, len(boundaries))
+    return boundaries[place] if round_ == 0 else f"{boundaries[place]}#{round_ + 1}"
+
+
+def first_call_of(boundary: str) -> str:
+    """The boundary without the number of its call: `norm` of `norm#2`."""
+    name, mark, number = boundary.rpartition("#")
+    return name if mark and number.isdigit() else boundary
+
+
+def at_same_object(modules: Mapping[str, Any]) -> list[tuple[Any, list[str]]]:
+    """Each object once, with all boundaries it stands at, in their order."""
+    found: dict[int, tuple[Any, list[str]]] = {}
+    for boundary, module in modules.items():
+        found.setdefault(id(module), (module, []))[1].append(boundary)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -48,13 +71,13 @@ class ReferenceTap:
     """Keeps the output of every paired torch module of one call: `with ReferenceTap(modules) as tap: model(…)`."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
-        self._modules = modules
-        self._captured: dict[str, Captured] = {}
+        self._modules = at_same_object(modules)
+        self._captured: list[tuple[int, Captured]] = []  # which of the modules, and what it gave
         self._handles: list[Any] = []
 
     def __enter__(self) -> ReferenceTap:
-        for boundary, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(self._hook(boundary)))
+        for place, (module, boundaries) in enumerate(self._modules):
+            self._handles.append(module.register_forward_hook(self._hook(place, boundaries[0])))
         return self
 
     def __exit__(
@@ -65,18 +88,25 @@ class ReferenceTap:
         self._handles.clear()
 
     def outputs(self) -> dict[str, torch.Tensor]:
-        """The tensor each boundary gave, in the order of execution."""
-        return {boundary: captured.unchanged(boundary) for boundary, captured in self._captured.items()}
+        """The tensor each boundary gave, in the order of execution; see `name_of_call` for a module called again.
 
-    def _hook(self, boundary: str) -> Callable[[nn.Module, Any, Any], None]:
+        A module that stands at several boundaries and was called once gives its output to all of them.
+        """
+        calls = [place for place, _ in self._captured]
+        found, numbers = {}, dict.fromkeys(calls, 0)
+        for place, captured in self._captured:
+            boundaries = self._modules[place][1]
+            if calls.count(place) > 1:
+                boundaries = [name_of_call(boundaries, numbers[place])]
+                numbers[place] += 1
+            for boundary in boundaries:
+                found[boundary] = captured.unchanged(boundary)
+        return found
+
+    def _hook(self, place: int, boundary: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            if boundary in self._captured:
-                raise PairingError(
-                    f"{boundary}: the reference calls this module more than once in a forward; pair a module "
-                    "that it calls once"
-                )
             tensor = first_tensor(output)
-            self._captured[boundary] = Captured(tensor, tensor._version)
+            self._captured.append((place, Captured(tensor, tensor._version)))
 
         return keep
 
@@ -98,19 +128,59 @@ def first_tensor(output: Any) -> torch.Tensor:
     )
 
 
-class PortTap:
-    """Tells of every output of the paired TTNN modules while the block lasts.
+@dataclass
+class _Recording:
+    """Whether taps record what they hear; how many blocks of `unrecorded` we are in."""
 
-    `on_output(boundary, output, seconds)` is called at once after each call, before the caller can free the output;
-    nested entry points of one module count once, and `seconds` leaves out the time spent in `on_output`. `inside` are
-    the boundaries whose modules are running, the innermost last; `at_work` says that `on_output` runs, whose ops are
-    not the port's.
+    off: int = 0
+
+
+_recording = _Recording()
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """No call within the block is recorded: a warm-up, or a capture, that a port's `prefill` makes on its own.
+
+    with td.unrecorded():
+        model.prefill_forward(x)  # compiles the kernels
+    """
+    _recording.off += 1
+    try:
+        yield
+    finally:
+        _recording.off -= 1
+
+
+@dataclass
+class _Watched:
+    """One object under observation, by the first boundary it stands at."""
+
+    boundary: str
+    inside: bool = field(default=False)  # of one of its entry points, which may call another of its own
+
+
+class PortTap:
+    """Tells of every call of the paired TTNN modules while the block lasts.
+
+    `on_call(boundary, arguments)` comes before each call, while its inputs can still be read, and
+    `on_output(boundary, output, seconds)` at once after it, before the caller can free the output. Entry points that
+    call another of the same object count once, and `seconds` leaves out the time spent in listening. An object that
+    stands at several boundaries is told of under the first. A call that raises has no output. `inside` are the
+    boundaries whose modules are running, the innermost last; `at_work` says that a listener is, whose ops are not the
+    port's.
     """
 
-    def __init__(self, modules: Mapping[str, Any], on_output: Callable[[str, Any, float], None]) -> None:
-        self._modules = modules
+    def __init__(
+        self,
+        modules: Mapping[str, Any],
+        on_output: Callable[[str, Any, float], None],
+        on_call: Callable[[str, CallArguments], None] | None = None,
+    ) -> None:
+        self._modules = at_same_object(modules)
         self._on_output = on_output
-        self._undo: list[Callable[[], None]] = []
+        self._on_call = on_call
+        self._wrapping = Wrapping()
         self._listening_seconds = 0.0
         self.inside: list[str] = []
         self.at_work = False
@@ -121,70 +191,64 @@ class PortTap:
 
     def __enter__(self) -> PortTap:
         try:
-            for boundary, module in self._modules.items():
-                self._wrap(boundary, module)
+            for module, boundaries in self._modules:
+                watched = _Watched(boundaries[0])
+                for name, entry in entry_points(module, watched.boundary).items():
+                    self._wrapping.put(module, name, self._listener(watched, name, entry), watched.boundary)
         except BaseException:
-            self._restore()
+            self._wrapping.undo()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self._wrapping.undo()
 
-    def _restore(self) -> None:
-        while self._undo:
-            self._undo.pop()()
+    def _listener(self, watched: _Watched, name: str, entry: Callable[..., Any]) -> Callable[..., Any]:
+        reader = ArgumentReader(name, entry)
 
-    def _wrap(self, boundary: str, module: Any) -> None:
-        names = [name for name in ENTRY_POINTS if callable(getattr(module, name, None))]
-        inside = [0]
-        for name in names:
-            self._set(module, name, self._listener(boundary, getattr(module, name), inside))
-        if not names and callable(module):
-            self._wrap_call(boundary, module, inside)
-        elif not names:
-            raise PairingError(
-                f"{boundary}: {type(module).__name__} has none of {', '.join(ENTRY_POINTS)} or __call__; pair "
-                "a module that is called"
-            )
-
-    def _set(self, module: Any, name: str, listener: Any) -> None:
-        before = vars(module).get(name, _ABSENT)
-        setattr(module, name, listener)
-        self._undo.append(lambda: delattr(module, name) if before is _ABSENT else setattr(module, name, before))
-
-    def _wrap_call(self, boundary: str, module: Any, inside: list[int]) -> None:
-        """Python looks `__call__` up on the class, so the instance gets a class of its own for the while."""
-        own = type(module)
-        listener = self._listener(boundary, own.__call__.__get__(module), inside)
-        module.__class__ = type(
-            own.__name__,
-            (own,),
-            {"__call__": lambda _self, *args, **kwargs: listener(*args, **kwargs), "__slots__": ()},
-        )
-        self._undo.append(lambda: setattr(module, "__class__", own))
-
-    def _listener(self, boundary: str, entry: Callable[..., Any], inside: list[int]) -> Callable[..., Any]:
         @wraps(entry)
         def listen(*args: Any, **kwargs: Any) -> Any:
-            listened, started = self._listening_seconds, time.perf_counter()
-            inside[0] += 1
-            self.inside.append(boundary)
+            if watched.inside or _recording.off:
+                return entry(*args, **kwargs)
+            watched.inside = True
             try:
-                output = entry(*args, **kwargs)
+                return self._heard(watched, reader, entry, args, kwargs)
             finally:
-                self.inside.pop()
-                inside[0] -= 1
-            if inside[0] == 0:
-                ended = time.perf_counter()
-                self.at_work = True
-                try:
-                    self._on_output(boundary, output, ended - started - (self._listening_seconds - listened))
-                finally:
-                    self.at_work = False
-                self._listening_seconds += time.perf_counter() - ended
-            return output
+                watched.inside = False
 
         return listen
+
+    def _heard(
+        self,
+        watched: _Watched,
+        reader: ArgumentReader,
+        entry: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        boundary = watched.boundary
+        if self._on_call is not None:
+            with self._listener_at_work():
+                self._on_call(boundary, reader.read(args, kwargs, tuple(self.inside)))
+        listened, started = self._listening_seconds, time.perf_counter()
+        self.inside.append(boundary)
+        try:
+            output = entry(*args, **kwargs)
+        finally:
+            self.inside.pop()
+        ended = time.perf_counter()
+        with self._listener_at_work():
+            self._on_output(boundary, output, ended - started - (self._listening_seconds - listened))
+        return output
+
+    @contextmanager
+    def _listener_at_work(self) -> Iterator[None]:
+        """Time and ops that are not the port's."""
+        started, self.at_work = time.perf_counter(), True
+        try:
+            yield
+        finally:
+            self.at_work = False
+            self._listening_seconds += time.perf_counter() - started

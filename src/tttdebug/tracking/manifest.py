@@ -29,12 +29,21 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Unpaired:
+    """A module of one side, "port" or "reference", that has no counterpart on the other, and why."""
+
+    side: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The head of a run. `status` is "unfinished" while records come, then "finished" or "failed: <error>".
 
     `expected` counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
-    `ops` the op records, None where ops were not tracked. `agreement` holds the token metrics of each phase,
-    `continuations` the text that each side would write.
+    `ops` the op records, None where ops were not tracked. `unpaired` lists what automatic pairing left out on either
+    side. `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
     """
 
     created: str
@@ -52,6 +61,7 @@ class Manifest:
     compared: int = 0
     ops: int | None = None
     skipped: tuple[Skipped, ...] = ()
+    unpaired: tuple[Unpaired, ...] = ()
     agreement: Mapping[str, Any] = field(default_factory=dict)
     continuations: tuple[Mapping[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -95,6 +105,7 @@ class Manifest:
                 **{name: value for name, value in content.items() if name not in unknown}
                 | {
                     "skipped": tuple(Skipped(**entry) for entry in content.get("skipped", ())),
+                    "unpaired": tuple(Unpaired(**entry) for entry in content.get("unpaired", ())),
                     "prompts": tuple(content.get("prompts", ())),
                     "continuations": tuple(content.get("continuations", ())),
                     "notes": tuple(content.get("notes", ())),

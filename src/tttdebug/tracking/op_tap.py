@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listening to ttnn's ops: the emulator through its device, the real package through the class of its operations.
+"""Listening to ttnn's ops: the emulator as one of its listeners, the real package through the class of its operations.
 
 Only ops that the program itself calls are told of; those that an op calls inside are its own business.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,22 +36,24 @@ After = Callable[[Any, Any, object, float], None]
 
 
 @contextmanager
-def listening(device: Any, before: Before, after: After) -> Iterator[None]:
-    """Tell `before` and `after` of every op on `device` while the block lasts; what was changed is put back."""
-    from tttdebug.emulator import Device
+def listening(before: Before, after: After) -> Iterator[None]:
+    """Tell `before` and `after` of every op while the block lasts; what was changed is put back.
 
-    if isinstance(device, Device):
-        with _to_emulator(device, before, after):
-            yield
-    else:
-        from ttnn import decorators
-
-        with to_operation_class(decorators.FastOperation, before, after):
-            yield
+    Ops of the emulator are heard, and those of the real package where it is loaded.
+    """
+    decorators = sys.modules.get("ttnn.decorators")
+    operation = getattr(decorators, "FastOperation", None)  # the emulator as drop-in ttnn has no such module
+    with ExitStack() as stack:
+        stack.enter_context(_to_emulator(before, after))
+        if isinstance(operation, type):
+            stack.enter_context(to_operation_class(operation, before, after))
+        yield
 
 
 @contextmanager
-def _to_emulator(device: Any, before: Before, after: After) -> Iterator[None]:
+def _to_emulator(before: Before, after: After) -> Iterator[None]:
+    from tttdebug.emulator.device import ANY_DEVICE
+
     pending: list[tuple[str, Any, float]] = []
     listener_at_work = False  # reading a tensor back is an op too
 
@@ -61,7 +64,7 @@ def _to_emulator(device: Any, before: Before, after: After) -> Iterator[None]:
         pending.clear()  # an op that raised had no output
         listener_at_work = True
         try:
-            token = before(HeardOp(call.name, call.args, call.kwargs, device.engine.name))
+            token = before(HeardOp(call.name, call.args, call.kwargs, call.engine))
         finally:
             listener_at_work = False
         if token is not None:
@@ -79,13 +82,13 @@ def _to_emulator(device: Any, before: Before, after: After) -> Iterator[None]:
         finally:
             listener_at_work = False
 
-    device.foretold.append(foretold)
-    device.observers.append(observed)
+    ANY_DEVICE.foretold.append(foretold)
+    ANY_DEVICE.observers.append(observed)
     try:
         yield
     finally:
-        device.foretold.remove(foretold)
-        device.observers.remove(observed)
+        ANY_DEVICE.foretold.remove(foretold)
+        ANY_DEVICE.observers.remove(observed)
 
 
 @contextmanager

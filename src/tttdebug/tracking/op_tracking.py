@@ -45,7 +45,7 @@ class _Begun:
 
 
 class OpTracker:
-    """Turns the ops that a port calls into records of a run: `with tracker.listening(device, tap): …`.
+    """Turns the ops that a port calls into records of a run: `with tracker.listening(tap): …`.
 
     `call` gives the call of the port that is going on, None between them. With `compare=False` settings are recorded
     and nothing is read back.
@@ -61,11 +61,11 @@ class OpTracker:
         self._outside: Counter[str] = Counter()
 
     @contextmanager
-    def listening(self, device: Any, tap: PortTap) -> Iterator[None]:
-        """Record the ops on `device` inside the modules of `tap` while the block lasts."""
+    def listening(self, tap: PortTap) -> Iterator[None]:
+        """Record the ops inside the modules of `tap` while the block lasts."""
         self._tap = tap
         self._writer.open_ops()
-        with listening(device, self._before, self._after):
+        with listening(self._before, self._after):
             yield
         if self._outside:
             most = ", ".join(f"{name} {count}" for name, count in self._outside.most_common(4))
@@ -122,11 +122,11 @@ class OpTracker:
         self._tap.leave_out(begun.seconds + time.perf_counter() - started)
 
 
-def ops_recorded(tracker: OpTracker | None, device: Any, tap: PortTap) -> AbstractContextManager[None]:
+def ops_recorded(tracker: OpTracker | None, tap: PortTap) -> AbstractContextManager[None]:
     """`tracker.listening`, or nothing where ops are not tracked."""
     from contextlib import nullcontext
 
-    return nullcontext() if tracker is None else tracker.listening(device, tap)
+    return nullcontext() if tracker is None else tracker.listening(tap)
 
 
 def _notes(op: HeardOp) -> Iterator[TensorNote]:

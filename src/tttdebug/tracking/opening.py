@@ -8,9 +8,9 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import describe_device
+from tttdebug.tracking.driving import described, what_is_missing
 from tttdebug.tracking.floor import FloorError, floor_error, floor_model
-from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.manifest import Manifest, Unpaired
 from tttdebug.tracking.pairing import PairedModules
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def floor_of(
     """
     declared_weights = getattr(port, "declared_weights", None)
     model = floor_model(reference.model, declared_weights(reference.model.state_dict()) if declared_weights else {})
-    named = dict(model.named_modules())
+    named = dict(model.named_modules(remove_duplicate=False))
     return model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}
 
 
@@ -47,6 +47,7 @@ def manifest_of(
     expected: int,
     command: str,
     seed: int | None,
+    unpaired: Sequence[Unpaired] = (),
 ) -> Manifest:
     """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
     hardware = getattr(port, "hw_config", None)
@@ -59,7 +60,7 @@ def manifest_of(
             "layers": reference.model.config.num_hidden_layers,
             "architecture": type(reference.model).__name__,
         },
-        device=asdict(describe_device(port.device)),
+        device=asdict(described(port)),
         precision=getattr(hardware, "name", ""),
         prompts=tuple(prompts),
         decode_steps=decode_steps,
@@ -67,4 +68,6 @@ def manifest_of(
         seed=seed,
         hardware=hardware.to_dict() if hardware is not None else {},
         expected=expected,
+        unpaired=tuple(unpaired),
+        notes=what_is_missing(port),
     )

@@ -16,12 +16,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PairLayout:
+    """What a pair says of how its two outputs lie, beyond what their shapes tell.
+
+    `port_element` and `reference_element` are the place (or the name in a ModelOutput) of the tensor in an output of
+    several, `port_columns` and `reference_columns` the channels of a wider tensor that are meant: of a fused [q|k|v].
+    `head_order` says whether the port keeps heads of `head_dim` channels in the interleaved rotary order (Meta's) where
+    the reference splits them in halves; "auto" lets the values decide, where they leave no doubt. `rotary_dim` is how
+    many channels of a head turn, where not all do.
+    """
+
+    port_element: int | str | None = None
+    reference_element: int | str | None = None
+    port_columns: tuple[int, int] | None = None
+    reference_columns: tuple[int, int] | None = None
+    head_order: Literal["same", "interleaved", "auto"] = "same"
+    head_dim: int | None = None
+    rotary_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.head_order not in ("same", "interleaved", "auto"):
+            raise PairingError(f"head_order {self.head_order!r}: give same, interleaved or auto")
+        if self.head_order != "same" and self.head_dim is None:
+            raise PairingError(f"head_order {self.head_order!r} needs head_dim, the channels of one head")
+        for name, columns in (("port_columns", self.port_columns), ("reference_columns", self.reference_columns)):
+            if columns is not None and not 0 <= columns[0] < columns[1]:
+                raise PairingError(f"{name} {list(columns)}: give [first, one past the last], e.g. [0, 576]")
+
+
+AS_IT_IS = PairLayout()
+
+
+@dataclass(frozen=True)
 class Pair:
     """One boundary and the path of its module on either side; `{i}` in all three stands for the layer number."""
 
     boundary: str
     port: str
     reference: str
+    layout: PairLayout = AS_IT_IS
 
     def for_layers(self, count: int) -> Iterator[Pair]:
         """This pair once per layer, or as it is when it names no layer."""
@@ -33,10 +66,11 @@ class Pair:
 
     def of_layer(self, layer: int) -> Pair:
         """This pair in one layer."""
-        return Pair(
-            self.boundary.replace("{i}", f"{layer:02d}"),
-            self.port.replace("{i}", str(layer)),
-            self.reference.replace("{i}", str(layer)),
+        return replace(
+            self,
+            boundary=self.boundary.replace("{i}", f"{layer:02d}"),
+            port=self.port.replace("{i}", str(layer)),
+            reference=self.reference.replace("{i}", str(layer)),
         )
 
 
@@ -84,7 +118,7 @@ def pair_modules(port: Any, reference: nn.Module, pairs: Iterable[Pair]) -> list
 
     Raises PairingError, with the nearest names, when a path leads nowhere, or for no pairs.
     """
-    named = dict(reference.named_modules())
+    named = dict(reference.named_modules(remove_duplicate=False))  # a shared module has several paths
     found = []
     for pair in pairs:
         if pair.reference not in named:

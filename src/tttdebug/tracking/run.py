@@ -30,7 +30,7 @@ MANIFEST, RECORDS, PROFILES, TOKENS, OPS, TENSORS = (
     "ops.jsonl",
     "tensors",
 )
-PARQUET = "records.parquet"
+CALLS, PARQUET = "calls.jsonl", "records.parquet"
 Built = TypeVar("Built")
 
 
@@ -124,6 +124,15 @@ class Run:
 
         rows = [[getattr(op, name) for name in OP_COLUMNS] for op in self.op_records]
         return pandas.DataFrame(rows, columns=list(OP_COLUMNS))
+
+    @cached_property
+    def calls(self) -> list[dict[str, Any]]:
+        """A line a call of a paired module: its number, phase and step, and what its arguments said of user,
+        positions and page table. Empty for a run of an earlier version, which did not keep them.
+        """
+        unfinished = not self.manifest.finished
+        written = (self.path / CALLS).is_file() or unfinished
+        return list(_read(self.path / CALLS, dict, torn_end_allowed=unfinished)) if written else []
 
     def tensors(self, key: Key) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The saved (reference, port) tensors of a record, both in the reference's layout, or None if not saved.

@@ -8,30 +8,25 @@ seen where it arises and not as a different text. In between runs the floor: the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import describe_device, to_torch
 from tttdebug.errors import PairingError, PromptError
-from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
-from tttdebug.tracking.comparer import Call, Comparer, UserCall
+from tttdebug.tracking.comparer import LOGITS
+from tttdebug.tracking.driving import Decode, Prefill, driver_of, refuse_steps
 from tttdebug.tracking.encoders import track_encoder
-from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap
-from tttdebug.tracking.layout import align
+from tttdebug.tracking.manifest import Unpaired
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
-from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
-from tttdebug.tracking.pairing import CachePair, Pair, PairedModules, pair_modules, pairs_from_mapping
-from tttdebug.tracking.prompts import Input, Prompt, read_prompt
+from tttdebug.tracking.opening import manifest_of
+from tttdebug.tracking.pairing import Pair, pair_modules, pairs_from_mapping
+from tttdebug.tracking.pairing_plan import PairingPlan, UserPairs, plan_pairs
+from tttdebug.tracking.prompts import Input, read_prompt
 from tttdebug.tracking.run import Run
-from tttdebug.tracking.sides import TorchSide
+from tttdebug.tracking.steps import Steps
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
 if TYPE_CHECKING:
-    import torch
-
     from tttdebug.references import Reference
 
 Progress = Callable[[str, "float | None"], None]
@@ -43,7 +38,9 @@ def track(
     prompts: Sequence[Input],
     decode_steps: int = 0,
     *,
-    pairs: Sequence[Pair] | Mapping[str, tuple[str, str]] | None = None,
+    prefill: Prefill | None = None,
+    decode: Decode | None = None,
+    pairs: UserPairs | None = None,
     out: str | Path | None = None,
     save_tensors: SaveTensors = "failed",
     tensor_budget: int = DEFAULT_TENSOR_BUDGET,
@@ -54,8 +51,11 @@ def track(
 ) -> Run:
     """Compare every paired module of `port` with its counterpart in `reference`, and give the run.
 
-    `port` offers `allocate_cache(users, length)`, `prefill(token_ids, user)` and `decode(token_ids, positions)` as
-    CausalLM does, and `pairs` unless they are given here. With `out` the run is written to that folder as it happens,
+    `port` is any object. `prefill(port, token_ids[B, S])` runs it over a prompt and returns logits, a ttnn or torch
+    tensor, padded or not; `decode(port, token_ids[B], positions[B])` over one more token of each user. Without them
+    the port has methods of these names that take the same but `port`; a port of `build_model` has them. `pairs` names
+    the modules to compare, else the port's own `pairs` do; else, or with a plan or its TOML file, they are found by
+    `plan_pairs`, and the run lists what stayed unpaired. With `out` the run is written to that folder as it happens,
     else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
 
     A prompt is text or token ids. A port with `encode(inputs)` instead is an encoder: each prompt, which may be an
@@ -66,12 +66,8 @@ def track(
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
     """
-    chosen = pairs_from_mapping(pairs) if isinstance(pairs, Mapping) else pairs or getattr(port, "pairs", None)
-    if not chosen:
-        raise PairingError(
-            f"{type(port).__name__} declares no pairs; give pairs={{boundary: (port path, reference path)}}"
-        )
-    if hasattr(port, "encode"):
+    chosen, unpaired = _chosen_pairs(port, reference, pairs)
+    if prefill is None and hasattr(port, "encode"):
         if decode_steps:
             raise PromptError(f"{type(port).__name__} is an encoder and decodes nothing: give decode_steps=0")
         return track_encoder(
@@ -87,10 +83,13 @@ def track(
             seed=seed,
             progress=progress,
         )
+    driver = driver_of(port, prefill, decode)
+    refuse_steps(driver, port, decode_steps)
     read = [read_prompt(reference, prompt, decode_steps) for prompt in prompts]
     paired = pair_modules(port, reference.model, chosen)
     caches = tuple(getattr(port, "caches", ()))
-    comparisons = (len(paired) + len(caches)) * len(read) * (1 + decode_steps)
+    returned_logits = driver.foreign and LOGITS not in {modules.pair.boundary for modules in paired}
+    comparisons = (len(paired) + len(caches) + returned_logits) * len(read) * (1 + decode_steps)
     writer = RunWriter(
         None if out is None else Path(out),
         manifest_of(
@@ -101,146 +100,43 @@ def track(
             expected=comparisons,
             command=command,
             seed=seed,
+            unpaired=unpaired,
         ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
-    tracking = _Tracking(port, reference, paired, caches, writer, progress)
+    if driver.decode is None:
+        writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
-        tap = PortTap({modules.pair.boundary: modules.port for modules in paired}, tracking.comparer.on_output)
-        tracker = OpTracker(writer, lambda: tracking.comparer.call) if ops else None
-        with tap, ops_recorded(tracker, port.device, tap):
-            tracking.prefill(read)
-            for step in range(decode_steps):
-                tracking.decode(step)
-        tracking.conclude()
+        steps = Steps(port, driver, reference, paired, caches, writer, progress, returned_logits=returned_logits)
+        comparer = steps.comparer
+        watched = {modules.pair.boundary: modules.port for modules in paired}
+        tap = PortTap(watched, comparer.on_output, comparer.on_call)
+        tracker = OpTracker(writer, lambda: comparer.call) if ops else None
+        with tap, ops_recorded(tracker, tap):
+            steps.run(read)
+        steps.conclude()
     except BaseException as error:
         writer.fail(error)
         raise
     return writer.finish()
 
 
-class _Tracking:
-    """The state of one comparison: both sides' caches, and the tokens so far."""
-
-    def __init__(
-        self,
-        port: Any,
-        reference: Reference,
-        paired: Sequence[PairedModules],
-        caches: Sequence[CachePair],
-        writer: RunWriter,
-        progress: Progress,
-    ) -> None:
-        self.port = port
-        self.reference = reference
-        self.writer = writer
-        self.progress = progress
-        self.truth = TorchSide(reference.model, {pair.pair.boundary: pair.reference for pair in paired}, caches)
-        self.floor = TorchSide(*floor_of(port, reference, paired), caches)
-        self.comparer = Comparer(port, paired, caches, writer, describe_device(port.device).engine)
-        self.agreements: list[TokenAgreement] = []
-        self.prompts: Sequence[Prompt] = ()
-        self.prompt_floors: list[dict[str, FloorError]] = []  # by user
-        self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
-        self.port_tokens: list[list[int]] = []
-
-    def prefill(self, prompts: Sequence[Prompt]) -> None:
-        """Every prompt, one after the other, each as a user of its own."""
-        self.prompts = prompts
-        decode_steps = self.writer.manifest.decode_steps
-        self.port.allocate_cache(len(prompts), max(len(prompt.token_ids) for prompt in prompts) + decode_steps)
-        self.reference_tokens, self.port_tokens = [[] for _ in prompts], [[] for _ in prompts]
-        for user, prompt in enumerate(prompts):
-            self.progress(f"prefill, {len(prompt.token_ids)} tokens", user / len(prompts) / (1 + decode_steps))
-            truth = self.truth.prefill(prompt.token_ids, user)
-            floors = floors_of(self.floor.prefill(prompt.token_ids, user).activations, truth.activations)
-            self.prompt_floors.append(floors)
-            pooled = {boundary: floor.of_prompt(len(prompt.token_ids)) for boundary, floor in floors.items()}
-            call = Call("prefill", 0, {user: UserCall(prompt.token_ids, 0, truth.activations, pooled)})
-            self._compare(call, {user: truth.logits_TV}, partial(self.port.prefill, _tensor(prompt.token_ids), user))
-
-    def decode(self, step: int) -> None:
-        """One decode step of all users at once, driven by the reference's tokens."""
-        decode_steps = self.writer.manifest.decode_steps
-        self.progress(f"decode step {step + 1} of {decode_steps}", (1 + step) / (1 + decode_steps))
-        users, logits = {}, {}
-        for user, prompt in enumerate(self.prompts):
-            token = self.reference_tokens[user][-1]
-            truth = self.truth.decode(token, user)
-            # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
-            floors = {
-                boundary: max(floor.rel_l2, self.prompt_floors[user][boundary].token_rel_l2)
-                for boundary, floor in floors_of(self.floor.decode(token, user).activations, truth.activations).items()
-            }
-            users[user] = UserCall((token,), len(prompt.token_ids) + step, truth.activations, floors)
-            logits[user] = truth.logits_TV
-        tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
-        run_port = partial(self.port.decode, _tensor(tokens), _tensor(positions))
-        self._compare(Call("decode", step, users), logits, run_port)
-
-    def conclude(self) -> None:
-        """Write what the whole run says: token agreement by phase, and the text each side writes on its own."""
-        agreement = {}
-        for phase in ("prefill", "decode"):
-            tokens = [token for token in self.agreements if token.phase == phase]
-            if tokens:
-                agreement[phase] = summarise(tokens)
-        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=self._continuations())
-
-    def _compare(self, call: Call, reference_logits: Mapping[int, torch.Tensor], run_port: Callable[[], Any]) -> None:
-        """Run the port once under observation, and write down what both sides predict."""
-        self.comparer.expect(call)
-        port_logits = to_torch(run_port())
-        self.comparer.settle()
-        for user, part in call.users.items():
-            aligned = align(reference_logits[user], port_logits, phase=call.phase, user=user)
-            skipped = len(part.token_ids) - aligned.port_TC.shape[0]  # of a prompt whose last logits alone were given
-            agreements = token_agreement(
-                aligned.reference_TC,
-                aligned.port_TC,
-                part.token_ids[skipped:],
-                phase=call.phase,
-                step=call.step,
-                user=user,
-                start=part.start + skipped,
-            )
-            self.writer.append_tokens([agreement.to_json(self._text_of) for agreement in agreements])
-            self.agreements += agreements
-            self.reference_tokens[user].append(agreements[-1].reference_top[0][0])
-            self.port_tokens[user].append(agreements[-1].port_top[0][0])
-
-    def _continuations(self) -> tuple[dict[str, str], ...]:
-        """The greedy text of either side. Where the port chose another token it goes on from its own choice."""
-        parted = [
-            step
-            for reference, port in zip(self.reference_tokens, self.port_tokens, strict=True)
-            for step in range(len(port))
-            if reference[step] != port[step]
-        ]
-        for step in range(min(parted), self.writer.manifest.decode_steps) if parted else ():
-            self.progress("the port decodes on its own", 1.0)
-            positions = [len(prompt.token_ids) + step for prompt in self.prompts]
-            logits = to_torch(
-                self.port.decode(_tensor([tokens[step] for tokens in self.port_tokens]), _tensor(positions))
-            )
-            rows = logits.reshape(-1, logits.shape[-1])
-            for user, tokens in enumerate(self.port_tokens):
-                tokens[step + 1] = int(rows[user].argmax())
-        return tuple(
-            {"prompt": prompt.text, "reference": self._text(reference), "port": self._text(port)}
-            for prompt, reference, port in zip(self.prompts, self.reference_tokens, self.port_tokens, strict=True)
+def _chosen_pairs(
+    port: Any, reference: Reference, pairs: UserPairs | None
+) -> tuple[Sequence[Pair], Sequence[Unpaired]]:
+    """The pairs that were given or that the port declares, else those that are found, with what they leave out."""
+    if pairs is None:
+        pairs = getattr(port, "pairs", None)
+    if isinstance(pairs, Mapping):
+        return pairs_from_mapping(pairs), ()
+    if pairs is not None and not isinstance(pairs, (str, Path, PairingPlan)):
+        return pairs, ()
+    plan = pairs if isinstance(pairs, PairingPlan) else plan_pairs(port, reference.model, pairs)
+    if not plan.pairs:
+        raise PairingError(
+            f"no module of the {type(port).__name__} could be paired with one of {reference.name}; "
+            "give pairs={boundary: (port path, reference path)}"
         )
-
-    def _text(self, token_ids: Sequence[int]) -> str:
-        tokenizer = self.reference.tokenizer
-        return " ".join(map(str, token_ids)) if tokenizer is None else str(tokenizer.decode(list(token_ids)))
-
-    def _text_of(self, token_id: int) -> str:
-        return self._text([token_id])
-
-
-def _tensor(token_ids: Sequence[int]) -> torch.Tensor:
-    import torch
-
-    return torch.tensor(list(token_ids))
+    sides = {"port": plan.unpaired_port, "reference": plan.unpaired_reference}
+    return plan.pairs, [Unpaired(side, item.path, item.reason) for side, items in sides.items() for item in items]

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from tttdebug.errors import RunError
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import MANIFEST, OPS, PARQUET, PROFILES, RECORDS, TENSORS, TOKENS, Run
+from tttdebug.tracking.run import CALLS, MANIFEST, OPS, PARQUET, PROFILES, RECORDS, TENSORS, TOKENS, Run
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class RunWriter:
             (self.path / TENSORS).mkdir()
             manifest.write(self.path / MANIFEST)
             self._files: dict[str, IO[str]] = {
-                name: (self.path / name).open("a", encoding="utf-8") for name in (RECORDS, PROFILES, TOKENS)
+                name: (self.path / name).open("a", encoding="utf-8") for name in (RECORDS, PROFILES, TOKENS, CALLS)
             }
         except OSError as error:
             raise RunError(
@@ -83,6 +83,14 @@ class RunWriter:
         """Write one op."""
         self._write(OPS, record.to_json())
         self._ops += 1
+
+    def append_call(self, line: dict[str, Any]) -> None:
+        """Write what a module was told about the call it is in."""
+        self._write(CALLS, line)
+
+    def expect_more(self, comparisons: int) -> None:
+        """Count comparisons that nobody could foresee: of a module that is called again within a call."""
+        self.manifest = replace(self.manifest, expected=self.manifest.expected + comparisons)
 
     def skip(self, entry: Any) -> None:
         """Note a comparison that was expected and could not be made."""

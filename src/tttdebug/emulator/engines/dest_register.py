@@ -90,5 +90,17 @@ def add_to_dest(s0, e0, s1, e1, dest, fp32, wormhole):  # type: ignore[no-untype
     return i32(value | i32(sign & i32(-0x80000000))) if lives else i32(0)
 
 
+@intrinsic
+def use_the_widest_vectors(context: Any) -> Any:
+    """Marks the function it is called in, where LLVM by itself takes vectors of half the width of AVX-512's."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # llvmlite's own `add` knows a few attributes only
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 # Contracting a·b + c to one rounding is allowed: the loops have no product for which it makes a difference.
 compiled = njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)

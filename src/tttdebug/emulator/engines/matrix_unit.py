@@ -31,6 +31,7 @@ from tttdebug.emulator.engines.dest_register import (
     i32,
     shift_left,
     shift_right,
+    use_the_widest_vectors,
 )
 
 # M rows of the left operand, K summed, N columns of the right one
@@ -266,9 +267,11 @@ def _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first,
 
 @compiled
 def _into_fp32(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
+    use_the_widest_vectors()
     return _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, True, wormhole, like)
 
 
 @compiled
 def _into_bfloat16(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
+    use_the_widest_vectors()
     return _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, False, False, like)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job of `tttdebug pair`: build a user's port beside its reference, and plan which modules are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tttdebug.errors import PortError
+
+if TYPE_CHECKING:
+    from tttdebug.tracking.pairing_plan import PairingPlan
+
+Progress = Callable[[str, "float | None"], None]
+
+
+@dataclass(frozen=True)
+class PairJob:
+    """What `tttdebug pair` was asked for."""
+
+    port: str
+    reference: str
+    weights: Path | None = None
+    layers: int | None = None
+    device: str = "emulated"
+    engine: str = "fast"
+    pairs: Path | None = None
+
+
+def plan(job: PairJob, progress: Progress) -> PairingPlan:
+    """The plan for a port, which is built but not run. Raises a TttdebugError for what is in the way."""
+    from tttdebug.backends import opened_device
+    from tttdebug.references import load_reference
+    from tttdebug.tracking.pairing_plan import plan_pairs
+    from tttdebug.tracking.port_source import load_port_builder
+
+    with _ttnn_of(job.device, job.engine):
+        progress("load the reference", None)
+        reference = load_reference(job.reference, weights=job.weights, layers=job.layers, progress=progress)
+        source = load_port_builder(job.port)
+        with opened_device(job.device, **({"engine": job.engine} if job.device == "emulated" else {})) as device:
+            progress("build the port", None)
+            port = source.build(reference.model, device)
+            if port is None:
+                raise PortError(f"--port {job.port} returned None; let it return the port")
+            return plan_pairs(port, reference.model, job.pairs)
+
+
+@contextmanager
+def _ttnn_of(device: str, engine: str) -> Iterator[None]:
+    """`import ttnn` finds the emulator for an emulated device, and the real package for another."""
+    if device != "emulated":
+        yield
+        return
+    from tttdebug.emulator import install
+
+    with install(engine=engine):
+        yield

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a port is run: one of ours by its methods, a foreign one by the functions its user gives.
+
+S sequence, B users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.backends import UNKNOWN, DeviceDescription, describe_device, is_device
+from tttdebug.errors import PairingError, PromptError
+
+if TYPE_CHECKING:
+    import torch
+
+Prefill = Callable[[Any, "torch.Tensor"], Any]
+"""`prefill(port, token_ids[B, S]) -> logits`"""
+Decode = Callable[[Any, "torch.Tensor", "torch.Tensor"], Any]
+"""`decode(port, token_ids[B], positions[B]) -> logits`"""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A port's calls.
+
+    `start(users, length)` makes room for so many prompts, `prefill(ids_S, row)` reads one into a slot, and
+    `decode(ids_B, positions_B)`, where there is one, reads one more token of each. `foreign` ports know nothing of
+    slots: each prompt is read as the only user, prefill and decode steps, before the next one.
+    """
+
+    start: Callable[[int, int], None]
+    prefill: Callable[[torch.Tensor, int], Any]
+    decode: Callable[[torch.Tensor, torch.Tensor], Any] | None
+    foreign: bool
+
+    def groups(self, users: int) -> list[list[int]]:
+        """Which users are in the port at the same time."""
+        return [[user] for user in range(users)] if self.foreign else [list(range(users))]
+
+
+def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None) -> Driver:
+    """The driver of a port; its own methods where no functions are given.
+
+    Raises PairingError when nothing says how to run it.
+    """
+    if prefill is None and decode is not None:
+        raise PairingError("decode= is given without prefill=: a port decodes what it has prefilled, so give both")
+    if prefill is None and callable(getattr(port, "allocate_cache", None)) and hasattr(port, "pairs"):
+        return Driver(port.allocate_cache, port.prefill, port.decode, foreign=False)
+    if prefill is None:
+        reads, steps = (_method(port, name) for name in ("prefill", "decode"))
+    else:
+        reads, steps = partial(prefill, port), None if decode is None else partial(decode, port)
+    if reads is None:
+        raise PairingError(
+            f"nothing says how to run a {type(port).__name__}: give prefill=f, and decode=g where it decodes, with "
+            "f(port, token_ids[B, S]) and g(port, token_ids[B], positions[B]) returning logits; or give the port "
+            "methods of these names"
+        )
+    return Driver(lambda users, length: None, lambda ids_S, row: reads(ids_S[None]), steps, foreign=True)
+
+
+def _method(port: Any, name: str) -> Callable[..., Any] | None:
+    found = getattr(port, name, None)
+    return found if callable(found) else None
+
+
+def refuse_steps(driver: Driver, port: Any, decode_steps: int) -> None:
+    """Raise PromptError for decode steps that the port cannot make."""
+    if decode_steps and driver.decode is None:
+        raise PromptError(
+            f"{decode_steps} decode steps, but nothing says how a {type(port).__name__} decodes: give decode=…, or "
+            "decode_steps=0"
+        )
+
+
+def described(port: Any) -> DeviceDescription:
+    """The device a port says it runs on; unknown where it does not say, until its first output shows it."""
+    devices = (getattr(port, name, None) for name in ("device", "mesh_device"))
+    device = next(filter(is_device, devices), None)
+    return UNKNOWN if device is None else describe_device(device)
+
+
+def what_is_missing(port: Any) -> tuple[str, ...]:
+    """A sentence for each thing that a port does not declare, and what the run does instead."""
+    missing = []
+    if not callable(getattr(port, "declared_weights", None)):
+        missing.append(
+            "the port declares no weight formats: each floor is that of the reference in bfloat16, and what coarser "
+            "weights cost counts as the port's own error"
+        )
+    if not getattr(port, "caches", ()):
+        missing.append("the port declares no key/value caches: none was compared")
+    return tuple(missing)

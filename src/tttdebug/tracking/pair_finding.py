@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding pairs: the user's own, then the same path, then the same role, then class and order, then shapes.
+
+A rule pairs only what it leaves one choice for; two equally good candidates stay unpaired, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.errors import PairingError
+from tttdebug.tracking.discovery import PortModule, discover
+from tttdebug.tracking.fused_projections import fused_pairs
+from tttdebug.tracking.module_roles import Role, has_norms_after, parts_of, roles_of
+from tttdebug.tracking.module_weights import (
+    are_the_same,
+    could_be_the_same,
+    kind_of,
+    shapes_in_port,
+    shapes_in_torch,
+)
+from tttdebug.tracking.pairing import AS_IT_IS, Pair, PairLayout, module_at, pairs_from_mapping
+from tttdebug.tracking.pairing_plan import FoundBy, PairingPlan, PlannedPair, Unpaired, UserPairs, in_order
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A module of one side that may be paired."""
+
+    path: str
+    module: Any
+    class_name: str
+    role: Role
+    paths: tuple[str, ...]
+
+    @property
+    def parent(self) -> tuple[str, int | None, tuple[str, ...]]:
+        """The role of what it is a part of."""
+        return self.role.stack, self.role.layer, self.role.parts[:-1]
+
+
+def find_pairs(port: Any, reference_model: nn.Module, mapping: UserPairs | None) -> PairingPlan:
+    """The plan; see `plan_pairs`."""
+    discovery = discover(port, reference_model.modules())
+    finding = _Finding(port, reference_model, discovery.modules)
+    mapping = _loaded(mapping)
+    finding.take(user_pairs(mapping, port, reference_model))
+    if isinstance(mapping, PairingPlan) and mapping.complete:
+        return finding.plan_as_given(mapping)
+    finding.by_path()
+    finding.embedding_with_positions()
+    finding.by_role()
+    finding.fused()
+    finding.by_class_and_order()
+    finding.by_shapes()
+    notes = [f"{unread.path or 'the port'}: {unread.reason}" for unread in discovery.unread]
+    return finding.plan(notes)
+
+
+def user_pairs(mapping: UserPairs | None, port: Any, reference_model: nn.Module) -> list[Pair]:
+    """A user's pairs, one for each layer where they name `{i}`.
+
+    Raises PairingError, with the nearest names, for a module that is not there, and for a boundary named twice.
+    """
+    mapping = _loaded(mapping)
+    if mapping is None:
+        return []
+    given: Sequence[Pair]
+    if isinstance(mapping, PairingPlan):
+        given = mapping.pairs
+    else:
+        given = pairs_from_mapping(mapping) if isinstance(mapping, Mapping) else tuple(mapping)
+    named = dict(reference_model.named_modules())
+    pairs = [pair for template in given for pair in _of_every_layer(template, port, named)]
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.boundary in seen:
+            raise PairingError(f"{pair.boundary}: two pairs have this boundary; give each a name of its own")
+        seen.add(pair.boundary)
+        require(pair, port, named)
+    return pairs
+
+
+def _loaded(mapping: UserPairs | None) -> Mapping[str, tuple[str, str]] | Sequence[Pair] | PairingPlan | None:
+    """A user's pairs, read from their file where they are in one."""
+    if not isinstance(mapping, (str, Path)):
+        return mapping
+    from tttdebug.tracking.plan_file import read_plan
+
+    return read_plan(mapping)
+
+
+def require(pair: Pair, port: Any, named: Mapping[str, Any]) -> None:
+    """Raise PairingError, with the nearest names, when a pair names a module that one side has not."""
+    if pair.reference not in named:
+        nearest = difflib.get_close_matches(pair.reference, named, n=3, cutoff=0.5)
+        raise PairingError(
+            f"{pair.boundary}: the reference has no module {pair.reference!r}; nearest: {', '.join(nearest) or 'none'}"
+        )
+    module_at(port, pair.port, pair.boundary)
+
+
+def _of_every_layer(template: Pair, port: Any, named: Mapping[str, Any]) -> list[Pair]:
+    """The template in each layer that the reference has, and at least in the first, so that an error names it."""
+    if "{i}" not in f"{template.port}{template.reference}":
+        return [template]
+    if any("{i}" not in text for text in (template.boundary, template.port, template.reference)):
+        raise PairingError(
+            f"{template.boundary}: {{i}} stands for the layer number in the boundary and in both paths, or in none"
+        )
+    count = 1
+    while template.of_layer(count).reference in named:
+        count += 1
+    return [template.of_layer(i) for i in range(count)]
+
+
+class _Finding:
+    """What is paired so far, and what is left on either side."""
+
+    def __init__(self, port: Any, reference_model: nn.Module, modules: Sequence[PortModule]) -> None:
+        self._port, self._model = port, reference_model
+        named = {path: module for path, module in reference_model.named_modules() if _computes(module)}
+        norms_after = has_norms_after(named)
+        by_name = [module.name or module.path for module in modules]
+        port_roles = roles_of(
+            [path for module in modules for path in (*module.paths, module.name)], norms_come_after=norms_after
+        )
+        reference_roles = roles_of(named, norms_come_after=norms_after and _has_layer_norms(modules))
+        self._port_left = {
+            module.path: Candidate(module.path, module.module, module.class_name, port_roles[name], module.paths)
+            for module, name in zip(modules, by_name, strict=True)
+        }
+        self._port_roles = port_roles
+        self._reference_left = {
+            path: Candidate(path, module, type(module).__name__, reference_roles[path], (path,))
+            for path, module in named.items()
+        }
+        self._all_reference = dict(self._reference_left)
+        self._all_port = dict(self._port_left)
+        self._planned: list[PlannedPair] = []
+        self._reasons: dict[tuple[str, str], str] = {}  # (side, path) → why it is left
+        self._known_roles: set[Role] | None = None
+        self._layouts = LayoutHints.of(reference_model)
+
+    def take(self, pairs: Iterable[Pair]) -> None:
+        """The user's pairs, before any other; a module in one of them is in no other."""
+        for pair in pairs:
+            self._planned.append(PlannedPair(pair, "mapping"))
+            target = module_at(self._port, pair.port, pair.boundary)
+            for path, candidate in list(self._port_left.items()):
+                if candidate.module is target:
+                    del self._port_left[path]
+            self._reference_left.pop(pair.reference, None)
+
+    def by_path(self) -> None:
+        """A module that is at the same place on both sides."""
+        for candidate in list(self._port_left.values()):
+            if not candidate.path or candidate.role.parts[:1] == ("model",) or candidate.role.parts[-1:] == ("rope",):
+                continue
+            for path in candidate.paths:
+                if path in self._reference_left:
+                    self._pair(candidate, self._reference_left[path], "path")
+                    break
+
+    def embedding_with_positions(self) -> None:
+        """GPT-2's `drop` gives the sum of embeddings and positions, as a port does that has no module for positions."""
+        sums = [each for each in self._reference_left.values() if each.role == Role("", None, ("drop",))]
+        port = [each for each in self._port_left.values() if each.role == Role("", None, ("embed",))]
+        positions = Role("", None, ("positions",))
+        learned = any(each.role == positions for each in self._reference_left.values())
+        if learned and len(sums) == len(port) == 1 and all(each.role != positions for each in self._port_left.values()):
+            because = f"{sums[0].path} gives embeddings and positions together"
+            pair = Pair("embed", port[0].path, sums[0].path)
+            self._planned.append(PlannedPair(self._named(pair), "synonym", because))
+            del self._port_left[port[0].path], self._reference_left[sums[0].path]
+
+    def by_role(self) -> None:
+        """A module of the same role, where each side has one of it."""
+        reference = _grouped(self._reference_left.values())
+        for role, here in _grouped(self._port_left.values()).items():
+            there = reference.get(role, [])
+            if role.parts[:1] == ("model",) or role.parts[-1:] == ("rope",):
+                continue
+            if len(here) == len(there) == 1:
+                self._pair(here[0], there[0], "synonym")
+            elif here and there:
+                self._ambiguous(here, there)
+
+    def fused(self) -> None:
+        """Queries, keys and values that one side computes with one matrix and the other with three."""
+        for fused in list(fused_pairs(self._port_left.values(), self._reference_left.values(), self._model)):
+            for pair in fused.pairs:
+                layout = self._layouts.of_boundary(pair.boundary, pair.layout)
+                self._planned.append(PlannedPair(self._named(replace(pair, layout=layout)), "synonym", fused.because))
+            for path in fused.port_paths:
+                self._port_left.pop(path)
+            for path in fused.reference_paths:
+                self._reference_left.pop(path)
+
+    def by_class_and_order(self) -> None:
+        """Parts of the same whole that are of one kind, as many on both sides: the first with the first, and so on."""
+        for kind, here, there in self._leftovers():
+            if len(here) != len(there):
+                continue
+            fits = all(
+                could_be_the_same(shapes_in_port(a.module), shapes_in_torch(b.module))
+                for a, b in zip(here, there, strict=True)
+            )
+            if not fits:
+                self._leave(
+                    "port", here, f"the sizes of its weights are not those of the reference's {kind} in that place"
+                )
+                self._leave(
+                    "reference", there, f"the sizes of its weights are not those of the port's {kind} in that place"
+                )
+                continue
+            for number, (a, b) in enumerate(zip(here, there, strict=True), 1):
+                self._pair(a, b, "class and order", f"{kind} {number} of {len(here)} that had no known name")
+
+    def by_shapes(self) -> None:
+        """Of several of one kind, those whose weights have the same shapes, where only one of each side does."""
+        for kind, here, there in self._leftovers():
+            mine = {a.path: shapes_in_port(a.module) for a in here}
+            theirs = {b.path: shapes_in_torch(b.module) for b in there}
+            for a in here:
+                fits = [b for b in there if are_the_same(mine[a.path], theirs[b.path])]
+                rivals = [c for c in here if fits and are_the_same(mine[c.path], theirs[fits[0].path])]
+                if len(fits) == 1 and len(rivals) == 1:
+                    self._pair(a, fits[0], "shapes", f"the only {kind} with weights of these shapes")
+                elif fits:
+                    self._ambiguous(rivals, fits)
+
+    def plan(self, notes: Sequence[str]) -> PairingPlan:
+        """All of it. Raises PairingError when there is no pair."""
+        plan = PairingPlan(
+            in_order(self._planned),
+            tuple(
+                Unpaired(path, left.class_name, self._why("port", left, self._reference_left))
+                for path, left in self._port_left.items()
+            ),
+            tuple(
+                Unpaired(path, left.class_name, self._why("reference", left, self._port_left))
+                for path, left in self._reference_left.items()
+            ),
+            (*notes, *self._notes()),
+        )
+        if not plan.planned:
+            found = ", ".join(path or type(self._port).__name__ for path in list(self._all_port)[:5]) or "none"
+            raise PairingError(
+                f"no module of {type(self._port).__name__} answers to one of {type(self._model).__name__}; the port's "
+                f"modules: {found}. Give pairs={{boundary: (port path, reference path)}}"
+            )
+        return plan
+
+    def _notes(self) -> list[str]:
+        """What a user should know of the pairs."""
+        config: Any = getattr(self._model, "config", None)
+        cap, scale = getattr(config, "final_logit_softcapping", None), getattr(config, "logit_scale", None)
+        by_head = any(each.pair.boundary == "logits" and each.pair.reference for each in self._planned)
+        if by_head and (cap is not None or scale not in (None, 1, 1.0)):
+            return [
+                "logits: the reference caps or scales its logits after its lm_head; where the port's lm_head does it "
+                'too, pair it with the whole reference: reference = ""'
+            ]
+        return []
+
+    def plan_as_given(self, given: PairingPlan) -> PairingPlan:
+        """A user's complete plan: how its pairs were found, as it says, and what it leaves out."""
+        found = {(each.pair.port, each.pair.reference): each for each in given.planned}
+        self._planned = [
+            replace(found.get((each.pair.port, each.pair.reference), each), pair=each.pair) for each in self._planned
+        ]
+        for side, left in (("port", given.unpaired_port), ("reference", given.unpaired_reference)):
+            self._reasons |= {(side, each.path): each.reason for each in left}
+        for side, paths in (("port", self._port_left), ("reference", self._reference_left)):
+            for path in paths:
+                self._reasons.setdefault((side, path), "the plan that was given leaves it out")
+        return self.plan([])
+
+    def _leftovers(self) -> list[tuple[str, list[Candidate], list[Candidate]]]:
+        """What is left of each kind within each whole, in the order of the attributes."""
+        here, there = (_by_kind(left.values()) for left in (self._port_left, self._reference_left))
+        return [
+            (key[1], candidates, there[key])
+            for key, candidates in here.items()
+            if key[1] not in ("", "rotary") and key in there
+        ]
+
+    def _pair(self, here: Candidate, there: Candidate, found_by: FoundBy, because: str = "") -> None:
+        boundary = there.role.boundary
+        pair = Pair(boundary, here.path, there.path, self._layouts.of_boundary(boundary, AS_IT_IS))
+        self._planned.append(PlannedPair(self._named(pair), found_by, because))
+        del self._port_left[here.path], self._reference_left[there.path]
+
+    def _named(self, pair: Pair) -> Pair:
+        """The pair under a boundary that no other has."""
+        taken = {planned.pair.boundary for planned in self._planned}
+        return replace(pair, boundary=pair.reference) if pair.boundary in taken else pair
+
+    def _ambiguous(self, here: Sequence[Candidate], there: Sequence[Candidate]) -> None:
+        ours, theirs = (", ".join(candidate.path for candidate in side) for side in (here, there))
+        self._leave("port", here, f"ambiguous: {theirs} of the reference fit equally well; give a pair")
+        self._leave("reference", there, f"ambiguous: {ours} of the port fit equally well; give a pair")
+
+    def _leave(self, side: str, candidates: Iterable[Candidate], reason: str) -> None:
+        for candidate in candidates:
+            self._reasons[side, candidate.path] = reason
+
+    def _why(self, side: str, left: Candidate, others: Mapping[str, Candidate]) -> str:
+        if reason := self._reasons.get((side, left.path)):
+            return reason
+        other = "reference" if side == "port" else "port"
+        if not left.path:
+            return f"it is the whole {side if side == 'port' else 'model'}: its logits are compared by themselves"
+        if left.role.parts[:1] == ("model",):
+            return "it holds the other modules; its output is what the last of them gives"
+        if left.role.parts[-1:] == ("rope",):
+            return "rotary tables have no boundary: a fault in them shows in the queries and keys"
+        if left.role in self._paired_roles():
+            return f"its counterpart of the {other} is in another pair"
+        whole = Role(left.role.stack, left.role.layer, left.role.parts[:-1])
+        if whole in self._paired_roles():
+            return f"the {other} has no module for this part; the whole is compared"
+        near = difflib.get_close_matches(left.path, [path for path in others if path], n=2, cutoff=0.5)
+        return f"the {other} has no module for it{'; unpaired there and nearest: ' + ', '.join(near) if near else ''}"
+
+    def _paired_roles(self) -> set[Role]:
+        """The roles that a pair of modules has."""
+        if self._known_roles is None:
+            paired = {each.pair.reference for each in self._planned}
+            self._known_roles = {each.role for path, each in self._all_reference.items() if path in paired}
+        return self._known_roles
+
+
+@dataclass(frozen=True)
+class LayoutHints:
+    """What a reference's config says of its heads."""
+
+    head_dim: int | None
+    turns: bool
+
+    @classmethod
+    def of(cls, model: nn.Module) -> LayoutHints:
+        """Read from the model's Hugging Face config; a model without one says nothing."""
+        config: Any = getattr(model, "config", None)
+        heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
+        head_dim = getattr(config, "head_dim", None) or (width // heads if heads and width else None)
+        turns = any(
+            getattr(config, name, None) is not None for name in ("rope_theta", "rope_parameters", "rope_scaling")
+        )
+        return cls(head_dim, turns)
+
+    def of_boundary(self, boundary: str, layout: PairLayout) -> PairLayout:
+        """A pair's layout: queries and keys of a model with rotary positions may be in either order of a head."""
+        if boundary.endswith((".self_attn.q_proj", ".self_attn.k_proj")) and self.turns and self.head_dim:
+            return replace(layout, head_order="auto", head_dim=self.head_dim)
+        return layout
+
+
+def _computes(module: nn.Module) -> bool:
+    """Whether a torch module is called: a bare list of modules is not."""
+    from torch import nn
+
+    return not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
+
+
+def _has_layer_norms(modules: Sequence[PortModule]) -> bool:
+    """Whether the port's layers have norms of their own, beside their branches."""
+    for module in modules:
+        parts = parts_of(module.path)
+        numbers = [depth for depth, part in enumerate(parts) if part.isdigit()]
+        if numbers and len(parts) == numbers[0] + 2 and kind_of(module.class_name) == "norm":
+            return True
+    return False
+
+
+def _grouped(candidates: Iterable[Candidate]) -> dict[Role, list[Candidate]]:
+    grouped: defaultdict[Role, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        grouped[candidate.role].append(candidate)
+    return dict(grouped)
+
+
+def _by_kind(candidates: Iterable[Candidate]) -> dict[tuple[Any, str], list[Candidate]]:
+    grouped: defaultdict[tuple[Any, str], list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        if candidate.path and candidate.role.parts:
+            kind = kind_of(candidate.class_name) or kind_of(candidate.path.rpartition(".")[2])
+            grouped[candidate.parent, kind].append(candidate)
+    return dict(grouped)

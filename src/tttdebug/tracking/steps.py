@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of one comparison: each call of both sides, teacher-forced, its outputs compared, its tokens kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.backends import to_torch
+from tttdebug.errors import LayoutError
+from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
+from tttdebug.tracking.comparer import LOGITS, Call, Comparer, UserCall
+from tttdebug.tracking.driving import Driver
+from tttdebug.tracking.floor import FloorError
+from tttdebug.tracking.hooks import unrecorded
+from tttdebug.tracking.layout import align
+from tttdebug.tracking.opening import floor_of, floors_of
+from tttdebug.tracking.pairing import CachePair, PairedModules
+from tttdebug.tracking.prompts import Prompt
+from tttdebug.tracking.sides import Forward, TorchSide
+from tttdebug.tracking.writer import RunWriter
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.references import Reference
+
+Progress = Callable[[str, "float | None"], None]
+
+
+class Steps:
+    """The state of one comparison: both sides' caches, and the tokens so far."""
+
+    def __init__(
+        self,
+        port: Any,
+        driver: Driver,
+        reference: Reference,
+        paired: Sequence[PairedModules],
+        caches: Sequence[CachePair],
+        writer: RunWriter,
+        progress: Progress,
+        *,
+        returned_logits: bool,
+    ) -> None:
+        self.driver = driver
+        self.reference = reference
+        self.writer = writer
+        self.progress = progress
+        self.truth = TorchSide(reference.model, {pair.pair.boundary: pair.reference for pair in paired}, caches)
+        self.floor = TorchSide(*floor_of(port, reference, paired), caches)
+        self.comparer = Comparer(port, paired, caches, writer)
+        self.returned_logits = returned_logits
+        self.agreements: list[TokenAgreement] = []
+        self.prompts: Sequence[Prompt] = ()
+        self.prompt_floors: list[dict[str, FloorError]] = []  # by user
+        self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
+        self.port_tokens: list[list[int]] = []  # as far as the port's logits can be read
+
+    def run(self, prompts: Sequence[Prompt]) -> None:
+        """Every prompt through prefill and decode steps, those that the port holds at a time together."""
+        self.prompts = prompts
+        self.reference_tokens, self.port_tokens = [[] for _ in prompts], [[] for _ in prompts]
+        steps, groups = self.writer.manifest.decode_steps, self.driver.groups(len(prompts))
+        for g, group in enumerate(groups):
+            self.driver.start(len(group), max(len(prompts[user].token_ids) for user in group) + steps)
+            for row, user in enumerate(group):
+                tokens, done = len(prompts[user].token_ids), row / len(group) / (1 + steps)
+                self.progress(f"prefill, {tokens} tokens", (g + done) / len(groups))
+                self._prefill(user, row)
+            for step in range(steps):
+                self.progress(f"decode step {step + 1} of {steps}", (g + (1 + step) / (1 + steps)) / len(groups))
+                self._decode(step, group)
+            self._go_on_alone(group)
+
+    def conclude(self) -> None:
+        """Write what the whole run says: token agreement by phase, and the text each side writes on its own."""
+        agreement = {}
+        for phase in ("prefill", "decode"):
+            tokens = [token for token in self.agreements if token.phase == phase]
+            if tokens:
+                agreement[phase] = summarise(tokens)
+        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=self._continuations())
+
+    def _prefill(self, user: int, row: int) -> None:
+        token_ids = self.prompts[user].token_ids
+        truth = self.truth.prefill(token_ids, user)
+        known = self._known(truth)
+        floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
+        self.prompt_floors.append(floors)
+        call = Call("prefill", 0, {user: UserCall(token_ids, 0, known, floors, row)})
+        self._compare(call, {user: truth.logits_TV}, partial(self.driver.prefill, _tensor(token_ids), row))
+
+    def _decode(self, step: int, group: Sequence[int]) -> None:
+        """One decode step of all users at once, driven by the reference's tokens."""
+        users, logits = {}, {}
+        for row, user in enumerate(group):
+            token = self.reference_tokens[user][-1]
+            truth = self.truth.decode(token, user)
+            known = self._known(truth)
+            # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
+            of_prompt = self.prompt_floors[user]
+            floors = {
+                boundary: replace(floor, token_rel_l2=of_prompt[boundary].token_rel_l2)
+                if boundary in of_prompt
+                else floor
+                for boundary, floor in floors_of(self._known(self.floor.decode(token, user)), known).items()
+            }
+            users[user] = UserCall((token,), len(self.prompts[user].token_ids) + step, known, floors, row)
+            logits[user] = truth.logits_TV
+        tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
+        assert self.driver.decode is not None
+        run_port = partial(self.driver.decode, _tensor(tokens), _tensor(positions))
+        self._compare(Call("decode", step, users), logits, run_port)
+
+    def _known(self, forward: Forward) -> dict[str, torch.Tensor]:
+        """What a call of a torch side gave at each boundary."""
+        return forward.activations | ({LOGITS: forward.logits_TV} if self.returned_logits else {})
+
+    def _compare(self, call: Call, reference_logits: Mapping[int, torch.Tensor], run_port: Callable[[], Any]) -> None:
+        """Run the port once under observation, and write down what both sides predict."""
+        self.comparer.expect(call)
+        started = time.perf_counter()
+        returned = run_port()
+        seconds = time.perf_counter() - started
+        port_logits = self.comparer.on_returned(returned, seconds, compared=self.returned_logits)
+        for user, part in call.users.items():
+            self.reference_tokens[user].append(int(reference_logits[user][-1].argmax()))
+            if port_logits is None:
+                continue
+            try:
+                aligned = align(reference_logits[user], port_logits, phase=call.phase, user=part.row)
+            except LayoutError as error:
+                if not self.returned_logits:  # else it is in the record of the logits
+                    self.comparer.cannot_agree(user, error)
+                continue
+            skipped = len(part.token_ids) - aligned.port_TC.shape[0]  # of a prompt whose last logits alone were given
+            agreements = token_agreement(
+                aligned.reference_TC,
+                aligned.port_TC,
+                part.token_ids[skipped:],
+                phase=call.phase,
+                step=call.step,
+                user=user,
+                start=part.start + skipped,
+            )
+            self.writer.append_tokens([agreement.to_json(self._text_of) for agreement in agreements])
+            self.agreements += agreements
+            self.port_tokens[user].append(agreements[-1].port_top[0][0])
+        self.comparer.settle()
+
+    def _go_on_alone(self, group: Sequence[int]) -> None:
+        """Where the port chose another token than the reference it goes on from its own choice, unobserved."""
+        steps = self.writer.manifest.decode_steps
+        if not all(self._complete(user) for user in group):
+            return
+        parted = [
+            step
+            for user in group
+            for step in range(1 + steps)
+            if self.reference_tokens[user][step] != self.port_tokens[user][step]
+        ]
+        for step in range(min(parted), steps) if parted else ():
+            self.progress("the port decodes on its own", None)
+            assert self.driver.decode is not None
+            positions = [len(self.prompts[user].token_ids) + step for user in group]
+            tokens = [self.port_tokens[user][step] for user in group]
+            with unrecorded():
+                logits = to_torch(self.driver.decode(_tensor(tokens), _tensor(positions)))
+            rows = logits.reshape(-1, logits.shape[-1])[:, : self.reference.config.vocab_size]
+            for row, user in enumerate(group):
+                self.port_tokens[user][step + 1] = int(rows[row].argmax())
+
+    def _complete(self, user: int) -> bool:
+        """Whether the port's choice is known at every step."""
+        return len(self.port_tokens[user]) == len(self.reference_tokens[user])
+
+    def _continuations(self) -> tuple[dict[str, str], ...]:
+        """The greedy text of either side."""
+        users = [user for user in range(len(self.prompts)) if self._complete(user)]
+        if len(users) < len(self.prompts):
+            self.writer.note("the port's logits could not be read in every call: what it writes on its own is unknown")
+        return tuple(
+            {
+                "prompt": self.prompts[user].text,
+                "reference": self._text(self.reference_tokens[user]),
+                "port": self._text(self.port_tokens[user]),
+            }
+            for user in users
+        )
+
+    def _text(self, token_ids: Sequence[int]) -> str:
+        tokenizer = self.reference.tokenizer
+        return " ".join(map(str, token_ids)) if tokenizer is None else str(tokenizer.decode(list(token_ids)))
+
+    def _text_of(self, token_id: int) -> str:
+        return self._text([token_id])
+
+
+def _tensor(token_ids: Sequence[int]) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(list(token_ids))
