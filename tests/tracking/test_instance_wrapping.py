@@ -171,9 +171,8 @@ def test_a_forward_that_cannot_be_read_is_an_error_with_its_reason():
         def forward(self):
             raise RuntimeError("not loaded yet")
 
-    with (
-        pytest.raises(PairingError, match="Broken.forward cannot be read .RuntimeError: not loaded yet"),
-        PortTap({"a": Broken()}, print),
+    with pytest.raises(PairingError, match="Broken.forward cannot be read .RuntimeError: not loaded yet"), PortTap(
+        {"a": Broken()}, print
     ):
         pass
 

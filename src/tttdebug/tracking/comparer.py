@@ -221,9 +221,7 @@ class Comparer:
             aligned = align_to(expected, output.values)
         except LayoutError as error:
             nothing = without_metrics(tuple(output.values.shape))
-            self._writer.append(
-                Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=_joined(str(error), output.note))
-            )
+            self._writer.append(Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=_joined(str(error), output.note)))
             return
         comparison = compare(aligned.reference_TC, aligned.port_TC)
         if floor is not None:  # of what was compared: a port may give the last token only

@@ -104,9 +104,7 @@ class Steps:
             # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
             of_prompt = self.prompt_floors[user]
             floors = {
-                boundary: replace(floor, token_rel_l2=of_prompt[boundary].token_rel_l2)
-                if boundary in of_prompt
-                else floor
+                boundary: replace(floor, token_rel_l2=of_prompt[boundary].token_rel_l2) if boundary in of_prompt else floor
                 for boundary, floor in floors_of(self._known(self.floor.decode(token, user)), known).items()
             }
             users[user] = UserCall((token,), len(self.prompts[user].token_ids) + step, known, floors, row)
