@@ -117,6 +117,12 @@ def run(
         bool,
         typer.Option("--ops", help="Record every ttnn op inside the modules too, each against its own golden."),
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit", help="Compare every weight whole first, also those of your own port (`tttdebug audit`)."
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")
     ] = None,
@@ -155,6 +161,7 @@ def run(
         layers=layers,
         save_tensors=save_tensors.value,
         ops=ops,
+        audit=audit,
         out=out,
         seed=seed,
         command=shlex.join(["tttdebug", *sys.argv[1:]]),
@@ -214,6 +221,52 @@ def pair(
     if out is not None:
         write_plan(planned, out)
         console.OUT.print(f"saved to {out}", highlight=False)
+
+
+@app.command("audit")
+def audit_weights(
+    model: Annotated[str, typer.Option(help="As of run: a family, a Hugging Face id, or a folder.")] = "llama",
+    port: Annotated[
+        str | None, typer.Option(help="Your own port: FILE.py:build or package.module:build, as of run.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="With --port: what it is a port of; as --model.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
+    ] = None,
+    family: Annotated[Path | None, typer.Option(help="A Python file that defines FAMILY.")] = None,
+    port_weights: Annotated[
+        Path | None, typer.Option(help="Other weights for the port: safetensors under the reference's names.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    engine: Annotated[Engine, typer.Option(help="Of the emulated device.")] = Engine.fast,
+    precision: Annotated[str, typer.Option(help="As of run.")] = "accuracy",
+    layers: Annotated[int | None, typer.Option(help="Only the first N layers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List the weights that are as they should be too.")] = False,
+) -> None:
+    """Compare every weight on the device with the checkpoint, and say what those are that differ.
+
+    Exit codes: 0 all are the checkpoint's, in the formats that the port declares, 1 some are not, 2 no result.
+    """
+    from tttdebug.audit_job import audited
+    from tttdebug.job import Job
+    from tttdebug.reporting import console
+    from tttdebug.reporting.audit_table import audit_table
+
+    job = Job(
+        model=reference or model,
+        port=port,
+        weights=weights,
+        family=family,
+        port_weights=port_weights,
+        device=device,
+        engine=engine.value,
+        precision=precision,
+        layers=layers,
+    )
+    with console.progress(hidden=not console.ERR.is_terminal) as progress:
+        result = audited(job, progress)
+    console.OUT.print(audit_table(result, everything=everything))
+    raise typer.Exit(0 if result.passed else 1)
 
 
 @app.command()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tttdebug.references import Reference
+    from tttdebug.tracking.weight_audit import Audit
 
 Progress = Callable[[str, "float | None"], None]
 
@@ -38,6 +39,7 @@ def track_encoder(
     save_tensors: SaveTensors,
     tensor_budget: int,
     ops: bool,
+    weights: Audit | None,
     command: str,
     seed: int | None,
     progress: Progress,
@@ -59,6 +61,8 @@ def track_encoder(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
+    if weights is not None:
+        writer.keep_audit(weights)
     comparer = Comparer(port, paired, (), writer)
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
     floor = floor_of(port, reference, paired)

@@ -63,7 +63,8 @@ def recognised(port: Any, state: Mapping[str, torch.Tensor]) -> Iterator[WeightF
     found: list[Recognised] = []
     unknown: list[tuple[str, Any, torch.Tensor]] = []
     for path, tensor in tensors_held_by(port):
-        if not tensor.is_allocated() or not _is_float(tensor):
+        is_matrix = sum(size > 1 for size in tensor.shape) <= 2  # with more it is a key/value cache
+        if not is_matrix or not tensor.is_allocated() or not _is_float(tensor):
             continue
         values = to_torch(tensor).float()
         if not bool(values.any()):  # an empty cache

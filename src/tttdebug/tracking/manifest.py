@@ -42,7 +42,8 @@ class Manifest:
     """The head of a run. `status` is "unfinished" while records come, then "finished" or "failed: <error>".
 
     `expected` counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
-    `ops` the op records, None where ops were not tracked. `unpaired` lists what automatic pairing left out on either
+    `ops` the op records, None where ops were not tracked. `weights` is what the audit of the port's weights found,
+    empty where there was none. `unpaired` lists what automatic pairing left out on either
     side. `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
     """
 
@@ -60,6 +61,7 @@ class Manifest:
     expected: int = 0
     compared: int = 0
     ops: int | None = None
+    weights: Mapping[str, Any] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     unpaired: tuple[Unpaired, ...] = ()
     agreement: Mapping[str, Any] = field(default_factory=dict)

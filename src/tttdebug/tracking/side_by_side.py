@@ -28,6 +28,7 @@ from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTenso
 
 if TYPE_CHECKING:
     from tttdebug.references import Reference
+    from tttdebug.tracking.weight_audit import Audit
 
 Progress = Callable[[str, "float | None"], None]
 
@@ -45,6 +46,7 @@ def track(
     save_tensors: SaveTensors = "failed",
     tensor_budget: int = DEFAULT_TENSOR_BUDGET,
     ops: bool = False,
+    weights: Audit | None = None,
     command: str = "",
     seed: int | None = None,
     progress: Progress = lambda message, fraction: None,
@@ -62,6 +64,7 @@ def track(
     image [C, H, W] or an `Image` too, goes once through it, and there is nothing to decode.
 
     With `ops` every ttnn op inside a paired module is recorded too, with its own error against a golden: `Run.ops`.
+    `weights`, an audit of the port's weights, is kept in the run and said first.
 
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
@@ -79,6 +82,7 @@ def track(
             save_tensors=save_tensors,
             tensor_budget=tensor_budget,
             ops=ops,
+            weights=weights,
             command=command,
             seed=seed,
             progress=progress,
@@ -105,6 +109,8 @@ def track(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
+    if weights is not None:
+        writer.keep_audit(weights)
     if driver.decode is None:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:

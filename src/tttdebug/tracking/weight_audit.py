@@ -99,6 +99,12 @@ class Audit:
         """Whether there was something to audit and all of it is as declared."""
         return bool(self.findings) and not self.faults
 
+    def to_json(self) -> dict[str, Any]:
+        """What a run's manifest keeps: the summary, and of each fault all but its sizes."""
+        kept = ("path", "weight", "source", "status", "detail")
+        faults = [{name: getattr(fault, name) for name in kept} for fault in self.faults]
+        return {"summary": self.summary(), "sampled": self.sampled, "faults": faults}
+
     def summary(self) -> str:
         """One line: how many weights are what."""
         counts = Counter(finding.status for finding in self.findings)

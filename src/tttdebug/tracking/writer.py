@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from tttdebug.tracking.op_record import OpRecord
+    from tttdebug.tracking.weight_audit import Audit
     from tttdebug.tracking.profile import ErrorProfile
 
 SaveTensors = Literal["all", "failed", "none"]
@@ -72,6 +73,11 @@ class RunWriter:
     def append_tokens(self, lines: list[dict[str, Any]]) -> None:
         for line in lines:
             self._write(TOKENS, line)
+
+    def keep_audit(self, audit: Audit) -> None:
+        """Put down what the audit of the port's weights found, at once: it says why what follows may be wrong."""
+        self.manifest = replace(self.manifest, weights=audit.to_json())
+        self.manifest.write(self.path / MANIFEST)
 
     def open_ops(self) -> None:
         """Say that this run holds ops too."""
