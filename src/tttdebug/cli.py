@@ -120,7 +120,7 @@ def run(
     audit: Annotated[
         bool,
         typer.Option(
-            "--audit", help="Compare every weight whole first, also those of your own port (`tttdebug audit`)."
+            "--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."
         ),
     ] = False,
     out: Annotated[

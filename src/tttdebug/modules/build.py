@@ -67,7 +67,7 @@ class FamilyPort:
             named = {name for names in module.places().values() for name in names}
             kept_within = [name for name in module.weight_formats if name not in named and path + name in sources]
             if kept_within:
-                yield PlacedTensor(path.rstrip("."), None, _parts(path, kept_within, module, sources))
+                yield PlacedTensor(path.rstrip("."), None, _parts(path, kept_within, module, sources), is_sum=True)
             for attribute, names in module.places().items():
                 if known := [name for name in names if path + name in sources]:
                     yield PlacedTensor(path + attribute, _held(module, attribute), _parts(path, known, module, sources))

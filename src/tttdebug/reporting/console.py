@@ -62,13 +62,17 @@ def print_run(run: Run, *, rows: int = 12, in_order: bool = False) -> None:
         OUT.print(
             Panel(divergence_text(run, divergence), title="first divergence", border_style="red", title_align="left")
         )
-    print_verdict(run)
+    _print_end(run)
 
 
 def print_verdict(run: Run) -> None:
     """One paragraph: whether every gate holds, what was compared, and where the run is."""
     if (faults := faults_text(run.manifest.weights)) is not None:
         OUT.print(faults)
+    _print_end(run)
+
+
+def _print_end(run: Run) -> None:
     OUT.print(verdict_text(run))
     OUT.print(Text(f"run: {run.path}\nlook: tttdebug dashboard {run.path}"), soft_wrap=True)
 

@@ -58,11 +58,14 @@ class PlacedPart:
 
 @dataclass(frozen=True)
 class PlacedTensor:
-    """A device tensor at `path` in the port, with its parts side by side; `tensor` is None for a sum of them."""
+    """What the port holds at `path`, with the parts that should lie in it side by side. Of a sum of weights, which
+    is no weight of the checkpoint any more, there is nothing to compare.
+    """
 
     path: str
     tensor: Any
     parts: tuple[PlacedPart, ...]
+    is_sum: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,10 @@ def _declared(placed: list[PlacedTensor], state: Mapping[str, torch.Tensor], qui
     parts = [part for tensor in placed for part in tensor.parts]
     for tensor in placed:
         for part in tensor.parts:
-            if tensor.tensor is None:
+            if tensor.is_sum:
                 detail = "kept on the device only as part of a sum"
                 yield WeightFinding(tensor.path, part.name, part.source, "within another", detail, math.nan, "", ())
-        if tensor.tensor is not None:
+        if not tensor.is_sum:
             yield from _audit_tensor(tensor, parts, state, quick)
 
 
