@@ -27,7 +27,7 @@ SHAPE = {
     "intermediate_size": 160,
 }
 LAYER = "model.layers.1."
-Q, K, O = (f"{LAYER}self_attn.{part}_proj.weight" for part in "qko")
+Q, K, OUT = (f"{LAYER}self_attn.{part}_proj.weight" for part in "qko")
 GATE, UP, DOWN = (f"{LAYER}mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
 
 
@@ -81,8 +81,8 @@ def test_another_layers_weight_is_stale(reference, name):
 
 
 def test_a_square_weight_transposed(reference):
-    found = faults(reference, {O: reference.model.state_dict()[O].T})
-    assert {name: fault.status for name, fault in found.items()} == {O: "transposed"}
+    found = faults(reference, {OUT: reference.model.state_dict()[OUT].T})
+    assert {name: fault.status for name, fault in found.items()} == {OUT: "transposed"}
 
 
 def test_rotary_orders(reference):
@@ -147,8 +147,8 @@ def test_a_weight_that_was_freed_or_taken_away_is_missing(reference):
     port.layers[1].feed_forward.w2 = None
     found = {fault.source: fault for fault in td.audit(port, reference).faults}
     assert {fault.status for fault in found.values()} == {"missing"}
-    assert set(found) == {O.replace("layers.1", "layers.0"), DOWN}
-    assert "freed" in found[O.replace("layers.1", "layers.0")].detail
+    assert set(found) == {OUT.replace("layers.1", "layers.0"), DOWN}
+    assert "freed" in found[OUT.replace("layers.1", "layers.0")].detail
 
 
 def test_a_port_without_weights_is_an_error(reference):
@@ -234,7 +234,7 @@ def shortened(port):
 VALUE = K.replace("k_proj", "v_proj")
 BROKEN = {
     exchanged: {GATE: "permuted", UP: "permuted"},
-    turned: {O: "transposed"},
+    turned: {OUT: "transposed"},
     scaled: {DOWN: "scaled"},
     coarse: {DOWN: "quantised otherwise"},
     noise: {DOWN: "different"},

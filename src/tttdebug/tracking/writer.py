@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
     from tttdebug.tracking.op_record import OpRecord
-    from tttdebug.tracking.weight_audit import Audit
     from tttdebug.tracking.profile import ErrorProfile
+    from tttdebug.tracking.weight_audit import Audit
 
 SaveTensors = Literal["all", "failed", "none"]
 DEFAULT_TENSOR_BUDGET = 512 * 2**20  # bytes
