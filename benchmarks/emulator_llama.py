@@ -11,6 +11,7 @@ process, taking turns with the Hugging Face forward.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -72,10 +73,14 @@ def _as_float(array: np.ndarray) -> Tensor:
 
 
 def print_times(console: Console, model: LlamaForCausalLM, precision: str, tokens: int, repeats: int) -> None:
-    """The least prefill seconds of Hugging Face in fp32 and of each engine, and the ratio."""
+    """The least prefill seconds of Hugging Face in fp32 and bfloat16 and of each engine, and the ratios to both."""
     ids = [int(i) for i in torch.randint(100, 40000, (tokens,), generator=torch.Generator().manual_seed(0))]
     batch = torch.tensor([ids])
-    ways: dict[str, Callable[[], object]] = {"Hugging Face fp32": lambda: model(batch)}
+    half = copy.deepcopy(model).bfloat16()
+    ways: dict[str, Callable[[], object]] = {
+        "Hugging Face fp32": lambda: model(batch),
+        "Hugging Face bfloat16": lambda: half(batch),
+    }
     for engine in ("fast", "exact", "ideal"):
         port = LlamaChain(model, open_device(engine), PRECISIONS[precision])
         ways[f"emulated, {engine}"] = lambda port=port: port.prefill(ids)
@@ -89,11 +94,12 @@ def print_times(console: Console, model: LlamaForCausalLM, precision: str, token
     table = Table(
         title=f"prefill of {tokens} tokens, {precision}, {torch.get_num_threads()} threads, best of {repeats}"
     )
-    for heading in ("", "seconds", "ratio"):
+    for heading in ("", "seconds", "of fp32", "of bfloat16"):
         table.add_column(heading)
-    base = min(seconds["Hugging Face fp32"][1:])
-    for name, times in seconds.items():
-        table.add_row(name, f"{min(times[1:]):.3f}", f"{min(times[1:]) / base:.2f}")
+    least = {name: min(times[1:]) for name, times in seconds.items()}
+    for name, best in least.items():
+        ratios = (f"{best / least[f'Hugging Face {base}']:.2f}" for base in ("fp32", "bfloat16"))
+        table.add_row(name, f"{best:.3f}", *ratios)
     console.print(table)
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What TTNN's numerics cost: each emulated op beside torch's own bfloat16 op on the same values.
 
-    python benchmarks/emulator_ops.py [--tokens 128] [--repeats 9] [--device cpu|cuda]
+    python benchmarks/emulator_ops.py [--engine fast|exact] [--tokens 128] [--repeats 9] [--device cpu|cuda]
 
 The best of `--repeats` in one process, the ways taking turns. Packing is also given in GB of fp32 input per second; it
-is set against torch's rounding to bfloat16.
+is set against torch's rounding to bfloat16. Products are also given in billions of multiplications per second, a phase
+of the unit counting as one. The last lines say what the machine can do at most.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ Kernel = ttnn.WormholeComputeKernelConfig | None
 
 @dataclass(frozen=True)
 class Duel:
-    """An emulated op and torch's op of the same values; `packed_bytes` where throughput is of interest."""
+    """An emulated op and torch's op of the same values; bytes or multiplications where throughput is of interest."""
 
     name: str
     emulated: Callable[[], object]
     torch_op: Callable[[], object]
     packed_bytes: int = 0
+    multiplications: int = 0
 
 
 def duels(device: Device, tokens: int) -> list[Duel]:
@@ -74,14 +76,16 @@ def duels(device: Device, tokens: int) -> list[Duel]:
     def torch_attention() -> Tensor:
         return F.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=True)
 
-    silu = [ttnn.UnaryOpType.SILU]
+    silu, products = [ttnn.UnaryOpType.SILU], tokens * 2048 * 2048
     return [
         Duel("pack bfloat8_b (host)", lambda: bf8.quantise(wide), wide.bfloat16, wide.nbytes),
         Duel("pack bfloat4_b (host)", lambda: bf4.quantise(wide), wide.bfloat16, wide.nbytes),
         Duel("pack bfloat8_b (device)", lambda: bf8.pack(wide), wide.bfloat16, wide.nbytes),
-        Duel("linear bfloat8_b, HiFi2, fp32 Dest", linear(weight8, HIFI2), lambda: x @ w),
-        Duel("linear bfloat8_b, HiFi2, bfloat16 Dest", linear(weight8, HIFI2_BF16_DEST), lambda: x @ w),
-        Duel("linear bfloat4_b, default kernel", linear(weight4), lambda: x @ w),
+        Duel("linear bfloat8_b, HiFi2, fp32 Dest", linear(weight8, HIFI2), lambda: x @ w, 0, 2 * products),
+        Duel(
+            "linear bfloat8_b, HiFi2, bfloat16 Dest", linear(weight8, HIFI2_BF16_DEST), lambda: x @ w, 0, 2 * products
+        ),
+        Duel("linear bfloat4_b, default kernel", linear(weight4), lambda: x @ w, 0, 2 * products),
         Duel("add", lambda: ttnn.add(hidden, hidden), lambda: x + x),
         Duel(
             "multiply with fused silu",
@@ -110,10 +114,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--engine", choices=("fast", "exact"), default="fast")
     arguments = parser.parse_args()
-    device = open_device(torch_device=arguments.device)
-    table = Table(title=f"{arguments.tokens} tokens, {device.torch_device}, {torch.get_num_threads()} threads")
-    for heading in ("op", "emulated ms", "torch ms", "ratio", "GB/s"):
+    device = open_device(arguments.engine, torch_device=arguments.device)
+    threads = torch.get_num_threads()
+    table = Table(title=f"{arguments.engine}: {arguments.tokens} tokens, {device.torch_device}, {threads} threads")
+    for heading in ("op", "emulated ms", "torch ms", "ratio", "GB/s", "G multiplications/s"):
         table.add_column(heading, justify="left" if heading == "op" else "right")
     for duel in duels(device, arguments.tokens):
         times = [
@@ -122,8 +128,23 @@ def main() -> None:
         ][1:]
         ours, theirs = (min(column) for column in zip(*times, strict=True))
         rate = f"{duel.packed_bytes / ours / 1e9:.2f}" if duel.packed_bytes else ""
-        table.add_row(duel.name, f"{ours * 1e3:.2f}", f"{theirs * 1e3:.2f}", f"{ours / theirs:.2f}", rate)
-    Console().print(table)
+        speed = f"{duel.multiplications / ours / 1e9:.1f}" if duel.multiplications else ""
+        table.add_row(duel.name, f"{ours * 1e3:.2f}", f"{theirs * 1e3:.2f}", f"{ours / theirs:.2f}", rate, speed)
+    console = Console()
+    console.print(table)
+    console.print(limits(device.torch_device, arguments.repeats))
+
+
+def limits(place: torch.device, repeats: int) -> str:
+    """What the machine does at most: copying memory, and multiplying matrices in both types."""
+    source = torch.randn(1 << 26, device=place)
+    copied = min(seconds(source.clone, place) for _ in range(repeats))
+    lines = [f"memory: {2 * source.nbytes / copied / 1e9:.1f} GB/s read and written"]
+    for dtype in (torch.float32, torch.bfloat16):
+        square = torch.randn(2048, 2048, device=place, dtype=dtype)
+        multiplied = min(seconds(lambda square=square: square @ square, place) for _ in range(repeats))
+        lines.append(f"{dtype}: {2048**3 / multiplied / 1e9:.0f} G multiplications/s")
+    return "at most: " + "; ".join(lines)
 
 
 if __name__ == "__main__":

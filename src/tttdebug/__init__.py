@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         compare_outputs,
         get_reference_output,
         track,
+        unrecorded,
         watch_reference,
     )
 
@@ -64,6 +65,7 @@ _HOME_OF = {
     "track": "tracking",
     "audit": "tracking",
     "Audit": "tracking",
+    "unrecorded": "tracking",
 }
 
 __all__ = [
@@ -91,6 +93,7 @@ __all__ = [
     "track",
     "audit",
     "Audit",
+    "unrecorded",
     "__version__",
 ]
 

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,29 +32,16 @@ class PairJob:
 def plan(job: PairJob, progress: Progress) -> PairingPlan:
     """The plan for a port, which is built but not run. Raises a TttdebugError for what is in the way."""
     from tttdebug.backends import opened_device
+    from tttdebug.foreign_port import build_port, imported_ttnn
     from tttdebug.references import load_reference
     from tttdebug.tracking.pairing_plan import plan_pairs
-    from tttdebug.tracking.port_source import load_port_builder
 
-    with _ttnn_of(job.device, job.engine):
+    with imported_ttnn(job.device, job.engine):
         progress("load the reference", None)
         reference = load_reference(job.reference, weights=job.weights, layers=job.layers, progress=progress)
-        source = load_port_builder(job.port)
         with opened_device(job.device, **({"engine": job.engine} if job.device == "emulated" else {})) as device:
             progress("build the port", None)
-            port = source.build(reference.model, device)
+            port = build_port(job.port, reference.model, device).port
             if port is None:
                 raise PortError(f"--port {job.port} returned None; let it return the port")
             return plan_pairs(port, reference.model, job.pairs)
-
-
-@contextmanager
-def _ttnn_of(device: str, engine: str) -> Iterator[None]:
-    """`import ttnn` finds the emulator for an emulated device, and the real package for another."""
-    if device != "emulated":
-        yield
-        return
-    from tttdebug.emulator import install
-
-    with install(engine=engine):
-        yield

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every block of Python on the documentation's pages runs, in order, and files that a page gives are written first."""
+"""Every block of Python on the documentation's pages runs, in order, and files that a page gives are written first.
+
+So does every command in a block that is marked `sh test`.
+"""
 
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from tttdebug import cli
 from tttdebug.families import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
-BLOCK = re.compile(r"^```python(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?:python|sh test)(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["specifying-a-module.md", "adding-a-family.md"])
+@pytest.mark.parametrize("page", ["specifying-a-module.md", "adding-a-family.md", "tracking-your-model.md"])
 def test_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_from_files", {})
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) > 2
@@ -22,5 +29,10 @@ def test_the_page_runs(page, tmp_path, monkeypatch):
     for file, code in blocks:
         if file:
             (tmp_path / file).write_text(code, encoding="utf-8")
+        elif code.startswith("tttdebug "):
+            monkeypatch.setattr(sys, "argv", shlex.split(code))
+            with pytest.raises(SystemExit) as exit_:
+                cli.main()
+            assert exit_.value.code == 0
         else:
             exec(compile(code, page, "exec"), names)

@@ -36,10 +36,17 @@ if __name__ == "__main__":
 """
 
 
+def modules_of_ttnn():
+    return [name for name in sys.modules if name == "ttnn" or name.startswith("ttnn.")]
+
+
 @pytest.fixture
 def no_ttnn(monkeypatch):
-    for name in [name for name in sys.modules if name == "ttnn" or name.startswith("ttnn.")]:
+    for name in modules_of_ttnn():
         monkeypatch.delitem(sys.modules, name)
+    yield
+    for name in modules_of_ttnn():  # what the test itself imported
+        del sys.modules[name]
 
 
 def test_the_emulator_is_ttnn_until_it_is_uninstalled(no_ttnn):

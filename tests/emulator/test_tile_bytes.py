@@ -100,7 +100,8 @@ def test_compiled_loops_write_what_the_formulas_say(bits, form, packer):
 def test_large_tensors_take_the_compiled_way_and_come_out_the_same(form, precise, monkeypatch):
     x = torch.randn(3, 70, 100) * torch.randn(3, 70, 1).mul(20).exp2()
     quantised, packed = form.quantise(x), form.pack(x, precise=precise)
-    monkeypatch.setattr("tttdebug.emulator.formats._WORTH_COMPILING", 1)
+    for least in ("_WORTH_COMPILING", "_WORTH_COMPILING_ONCE_STARTED"):
+        monkeypatch.setattr(f"tttdebug.emulator.formats.{least}", 1)
     called = []
     values_into = block_packing.values_into
     monkeypatch.setattr(block_packing, "values_into", lambda *a: called.append(1) or values_into(*a))

@@ -6,12 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tttdebug.emulator.engines import fpu
 from tttdebug.emulator.engines import vector_unit as sfpu
 from tttdebug.emulator.engines.elementwise import elementwise
-from tttdebug.emulator.kernel import Kernel, MathFidelity
+from tttdebug.emulator.engines.exact_units import ExactUnits
+from tttdebug.emulator.kernel import Arch, Kernel, MathFidelity
 from tttdebug.emulator.plans import Activation
 
+UNITS = ExactUnits(Arch.WORMHOLE_B0)
 FIDELITIES = [MathFidelity.LoFi, MathFidelity.HiFi2, MathFidelity.HiFi3, MathFidelity.HiFi4]
 BFLOAT16_DEST, FP32_DEST = Kernel(MathFidelity.HiFi4), Kernel(MathFidelity.HiFi4, fp32_dest=True)
 
@@ -39,7 +40,7 @@ def value(bits):
 )
 def test_products_into_a_bfloat16_dest_round_after_every_phase(a, b, after_each_phase):
     a, b = torch.tensor([a]).bfloat16(), torch.tensor([b]).bfloat16()
-    assert [half(fpu.multiply(a, b, Kernel(fidelity))) for fidelity in FIDELITIES] == after_each_phase
+    assert [half(UNITS.multiply(a, b, Kernel(fidelity))) for fidelity in FIDELITIES] == after_each_phase
 
 
 @pytest.mark.parametrize(
@@ -55,8 +56,8 @@ def test_products_into_a_bfloat16_dest_round_after_every_phase(a, b, after_each_
 )
 def test_sums_go_away_from_zero_in_ties(a, b, total):
     a, b = torch.tensor([a]).bfloat16(), torch.tensor([b]).bfloat16()
-    assert half(fpu.add(a, b, BFLOAT16_DEST)) == total
-    assert half(fpu.add(b, a, BFLOAT16_DEST)) == total
+    assert half(UNITS.add(a, b, BFLOAT16_DEST)) == total
+    assert half(UNITS.add(b, a, BFLOAT16_DEST)) == total
 
 
 bfloat16s = st.integers(0x2000, 0x5F00).map(value)
@@ -66,8 +67,8 @@ bfloat16s = st.integers(0x2000, 0x5F00).map(value)
 def test_sums_are_within_one_ulp_of_exact_and_products_within_one_and_a_half(a, b, negate):
     b = -b if negate else b
     for computed, exact, ulps in (
-        (fpu.add(a, b, BFLOAT16_DEST), a.double() + b.double(), 1.0),
-        (fpu.multiply(a, b, BFLOAT16_DEST), a.double() * b.double(), 1.5),
+        (UNITS.add(a, b, BFLOAT16_DEST), a.double() + b.double(), 1.0),
+        (UNITS.multiply(a, b, BFLOAT16_DEST), a.double() * b.double(), 1.5),
     ):
         if exact.abs() > 1e-30:
             assert (computed.double() - exact).abs() <= exact.abs() * ulps * 2.0**-7
@@ -77,7 +78,7 @@ def test_sums_are_within_one_ulp_of_exact_and_products_within_one_and_a_half(a, 
 def test_a_higher_fidelity_drops_fewer_bits(a, b):
     exact = a.double() * b.double()
     errors = [
-        ((fpu.multiply(a, b, Kernel(fidelity, fp32_dest=True)).double() - exact) / exact).abs().item()
+        ((UNITS.multiply(a, b, Kernel(fidelity, fp32_dest=True)).double() - exact) / exact).abs().item()
         for fidelity in FIDELITIES
     ]
     assert errors == sorted(errors, reverse=True)
@@ -89,7 +90,7 @@ def test_a_higher_fidelity_drops_fewer_bits(a, b):
 def test_a_row_sum_drops_what_is_eleven_bits_below_its_group(small, total):
     row = torch.full((1, 32), small).bfloat16()
     row[0, 0], row[0, 16:] = 1.0, 0.0
-    summed = fpu.sum_rows(row, Kernel(MathFidelity.LoFi))
+    summed = UNITS.sum_rows(row, Kernel(MathFidelity.LoFi))
     assert half(summed) == total
 
 
@@ -97,14 +98,14 @@ def test_a_bfloat16_dest_gets_stuck_and_an_fp32_dest_does_not():
     """1,024 tiles of sums of 0.5: at 512 the next addend is half a unit and is lost."""
     row = torch.zeros(1, 32 * 1024).bfloat16()
     row[0, ::32] = 1.0
-    assert fpu.sum_rows(row, Kernel(MathFidelity.LoFi)).item() == 512
-    assert fpu.sum_rows(row, Kernel(MathFidelity.LoFi, fp32_dest=True)).item() == 1024
+    assert UNITS.sum_rows(row, Kernel(MathFidelity.LoFi)).item() == 512
+    assert UNITS.sum_rows(row, Kernel(MathFidelity.LoFi, fp32_dest=True)).item() == 1024
 
 
 def test_low_fidelity_sums_of_positive_rows_come_out_low():
     row = torch.rand(64, 512).bfloat16() + 0.5
     exact = row.double().sum(-1, keepdim=True)
-    shares = {f: (fpu.sum_rows(row, Kernel(f, fp32_dest=True)) / exact).mean().item() for f in FIDELITIES}
+    shares = {f: (UNITS.sum_rows(row, Kernel(f, fp32_dest=True)) / exact).mean().item() for f in FIDELITIES}
     assert shares[MathFidelity.HiFi2] < 0.999
     assert abs(shares[MathFidelity.HiFi4] - 1) < 0.0003
 
@@ -115,7 +116,7 @@ def test_padding_of_tiles_adds_nothing(width, fidelity):
     padded = torch.nn.functional.pad(row, (0, 64))
     for fp32 in (False, True):
         kernel = Kernel(fidelity, fp32_dest=fp32)
-        assert torch.equal(fpu.sum_rows(row, kernel), fpu.sum_rows(padded, kernel))
+        assert torch.equal(UNITS.sum_rows(row, kernel), UNITS.sum_rows(padded, kernel))
 
 
 @pytest.mark.parametrize(

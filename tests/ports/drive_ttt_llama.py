@@ -25,20 +25,18 @@ def page_table(port):
 
 
 def integers(port, values, dtype):
-    return ttnn.from_torch(
-        values.to(torch.int32), dtype=dtype, layout=ttnn.ROW_MAJOR_LAYOUT, device=port.mesh_device
-    )
+    return ttnn.from_torch(values.to(torch.int32), dtype=dtype, layout=ttnn.ROW_MAJOR_LAYOUT, device=port.mesh_device)
 
 
 def prefill(port, token_ids_BS):
-    (token_ids_S,) = token_ids_BS
-    length = math.ceil(len(token_ids_S) / PREFILL_MULTIPLE) * PREFILL_MULTIPLE
-    padded = torch.nn.functional.pad(token_ids_S, (0, length - len(token_ids_S)))
-    x = port.embedding.forward(integers(port, padded[None], ttnn.uint32))
+    users, tokens = token_ids_BS.shape
+    length = math.ceil(tokens / PREFILL_MULTIPLE) * PREFILL_MULTIPLE
+    folded = torch.nn.functional.pad(token_ids_BS, (0, length - tokens)).reshape(1, -1)
+    x = port.embedding.forward(integers(port, folded, ttnn.uint32))
     rot_mats = port.rope_setup.prefill_forward(0, length)
-    last = len(token_ids_S) - 1
-    logits = port.prefill_forward(x, rot_mats, user_id=0, page_table=page_table(port), get_last_token=last)
-    return ttnn.to_torch(logits)[:, :, last % 32]
+    last = tokens - 1 if users == 1 else -1
+    logits = port.prefill_forward(x, rot_mats, page_table=page_table(port), get_last_token=last, batch_size=users)
+    return ttnn.to_torch(logits)[:, :, last % 32] if users == 1 else logits
 
 
 def decode(port, token_ids_B, positions_B):

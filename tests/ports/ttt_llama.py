@@ -56,9 +56,7 @@ class RMSNorm1D(LightweightModule):
         return ttnn.rms_norm(x, epsilon=self.eps, weight=self.weight.get_device_weight())
 
     def _prefill_local(self, x, kernel):
-        return ttnn.rms_norm(
-            x, epsilon=self.eps, weight=self.weight.get_device_weight(), compute_kernel_config=kernel
-        )
+        return ttnn.rms_norm(x, epsilon=self.eps, weight=self.weight.get_device_weight(), compute_kernel_config=kernel)
 
     def forward(self, x, mode):
         return self.decode_forward(x) if mode == "decode" else self.prefill_forward(x)
@@ -117,6 +115,15 @@ class Attention1D(LightweightModule):
         self._loaded = True
 
     def prefill_forward(self, x, rot_mats, user_id=0, page_table=None, chunk_start_idx=None, batch_size=1):
+        if batch_size == 1:
+            return self._one_prompt(x, rot_mats, user_id, page_table)
+        width, length = x.shape[-1], x.shape[-2] // batch_size
+        prompts = [ttnn.slice(x, [0, 0, i * length, 0], [1, 1, (i + 1) * length, width]) for i in range(batch_size)]
+        ttnn.deallocate(x)
+        mixed = [self._one_prompt(prompt, rot_mats, user_id + i, page_table) for i, prompt in enumerate(prompts)]
+        return ttnn.concat(mixed, dim=2)
+
+    def _one_prompt(self, x, rot_mats, user_id, page_table):
         self.load_device_weights()
         config, kernel = self.config, compute_kernel()
         qkv = ttnn.linear(x, self.wqkv, compute_kernel_config=kernel)
@@ -125,9 +132,7 @@ class Attention1D(LightweightModule):
             qkv, num_heads=config.n_heads, num_kv_heads=config.n_kv_heads, transpose_k_heads=False
         )
         ttnn.deallocate(qkv)
-        q, k = (
-            ttnn.experimental.rotary_embedding_llama(heads, *rot_mats, is_decode_mode=False) for heads in (q, k)
-        )
+        q, k = (ttnn.experimental.rotary_embedding_llama(heads, *rot_mats, is_decode_mode=False) for heads in (q, k))
         ttnn.experimental.paged_fill_cache(self.keys, k, page_table, batch_idx=user_id)
         ttnn.experimental.paged_fill_cache(self.values, v, page_table, batch_idx=user_id)
         mixed = ttnn.transformer.scaled_dot_product_attention(
@@ -148,9 +153,7 @@ class Attention1D(LightweightModule):
         )
         q, k = (ttnn.experimental.rotary_embedding_llama(heads, *rot_mats, is_decode_mode=True) for heads in (q, k))
         for cache, fresh in ((self.keys, k), (self.values, v)):
-            ttnn.experimental.paged_update_cache(
-                cache, fresh, update_idxs_tensor=current_pos, page_table=page_table
-            )
+            ttnn.experimental.paged_update_cache(cache, fresh, update_idxs_tensor=current_pos, page_table=page_table)
         mixed = ttnn.transformer.paged_scaled_dot_product_attention_decode(
             q, self.keys, self.values, page_table, cur_pos_tensor=current_pos, compute_kernel_config=kernel
         )
@@ -167,9 +170,7 @@ class Attention1D(LightweightModule):
 
 class Embedding1D(LightweightModule):
     def __init__(self, weights, device):
-        self.weights = ttnn.as_tensor(
-            weights, dtype=ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT, device=device
-        )
+        self.weights = ttnn.as_tensor(weights, dtype=ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT, device=device)
 
     def forward(self, ids):
         return ttnn.unsqueeze_to_4D(ttnn.embedding(ids, self.weights, layout=ttnn.TILE_LAYOUT, dtype=ttnn.bfloat16))
@@ -200,7 +201,10 @@ class RotarySetup1D(LightweightModule):
 
     def prefill_forward(self, start_pos, seq_len):
         rows = slice(start_pos, start_pos + seq_len)
-        return [self._place(table) for table in (self.cos[rows][None, None], self.sin[rows][None, None], self.turn[None, None])]
+        return [
+            self._place(table)
+            for table in (self.cos[rows][None, None], self.sin[rows][None, None], self.turn[None, None])
+        ]
 
     def decode_forward(self, rot_idxs):
         cos, sin = (table[rot_idxs][None, :, None] for table in (self.cos, self.sin))
@@ -222,9 +226,13 @@ class TransformerBlock1D(LightweightModule):
         self.attention_norm, self.attention = attention_norm, attention
         self.ff_norm, self.feed_forward = ff_norm, feed_forward
 
-    def prefill_forward(self, x, rot_mats, user_id=0, page_table=None):
+    def prefill_forward(self, x, rot_mats, user_id=0, page_table=None, batch_size=1):
         mixed = self.attention.prefill_forward(
-            self.attention_norm.prefill_forward(x), rot_mats, user_id=user_id, page_table=page_table
+            self.attention_norm.prefill_forward(x),
+            rot_mats,
+            user_id=user_id,
+            page_table=page_table,
+            batch_size=batch_size,
         )
         h = ttnn.add(x, mixed)
         ttnn.deallocate(x)
@@ -248,10 +256,10 @@ class Llama3Transformer1D(LightweightModule):
         self.embedding, self.rope_setup, self.layers = embedding, rope_setup, layers
         self.norm, self.lm_head = norm, lm_head
 
-    def prefill_forward(self, x_embed, rot_mats, user_id=0, page_table=None, get_last_token=-1):
+    def prefill_forward(self, x_embed, rot_mats, user_id=0, page_table=None, get_last_token=-1, batch_size=1):
         x = x_embed
         for layer in self.layers:
-            x = layer.prefill_forward(x, rot_mats, user_id=user_id, page_table=page_table)
+            x = layer.prefill_forward(x, rot_mats, user_id=user_id, page_table=page_table, batch_size=batch_size)
         if get_last_token >= 0:
             first = get_last_token // TILE * TILE
             x = ttnn.slice(x, [0, 0, first, 0], [1, 1, first + TILE, x.shape[-1]])

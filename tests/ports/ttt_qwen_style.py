@@ -81,7 +81,9 @@ class Model:
             self._norm(state, f"{here}.input_layernorm.weight", config),
             attention_of(state, i, config, device, self.pages),
             self._norm(state, f"{here}.post_attention_layernorm.weight", config),
-            FeedForward(*(linear_weight(state, f"{here}.mlp.{part}_proj.weight", device) for part in ("gate", "up", "down"))),
+            FeedForward(
+                *(linear_weight(state, f"{here}.mlp.{part}_proj.weight", device) for part in ("gate", "up", "down"))
+            ),
         )
 
     def prefill(self, token_ids_BS):

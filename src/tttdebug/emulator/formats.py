@@ -8,6 +8,7 @@ bytes of the tiles that either writes, `unpack_bits` what the host, or the chip'
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,7 @@ from tttdebug.emulator.tiles import FACES, TILE, from_faces, padded, to_faces
 
 _CHUNK = 1 << 18  # elements quantised at a time, so that the passes of one chunk stay in the cache
 _WORTH_COMPILING = 1 << 24  # elements from which compiled loops are sooner done, their start included
+_WORTH_COMPILING_ONCE_STARTED = 1 << 16
 
 
 class Packer(Enum):
@@ -275,7 +277,8 @@ def _words(x: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _is_large(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.numel() >= _WORTH_COMPILING
+    least = _WORTH_COMPILING_ONCE_STARTED if "numba" in sys.modules else _WORTH_COMPILING
+    return x.device.type == "cpu" and x.numel() >= least
 
 
 def _expanded(exponents: Tensor, negative: Tensor, size: Tensor) -> Tensor:

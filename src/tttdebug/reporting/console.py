@@ -19,6 +19,7 @@ from rich.text import Text
 
 from tttdebug.reporting.audit_table import faults_text
 from tttdebug.reporting.palette import style_of
+from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.gates import LOGITS_WARN_PCC, kind_of
 
 if TYPE_CHECKING:
@@ -118,13 +119,12 @@ def verdict_text(run: Run) -> Text:
 
 
 def depth_grid(run: Run) -> Group:
-    """PCC of every boundary of the prefill, a row a layer; where several prompts ran, the worst of them."""
+    """PCC of every boundary of the prefill, a row a layer; of several prompts, and calls of a module, the worst."""
     worst: dict[str, Record] = {}
     for record in run.records:
-        if record.phase == "prefill" and (
-            record.boundary not in worst or _badness(record) > _badness(worst[record.boundary])
-        ):
-            worst[record.boundary] = record
+        boundary = first_call_of(record.boundary)
+        if record.phase == "prefill" and (boundary not in worst or _badness(record) > _badness(worst[boundary])):
+            worst[boundary] = record
     table = Table(
         title="PCC against the reference, prefill", title_justify="left", box=None, pad_edge=False, header_style="bold"
     )

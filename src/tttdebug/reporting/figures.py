@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttdebug.reporting.palette import PRIMARY, VERDICTS, style_of
+from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.gates import kind_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def save_depth_figure(run: Run) -> Path:
             record
             for record in run.records
             if record.phase == "prefill" and record.user == 0 and kind_of(record.boundary) == kind
+            if record.boundary == first_call_of(record.boundary)
         ]
         layers = range(len(records))
         floors = [record.floor_rel_l2 for record in records]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison, compare
+    from tttdebug.tracking.hooks import unrecorded
     from tttdebug.tracking.manifest import Manifest, Skipped
     from tttdebug.tracking.module_spec import ModuleSpecWithReference, compare_outputs
     from tttdebug.tracking.pairing import Pair
@@ -31,6 +32,7 @@ _HOME_OF = {
     "track": "side_by_side",
     "Audit": "weight_audit",
     "audit": "weight_audit",
+    "unrecorded": "hooks",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "get_reference_output",
     "audit",
     "track",
+    "unrecorded",
     "watch_reference",
 ]
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor, to_torch
+from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
+from tttdebug.tracking.call_numbers import first_call_of, name_of_call
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.gates import Gate, default_gate, judge
-from tttdebug.tracking.hooks import at_same_object, first_call_of, name_of_call
+from tttdebug.tracking.hooks import at_same_object
 from tttdebug.tracking.layout import Aligned, align, align_cache
 from tttdebug.tracking.manifest import Skipped
-from tttdebug.tracking.pairing import CachePair, Pair, PairedModules, module_at
-from tttdebug.tracking.record import Record, metrics_of, without_metrics
+from tttdebug.tracking.output_elements import element_of
+from tttdebug.tracking.pairing import AS_IT_IS, CachePair, Pair, PairedModules, PairLayout, module_at
+from tttdebug.tracking.record import FAILING_VERDICTS, Record, metrics_of, without_metrics
+from tttdebug.tracking.spread import Spread, read_output
 
 if TYPE_CHECKING:
     import torch
@@ -27,14 +30,15 @@ if TYPE_CHECKING:
     from tttdebug.tracking.writer import RunWriter
 
 LOGITS = "logits"
-_TOLD = ("entry", "user", "positions", "page_table", "chunk_start", "batch_size", "rotary", "within")
+_TOLD = ("entry", "user", "positions", "chunk_start", "batch_size", "rotary", "within")
 
 
 @dataclass(frozen=True)
 class UserCall:
     """One user's part in a call: the tokens it reads, where they start, and what the reference gave for them.
 
-    `row` is the user's slot in the port, which counts anew where the port takes one prompt at a time.
+    `row` is the user's slot in the port, which counts anew where the port takes one prompt at a time; `adapters` which
+    tensor of a reference's output an activation is.
     """
 
     token_ids: Sequence[int]
@@ -42,6 +46,7 @@ class UserCall:
     activations: Mapping[str, torch.Tensor]
     floors: Mapping[str, FloorError]
     row: int = 0
+    adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,11 @@ class Call:
     step: int
     users: Mapping[int, UserCall]
 
+    @property
+    def read_together(self) -> int:
+        """How many prompts lie in one sequence of a prefill; a decode step has a row for each of its users."""
+        return len(self.users) if self.phase == "prefill" else 1
+
 
 @dataclass(frozen=True)
 class Output:
@@ -60,10 +70,12 @@ class Output:
     boundary: str
     module: str
     reference_path: str
-    values: torch.Tensor
+    values: torch.Tensor | Spread
     dtype: str
     seconds: float
     note: str = ""
+    adapters: tuple[str, ...] = ()
+    layout: PairLayout = AS_IT_IS
 
 
 class Comparer:
@@ -125,33 +137,48 @@ class Comparer:
             return
         boundaries, number = self._boundaries[boundary], self._heard[boundary]
         self._heard[boundary] += 1
-        name = name_of_call(boundaries, number)
+        arguments = self._arguments.pop(boundary, None)
+        for name in self._names_of_call(boundaries, number):
+            self._compare_output(name, output, seconds, number, arguments)
+
+    def _names_of_call(self, boundaries: Sequence[str], number: int) -> list[str]:
+        """The boundaries that a call of their object is compared at: one, or all that are parts of one output."""
+        layouts = [self._paired[boundary].pair.layout for boundary in boundaries]
+        if len(boundaries) > 1 and all(layout.port_columns or layout.port_element is not None for layout in layouts):
+            return [name_of_call([boundary], number) for boundary in boundaries]
+        return [name_of_call(boundaries, number)]
+
+    def _compare_output(
+        self, name: str, output: Any, seconds: float, number: int, arguments: CallArguments | None
+    ) -> None:
+        assert self._call is not None
         pair = self._paired[first_call_of(name)].pair
-        note = self._write_arguments(name, pair, number, self._arguments.pop(boundary, None))
+        note = self._write_arguments(name, pair, number, arguments)
         if self._missing.pop(name, None) is None:
             self._writer.expect_more(len(self._call.users))
         if name in self._caches:
             self._compare_caches(name, pair)
-        tensor = _main_tensor(output)
+        tensor, taken = element_of(output, pair.layout.port_element, "port")
         if reason := _unreadable(tensor):
             for user in self._call.users:
                 self._skip(name, user, f"{pair.port} {reason}")
             return
         note_device(self._writer, tensor)
-        returned = Output(name, pair.port, pair.reference, to_torch(tensor), _dtype_name(tensor), seconds, note)
-        self._compare_users(returned)
+        values, dtype = read_output(tensor), _dtype_name(tensor)
+        self._compare_users(Output(name, pair.port, pair.reference, values, dtype, seconds, note, taken, pair.layout))
 
-    def on_returned(self, output: Any, seconds: float, *, compared: bool) -> torch.Tensor | None:
+    def on_returned(self, output: Any, seconds: float, *, compared: bool) -> torch.Tensor | Spread | None:
         """What the whole port returned, compared as its logits where asked for; None when it cannot be read."""
         assert self._call is not None
-        tensor, path = _main_tensor(output), f"the {self._call.phase} of the port"
+        (tensor, taken), path = element_of(output, None, "port"), f"the {self._call.phase} of the port"
         if reason := _unreadable(tensor):
             for user in self._call.users:
                 self._skip(LOGITS, user, f"{path} {reason}")
             self._writer.expect_more(0 if compared else len(self._call.users))
             return None
         note_device(self._writer, tensor)
-        returned = Output(LOGITS, path, "the model's logits", to_torch(tensor), _dtype_name(tensor), seconds)
+        values, dtype = read_output(tensor), _dtype_name(tensor)
+        returned = Output(LOGITS, path, "the model's logits", values, dtype, seconds, adapters=taken)
         if compared:
             self._compare_users(returned)
         return returned.values
@@ -164,7 +191,15 @@ class Comparer:
     def _compare_users(self, output: Output) -> None:
         assert self._call is not None
         for user, part in self._call.users.items():
-            self._compare(user, part, output, partial(align, phase=self._call.phase, user=part.row))
+            align_to = partial(
+                align,
+                phase=self._call.phase,
+                user=part.row,
+                users=self._call.read_together,
+                tokens=len(part.token_ids) or None,
+                layout=output.layout,
+            )
+            self._compare(user, part, output, align_to)
 
     def _compare_caches(self, boundary: str, after: Pair) -> None:
         assert self._call is not None
@@ -172,7 +207,7 @@ class Comparer:
             self._missing.pop(pair.boundary)
             cache = module_at(self._port, pair.port, pair.boundary)
             reference_path = f"{after.reference} ({pair.part} in its cache)"
-            written = Output(pair.boundary, pair.port, reference_path, to_torch(cache), _dtype_name(cache), math.nan)
+            written = Output(pair.boundary, pair.port, reference_path, read_output(cache), _dtype_name(cache), math.nan)
             for user, part in self._call.users.items():
                 align_to = partial(
                     align_cache,
@@ -190,20 +225,26 @@ class Comparer:
             return ""
         about = {"boundary": boundary, "module": pair.port, "phase": self._call.phase, "step": self._call.step}
         told = {"mode": arguments.phase, **{name: getattr(arguments, name) for name in _TOLD}}
+        pages = arguments.page_table or ()  # those of this call's users: all of them in each line would be most of it
+        told["page_table"] = [pages[part.row] for part in self._call.users.values() if part.row < len(pages)] or None
         self._writer.append_call({**about, "call": number + 1, **told})
         return "; ".join(_contradictions(arguments, self._call))
 
     def _compare(
-        self, user: int, part: UserCall, output: Output, align_to: Callable[[torch.Tensor, torch.Tensor], Aligned]
+        self,
+        user: int,
+        part: UserCall,
+        output: Output,
+        align_to: Callable[[torch.Tensor, torch.Tensor | Spread], Aligned],
     ) -> None:
         assert self._call is not None
-        if output.boundary not in part.activations:
-            first = first_call_of(output.boundary)
-            again = "so often " if first != output.boundary and first in part.activations else ""
+        known = _known_call(output.boundary, part.activations)
+        if known is None:
+            again = "so often " if first_call_of(output.boundary) in part.activations else ""
             self._skip(output.boundary, user, f"the reference did not use {output.reference_path} {again}in this call")
             return
-        floor = part.floors.get(output.boundary)
-        expected = part.activations[output.boundary]
+        floor, expected = part.floors.get(known), part.activations[known]
+        alone = "" if known == output.boundary else "beside the only call that the reference makes"
         about: dict[str, Any] = {
             "boundary": output.boundary,
             "mode": "accumulated",
@@ -221,15 +262,25 @@ class Comparer:
             aligned = align_to(expected, output.values)
         except LayoutError as error:
             nothing = without_metrics(tuple(output.values.shape))
-            self._writer.append(Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=_joined(str(error), output.note)))
+<<<<<<< HEAD
+            self._writer.append(
+                Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=_joined(str(error), output.note))
+            )
+=======
+            note = _joined(str(error), alone, output.note)
+            self._writer.append(Record(**about, **nothing, verdict="shape_mismatch", adapters=(), note=note))
+>>>>>>> drive
             return
         comparison = compare(aligned.reference_TC, aligned.port_TC)
         if floor is not None:  # of what was compared: a port may give the last token only
             about["floor_rel_l2"] = floor.of_prompt(comparison.shape[0])
         judgement = judge(comparison, self._gate(output.boundary, comparison.shape[0]), about["floor_rel_l2"])
-        note = _joined(*judgement.missed, comparison.note, output.note)
+        note = _joined(*aligned.faults, *judgement.missed, comparison.note, alone, output.note)
         metrics = metrics_of(comparison)
-        record = Record(**about, **metrics, verdict=judgement.verdict, adapters=aligned.adapters, note=note)
+        passes = judgement.verdict not in FAILING_VERDICTS
+        verdict = "diverged" if aligned.faults and passes else judgement.verdict
+        adapters = (*part.adapters.get(known, ()), *output.adapters, *aligned.adapters)
+        record = Record(**about, **metrics, verdict=verdict, adapters=adapters, note=note)
         self._writer.append(record, comparison.profile)
         self._writer.offer_tensors(record, aligned.reference_TC, aligned.port_TC)
 
@@ -249,6 +300,17 @@ def note_device(writer: RunWriter, output: Any) -> None:
     """A port need not say what it runs on: its first output does."""
     if writer.manifest.device["engine"] == UNKNOWN.engine and (device := device_of(output)) is not None:
         writer.manifest = replace(writer.manifest, device=asdict(describe_device(device)))
+
+
+def _known_call(boundary: str, activations: Mapping[str, torch.Tensor]) -> str | None:
+    """The reference's call that a call of the port is set beside: that of its number, or the only one there is.
+
+    A port may compute again what the reference keeps, a norm for each of two branches say. None when neither is there.
+    """
+    first = first_call_of(boundary)
+    if boundary in activations:
+        return boundary
+    return first if first in activations and name_of_call([first], 1) not in activations else None
 
 
 def _contradictions(arguments: CallArguments, call: Call) -> list[str]:
@@ -282,15 +344,6 @@ def _unreadable(output: Any) -> str:
 
 def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def _main_tensor(output: Any) -> Any:
-    """The output itself, or the first tensor of a tuple or list."""
-    import torch
-
-    if isinstance(output, (tuple, list)):
-        return next((part for part in output if isinstance(part, torch.Tensor) or is_device_tensor(part)), output)
-    return output
 
 
 def _dtype_name(tensor: Any) -> str:

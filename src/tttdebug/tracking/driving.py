@@ -6,7 +6,7 @@ S sequence, B users.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,22 +27,28 @@ Decode = Callable[[Any, "torch.Tensor", "torch.Tensor"], Any]
 class Driver:
     """A port's calls.
 
-    `start(users, length)` makes room for so many prompts, `prefill(ids_S, row)` reads one into a slot, and
-    `decode(ids_B, positions_B)`, where there is one, reads one more token of each. `foreign` ports know nothing of
-    slots: each prompt is read as the only user, prefill and decode steps, before the next one.
+    `start(users, length)` makes room for so many prompts, `prefill(ids_BS, row)` reads some into slots from `row` on,
+    and `decode(ids_B, positions_B)`, where there is one, reads one more token of each. `foreign` ports know nothing of
+    slots: each prompt is read as the only user, prefill and decode steps, before the next one; or, `together`, all of
+    them in one prefill. Ours read one prompt after the other into slots of their own and decode all of them.
     """
 
     start: Callable[[int, int], None]
     prefill: Callable[[torch.Tensor, int], Any]
     decode: Callable[[torch.Tensor, torch.Tensor], Any] | None
     foreign: bool
+    together: bool = False
 
     def groups(self, users: int) -> list[list[int]]:
         """Which users are in the port at the same time."""
-        return [[user] for user in range(users)] if self.foreign else [list(range(users))]
+        return [[user] for user in range(users)] if self.foreign and not self.together else [list(range(users))]
+
+    def prefills(self, group: Sequence[int]) -> list[list[int]]:
+        """Which of them are read in one call."""
+        return [list(group)] if self.foreign else [[user] for user in group]
 
 
-def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None) -> Driver:
+def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None, *, together: bool = False) -> Driver:
     """The driver of a port; its own methods where no functions are given.
 
     Raises PairingError when nothing says how to run it.
@@ -50,7 +56,7 @@ def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None) -> Driv
     if prefill is None and decode is not None:
         raise PairingError("decode= is given without prefill=: a port decodes what it has prefilled, so give both")
     if prefill is None and callable(getattr(port, "allocate_cache", None)) and hasattr(port, "pairs"):
-        return Driver(port.allocate_cache, port.prefill, port.decode, foreign=False)
+        return Driver(port.allocate_cache, lambda ids_BS, row: port.prefill(ids_BS[0], row), port.decode, foreign=False)
     if prefill is None:
         reads, steps = (_method(port, name) for name in ("prefill", "decode"))
     else:
@@ -61,7 +67,16 @@ def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None) -> Driv
             "f(port, token_ids[B, S]) and g(port, token_ids[B], positions[B]) returning logits; or give the port "
             "methods of these names"
         )
-    return Driver(lambda users, length: None, lambda ids_S, row: reads(ids_S[None]), steps, foreign=True)
+    return Driver(lambda users, length: None, lambda ids_BS, row: reads(ids_BS), steps, foreign=True, together=together)
+
+
+def refuse_lengths(driver: Driver, lengths: Collection[int]) -> None:
+    """Raise PromptError for prompts that one prefill cannot hold."""
+    if driver.together and len(set(lengths)) > 1:
+        raise PromptError(
+            f"prompts of {', '.join(map(str, lengths))} tokens cannot be read in one prefill [B, S]: give prompts of "
+            "one length, or leave out `together`"
+        )
 
 
 def _method(port: Any, name: str) -> Callable[..., Any] | None:

@@ -14,7 +14,7 @@ from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
-from tttdebug.tracking.pairing import Pair, pair_modules
+from tttdebug.tracking.pairing import Pair, pair_modules, reference_elements
 from tttdebug.tracking.prompts import Input, read_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.writer import RunWriter, SaveTensors
@@ -65,7 +65,7 @@ def track_encoder(
         writer.keep_audit(weights)
     comparer = Comparer(port, paired, (), writer)
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
-    floor = floor_of(port, reference, paired)
+    floor, elements = floor_of(port, reference, paired), reference_elements(paired)
     try:
         watched = {modules.pair.boundary: modules.port for modules in paired}
         tap = PortTap(watched, comparer.on_output, comparer.on_call)
@@ -73,11 +73,11 @@ def track_encoder(
         with tap, ops_recorded(tracker, tap):
             for user, (inputs, _) in enumerate(read):
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
-                expected = _activations(*truth, inputs)
-                errors = floors_of(_activations(*floor, inputs), expected)
+                expected, taken = _activations(*truth, inputs, elements)
+                errors = floors_of(_activations(*floor, inputs, elements)[0], expected)
                 # a sentence is compared whole, however short
                 floors = {boundary: FloorError(error.rel_l2, error.rel_l2) for boundary, error in errors.items()}
-                comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors)}))
+                comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors, adapters=taken)}))
                 port.encode(inputs)
                 comparer.settle()
     except BaseException as error:
@@ -100,11 +100,13 @@ def _read(reference: Reference, prompt: Input) -> tuple[torch.Tensor, dict[str, 
     return torch.tensor(sentence.token_ids), {"text": sentence.text, "tokens": len(sentence.token_ids)}
 
 
-def _activations(model: nn.Module, modules: Mapping[str, nn.Module], inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The output of each module in one call of the model."""
+def _activations(
+    model: nn.Module, modules: Mapping[str, nn.Module], inputs: torch.Tensor, elements: Mapping[str, int | str]
+) -> tuple[dict[str, torch.Tensor], dict[str, tuple[str, ...]]]:
+    """The output of each module in one call of the model, and which tensor of several it is."""
     import torch
 
     dtype = next(model.parameters()).dtype
-    with torch.no_grad(), ReferenceTap(modules) as tap:
+    with torch.no_grad(), ReferenceTap(modules, elements) as tap:
         model(inputs[None].to(dtype)) if inputs.is_floating_point() else model(inputs[None])
-        return tap.outputs()
+        return tap.outputs(), tap.adapters()

@@ -7,7 +7,7 @@ TTNN models have no hook system, so the instances are wrapped; everything is put
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -16,27 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PairingError
 from tttdebug.tracking.call_arguments import ArgumentReader, CallArguments
+from tttdebug.tracking.call_numbers import name_of_call
 from tttdebug.tracking.instance_wrapping import Wrapping, entry_points
+from tttdebug.tracking.output_elements import element_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-def name_of_call(boundaries: Sequence[str], number: int) -> str:
-    """The boundary of a module's call, `number` counted from 0, when it stands at these boundaries.
-
-    Calls are dealt to the boundaries in turn, and what comes after the last of them begins anew with a number:
-    `norm`, `norm#2`, `norm#3`.
-    """
-    round_, place = divmod(number, len(boundaries))
-    return boundaries[place] if round_ == 0 else f"{boundaries[place]}#{round_ + 1}"
-
-
-def first_call_of(boundary: str) -> str:
-    """The boundary without the number of its call: `norm` of `norm#2`."""
-    name, mark, number = boundary.rpartition("#")
-    return name if mark and number.isdigit() else boundary
 
 
 def at_same_object(modules: Mapping[str, Any]) -> list[tuple[Any, list[str]]]:
@@ -70,8 +56,15 @@ class Captured:
 class ReferenceTap:
     """Keeps the output of every paired torch module of one call: `with ReferenceTap(modules) as tap: model(…)`."""
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
-        self._modules = at_same_object(modules)
+    def __init__(self, modules: Mapping[str, nn.Module], elements: Mapping[str, int | str] | None = None) -> None:
+        """`elements` says for a boundary which tensor of its module's output is meant, where it is not the first."""
+        self._elements = elements or {}
+        self._modules = [
+            (module, [boundary for boundary in boundaries if self._elements.get(boundary) == element])
+            for module, boundaries in at_same_object(modules)
+            for element in dict.fromkeys(self._elements.get(boundary) for boundary in boundaries)
+        ]
+        self._adapters: dict[int, tuple[str, ...]] = {}  # which of the modules, and what of its output was taken
         self._captured: list[tuple[int, Captured]] = []  # which of the modules, and what it gave
         self._handles: list[Any] = []
 
@@ -103,9 +96,19 @@ class ReferenceTap:
                 found[boundary] = captured.unchanged(boundary)
         return found
 
+    def adapters(self) -> dict[str, tuple[str, ...]]:
+        """For each boundary, which tensor of its module's output it is, where there were several."""
+        return {
+            boundary: self._adapters[place]
+            for place, (_, boundaries) in enumerate(self._modules)
+            for boundary in boundaries
+            if self._adapters.get(place)
+        }
+
     def _hook(self, place: int, boundary: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            tensor = first_tensor(output)
+            chosen, self._adapters[place] = element_of(output, self._elements.get(boundary), "reference")
+            tensor = first_tensor(chosen)
             self._captured.append((place, Captured(tensor, tensor._version)))
 
         return keep

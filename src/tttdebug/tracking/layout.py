@@ -6,32 +6,89 @@ T tokens, C channels, R rows of the port's tensor, B users, K heads, L cache len
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tttdebug.errors import LayoutError
+from tttdebug.tracking.head_order import in_reference_order, unrotate_heads
+from tttdebug.tracking.pairing import AS_IT_IS, PairLayout
+from tttdebug.tracking.spread import Spread, align_spread
 
 if TYPE_CHECKING:
     import torch
 
 TILE = 32
 PADDED_TO = (TILE, 128)  # tiles; TT-Transformers pads prompts to 128
+__all__ = ["Aligned", "align", "align_cache", "unrotate_heads"]
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """Both tensors as [tokens, channels], and what was done to get there."""
+    """Both tensors as [tokens, channels], and what was done to get there.
+
+    `faults` are what is wrong whatever the values are: replicas on the devices of a mesh that differ.
+    """
 
     reference_TC: torch.Tensor
     port_TC: torch.Tensor
     adapters: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
 
-def align(reference: torch.Tensor, port: torch.Tensor, *, phase: str = "prefill", user: int = 0) -> Aligned:
+def align(
+    reference: torch.Tensor,
+    port: torch.Tensor | Spread,
+    *,
+    phase: str = "prefill",
+    user: int = 0,
+    users: int = 1,
+    tokens: int | None = None,
+    layout: PairLayout = AS_IT_IS,
+) -> Aligned:
     """One user's output of the reference, [1, T, C] or [T, C], beside the port's, padded or of all users.
+
+    `user` is the row of a decode step, and the place in a prefill of several `users` at once. `tokens`, where it is
+    known, tells which dimension of a reference's [1, T, K, E] or [1, K, T, E] is which.
 
     Raises LayoutError with both shapes when no known step leads from one to the other.
     """
+    if isinstance(port, Spread):
+        whole = partial(_align_given, reference, phase=phase, user=user, users=users, tokens=tokens)
+        return align_spread(reference, port, layout, phase, whole)
+    return _align_given(reference, port, layout, phase=phase, user=user, users=users, tokens=tokens)
+
+
+def _align_given(
+    reference: torch.Tensor,
+    port: torch.Tensor,
+    layout: PairLayout,
+    *,
+    phase: str,
+    user: int,
+    users: int,
+    tokens: int | None,
+) -> Aligned:
+    wanted, given, chosen = reference, port, list[str]()
+    if layout.reference_columns is not None:
+        wanted, named = _columns(reference, layout.reference_columns, "reference", reference, port)
+        chosen.append(named)
+    wanted = _heads_of_reference(wanted, port, tokens)
+    if layout.port_columns is not None:
+        given, named = _columns(port, layout.port_columns, "port", reference, port)
+        chosen.append(named)
+    given, joined = _heads_side_by_side(given, wanted.shape[-1], phase)
+    try:
+        aligned = _align_rows(wanted, given, phase, user, users)
+        port_TC, ordered = in_reference_order(aligned.reference_TC, aligned.port_TC, layout)
+    except LayoutError as error:
+        if wanted is reference and given is port:
+            raise
+        raise _mismatch(reference, port, str(error)) from error
+    return replace(aligned, port_TC=port_TC, adapters=(*chosen, *joined, *aligned.adapters, *ordered))
+
+
+def _align_rows(reference: torch.Tensor, port: torch.Tensor, phase: str, user: int, users: int) -> Aligned:
     reference_TC = reference.reshape(-1, reference.shape[-1])
     port_RC, squeezed = _as_rows(port, reference)
     port_RC, unpadded = _without_channel_padding(port_RC, reference, port)
@@ -45,9 +102,17 @@ def align(reference: torch.Tensor, port: torch.Tensor, *, phase: str = "prefill"
         return Aligned(
             reference_TC, port_RC[user : user + 1], (*more, f"user_row {user} of {rows}") if rows > 1 else more
         )
+    if users > 1:
+        return _one_of_several(reference, port, reference_TC, port_RC, more, user, users)
     if rows == tokens:
         return Aligned(reference_TC, port_RC, more)
-    if any(rows == -(-tokens // multiple) * multiple for multiple in PADDED_TO):
+    if reference.ndim == 3 and reference.shape[0] > 1 and not rows % reference.shape[0]:
+        batch, length = reference.shape[:2]
+        if rows // batch in _padded(length):
+            port_BSC = port_RC.reshape(batch, -1, port_RC.shape[-1])[:, :length]
+            step = f"unpad_tokens {rows // batch}→{length} of each of {batch} users"
+            return Aligned(reference_TC, port_BSC.flatten(0, 1), (*more, step))
+    if rows in _padded(tokens):
         return Aligned(reference_TC, port_RC[:tokens], (*more, f"unpad_tokens {rows}→{tokens}"))
     if rows == 1:
         return Aligned(reference_TC[-1:], port_RC, (*more, f"reference_last_token of {tokens}"))
@@ -66,9 +131,40 @@ def align(reference: torch.Tensor, port: torch.Tensor, *, phase: str = "prefill"
     )
 
 
+def _one_of_several(
+    reference: torch.Tensor,
+    port: torch.Tensor,
+    reference_TC: torch.Tensor,
+    port_RC: torch.Tensor,
+    more: tuple[str, ...],
+    user: int,
+    users: int,
+) -> Aligned:
+    """One user's rows of a prefill of several, folded into one sequence, each padded alike; or each one's last."""
+    rows, tokens = port_RC.shape[0], reference_TC.shape[0]
+    length, left_over = divmod(rows, users)
+    if user < users and not left_over and length in (tokens, *_padded(tokens)):
+        start, step = user * length, f"unfold user {user} of {users}"
+        unpadded = () if length == tokens else (f"unpad_tokens {length}→{tokens}",)
+        return Aligned(reference_TC, port_RC[start : start + tokens], (*more, step, *unpadded))
+    if user < users and rows in (users, *_padded(users)):
+        step = f"user_row {user} of {rows}"
+        return Aligned(reference_TC[-1:], port_RC[user : user + 1], (*more, f"reference_last_token of {tokens}", step))
+    raise _mismatch(
+        reference,
+        port,
+        f"{rows} rows are neither the {tokens} tokens of each of {users} users, nor these padded to "
+        f"{' or '.join(map(str, PADDED_TO))}, nor the last of each, for user {user}",
+    )
+
+
+def _padded(count: int) -> tuple[int, ...]:
+    return tuple(-(-count // multiple) * multiple for multiple in PADDED_TO)
+
+
 def align_cache(
     reference: torch.Tensor,
-    cache_BKLE: torch.Tensor,
+    cache_BKLE: torch.Tensor | Spread,
     *,
     user: int,
     start: int,
@@ -80,6 +176,14 @@ def align_cache(
     Heads that the port padded to whole tiles are cut back to the reference's; what lies there is no head's value.
     Raises LayoutError with both shapes when the cache has not that user, those positions or those heads.
     """
+    if isinstance(cache_BKLE, Spread):  # each device of a mesh keeps the heads it computes
+
+        def align_whole(whole_BKLE: torch.Tensor, _: PairLayout) -> Aligned:
+            return align_cache(
+                reference, whole_BKLE, user=user, start=start, interleaved=interleaved, rotary_dim=rotary_dim
+            )
+
+        return align_spread(reference, cache_BKLE, AS_IT_IS, "prefill", align_whole, dims=(1,))
     reference_TC = reference[0]
     tokens, channels = reference_TC.shape
     users, heads, length, head_dim = cache_BKLE.shape
@@ -98,18 +202,50 @@ def align_cache(
     return Aligned(reference_TC, written_TKE.flatten(1), tuple(adapters))
 
 
-def unrotate_heads(keys_TKE: torch.Tensor, rotary_dim: int | None = None) -> torch.Tensor:
-    """The head permutation: keys from interleaved rotary order (Meta's) to half-split order (Hugging Face's).
+def _columns(
+    values: torch.Tensor, columns: tuple[int, int], side: str, reference: torch.Tensor, port: torch.Tensor
+) -> tuple[torch.Tensor, str]:
+    """The channels that a pair names of a wider tensor, and the adapter's name."""
+    first, last = columns
+    if last > values.shape[-1]:
+        raise _mismatch(
+            reference, port, f"the pair takes channels {first}:{last} of the {side}'s, which has {values.shape[-1]}"
+        )
+    return values[..., first:last], f"{side}_columns {first}:{last} of {values.shape[-1]}"
 
-    Where only the first `rotary_dim` channels of a head turn, the others stay in their places.
-    """
-    import torch
 
-    turned, still = (
-        keys_TKE[..., :rotary_dim],
-        keys_TKE[..., keys_TKE.shape[-1] if rotary_dim is None else rotary_dim :],
-    )
-    return torch.cat([turned.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2), still], dim=-1)
+def _heads_of_reference(reference: torch.Tensor, port: torch.Tensor, tokens: int | None) -> torch.Tensor:
+    """A reference's [1, T, K, E] or [1, K, T, E] as [1, T, K·E]; any other tensor as it is."""
+    if reference.ndim != 4 or tokens is None or tokens not in reference.shape[1:3]:
+        return reference
+    second, third = reference.shape[1:3]
+    if second == third and second > 1:
+        raise _mismatch(
+            reference,
+            port,
+            f"{second} tokens and as many heads: which dimension is which cannot be told; take a prompt of another "
+            "length",
+        )
+    by_token = reference if second == tokens else reference.transpose(1, 2)
+    return by_token.flatten(2)
+
+
+def _heads_side_by_side(port: torch.Tensor, channels: int, phase: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """A port's heads as channels: of [1, K, T, E] in prefill, and [1, B, K, E] with K padded in decode."""
+    if port.ndim != 4 or port.shape[-1] == channels:
+        return port, ()
+    head_dim = port.shape[-1]
+    if phase == "decode":
+        heads, left_over = divmod(channels, head_dim)
+        if left_over or port.shape[2] not in (heads, -(-heads // TILE) * TILE) or heads < 2:
+            return port, ()
+        return port[:, :, :heads].flatten(2), (f"heads {heads} of {port.shape[2]} side by side",)
+    heads = port.shape[1]
+    own_dim, left_over = divmod(channels, heads)
+    if heads < 2 or left_over or head_dim not in (own_dim, -(-own_dim // TILE) * TILE):
+        return port, ()
+    unpadded = () if head_dim == own_dim else (f"unpad_heads {head_dim}→{own_dim}",)
+    return port[..., :own_dim].transpose(1, 2).flatten(2), (f"heads {heads} side by side", *unpadded)
 
 
 def _as_rows(port: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -129,7 +265,20 @@ def _without_channel_padding(
         return port_RC, ()
     if given == -(-wanted // TILE) * TILE:
         return port_RC[:, :wanted], (f"unpad_channels {given}→{wanted}",)
-    raise _mismatch(reference, port, f"{given} channels are neither {wanted} nor these padded to {TILE}")
+    if given > wanted and not given % TILE and (constant := _constant(port_RC[:, wanted:])) is not None:
+        # a vocabulary is padded to whole tiles on each device, with weights of zero or a score that no token has
+        return port_RC[:, :wanted], (f"unpad_vocabulary {given}→{wanted} (all {constant:g})",)
+    raise _mismatch(
+        reference,
+        port,
+        f"{given} channels are neither {wanted}, nor these padded to {TILE}, nor these and whole tiles all alike",
+    )
+
+
+def _constant(values: torch.Tensor) -> float | None:
+    """The value that all of them have; None where they differ, or are no numbers."""
+    first = values.reshape(-1)[0]
+    return float(first) if bool((values == first).all()) else None
 
 
 def _mismatch(reference: torch.Tensor, port: torch.Tensor, reason: str) -> LayoutError:

@@ -62,6 +62,7 @@ IN_MLP = _names(
     experts="experts expert",
     shared_expert="sharedexpert sharedexperts",
 )
+_KNOWN = frozenset({*IN_MODEL, *IN_LAYER, *IN_ATTENTION, *GATED, *IN_MLP, "post_attn_norm", "pre_mlp_norm"})
 _STACKS = frozenset(["layers", "h", "blocks", "block", "layer", "decoderlayers", "transformerblocks"])
 _NUMBERED = re.compile(r"(layer|layers|block|blocks|decoder_layer|h)_?(\d+)$")
 _PASSED_THROUGH = frozenset({"self", "attn", "attention", "output"})
@@ -91,6 +92,11 @@ class Role:
         if self.layer is None:
             return prefix + ".".join(parts)
         return f"{prefix}L{self.layer:02d}.{'.'.join(parts) or 'layer_out'}"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its name is one that modules of this role have, and not one of its own."""
+        return self.parts[-1:] != () and self.parts[-1] in _KNOWN
 
 
 def squashed(name: str) -> str:

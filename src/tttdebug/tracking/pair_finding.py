@@ -208,7 +208,8 @@ class _Finding:
     def by_class_and_order(self) -> None:
         """Parts of the same whole that are of one kind, as many on both sides: the first with the first, and so on."""
         for kind, here, there in self._leftovers():
-            if len(here) != len(there):
+            known_apart = any(a.role.is_known and b.role.is_known for a, b in zip(here, there, strict=False))
+            if len(here) != len(there) or known_apart:  # by their names they are two different things
                 continue
             fits = all(
                 could_be_the_same(shapes_in_port(a.module), shapes_in_torch(b.module))
@@ -231,7 +232,11 @@ class _Finding:
             mine = {a.path: shapes_in_port(a.module) for a in here}
             theirs = {b.path: shapes_in_torch(b.module) for b in there}
             for a in here:
-                fits = [b for b in there if are_the_same(mine[a.path], theirs[b.path])]
+                fits = [
+                    b
+                    for b in there
+                    if are_the_same(mine[a.path], theirs[b.path]) and not (a.role.is_known and b.role.is_known)
+                ]
                 rivals = [c for c in here if fits and are_the_same(mine[c.path], theirs[fits[0].path])]
                 if len(fits) == 1 and len(rivals) == 1:
                     self._pair(a, fits[0], "shapes", f"the only {kind} with weights of these shapes")

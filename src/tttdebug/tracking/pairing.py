@@ -39,9 +39,27 @@ class PairLayout:
             raise PairingError(f"head_order {self.head_order!r}: give same, interleaved or auto")
         if self.head_order != "same" and self.head_dim is None:
             raise PairingError(f"head_order {self.head_order!r} needs head_dim, the channels of one head")
-        for name, columns in (("port_columns", self.port_columns), ("reference_columns", self.reference_columns)):
-            if columns is not None and not 0 <= columns[0] < columns[1]:
-                raise PairingError(f"{name} {list(columns)}: give [first, one past the last], e.g. [0, 576]")
+        for name in ("head_dim", "rotary_dim"):
+            count = getattr(self, name)
+            if count is not None and (not _is_count(count) or count == 0):
+                raise PairingError(f"{name} {count!r}: give a number of channels")
+        for name in ("port_element", "reference_element"):
+            element = getattr(self, name)
+            if element is not None and not _is_count(element) and not isinstance(element, str):
+                raise PairingError(f"{name} {element!r}: give a place, from 0 on, or a name")
+        for name in ("port_columns", "reference_columns"):
+            columns = getattr(self, name)
+            if columns is not None and not (
+                isinstance(columns, tuple)
+                and len(columns) == 2
+                and all(map(_is_count, columns))
+                and columns[0] < columns[1]
+            ):
+                raise PairingError(f"{name} {columns!r}: give the first channel and one past the last, e.g. [0, 576]")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 AS_IT_IS = PairLayout()
@@ -106,6 +124,12 @@ class PairedModules:
     pair: Pair
     port: Any
     reference: nn.Module
+
+
+def reference_elements(paired: Iterable[PairedModules]) -> dict[str, int | str]:
+    """For each boundary whose pair says so, which tensor of the reference's output is meant."""
+    said = {modules.pair.boundary: modules.pair.layout.reference_element for modules in paired}
+    return {boundary: element for boundary, element in said.items() if element is not None}
 
 
 def pairs_from_mapping(mapping: Mapping[str, tuple[str, str]]) -> tuple[Pair, ...]:

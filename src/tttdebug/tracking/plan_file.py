@@ -21,6 +21,7 @@ else:
 _LAYOUT = tuple(field.name for field in fields(PairLayout))
 _PAIR_KEYS = ("boundary", "port", "reference", "layers", "found_by", "because", *_LAYOUT)
 _UNPAIRED_KEYS = ("path", "layers", "class_name", "reason")
+_ALWAYS = ("boundary", "port", "reference", "path", "class_name", "reason")
 _HEADER = """\
 # Pairs for tttdebug: which module of the port is compared with which of the reference.
 # {i} is the number of a layer, of those listed or else of all. Change, add or remove [[pair]] entries; unpaired
@@ -52,6 +53,8 @@ def read_plan(path: str | Path) -> PairingPlan:
         raise PairingError(
             f"the plan {path} cannot be read: {error.strerror}; `tttdebug pair --out` writes one"
         ) from error
+    except UnicodeDecodeError as error:
+        raise PairingError(f"the plan {path} is not UTF-8 text: {error}") from error
 
 
 def plan_to_toml(plan: PairingPlan) -> str:
@@ -180,7 +183,7 @@ def _table(name: str, values: Mapping[str, Any]) -> str:
     for key, value in values.items():
         if key == "layers":
             value = layers_as_text(value)
-        if value not in (None, "") or key in ("port", "reference", "path"):
+        if value not in (None, "") or key in _ALWAYS:
             lines.append(_line(key, value))
     return "\n".join(lines) + "\n"
 
@@ -229,7 +232,7 @@ def _pairs(table: Mapping[str, Any], number: int, origin: str) -> Iterator[Plann
     layout = {name: _value(table[name]) for name in _LAYOUT if name in table}
     try:
         pair = Pair(table["boundary"], table["port"], table["reference"], PairLayout(**layout))
-    except (PairingError, TypeError, ValueError) as error:
+    except PairingError as error:
         raise PairingError(f"{where}: {error}") from error
     because = str(table.get("because", ""))
     if "layers" not in table:

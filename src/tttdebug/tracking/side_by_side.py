@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PairingError, PromptError
 from tttdebug.tracking.comparer import LOGITS
-from tttdebug.tracking.driving import Decode, Prefill, driver_of, refuse_steps
+from tttdebug.tracking.driving import Decode, Prefill, driver_of, refuse_lengths, refuse_steps
 from tttdebug.tracking.encoders import track_encoder
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.manifest import Unpaired
@@ -41,6 +41,7 @@ def track(
     *,
     prefill: Prefill | None = None,
     decode: Decode | None = None,
+    together: bool = False,
     pairs: UserPairs | None = None,
     out: str | Path | None = None,
     save_tensors: SaveTensors = "failed",
@@ -55,7 +56,8 @@ def track(
 
     `port` is any object. `prefill(port, token_ids[B, S])` runs it over a prompt and returns logits, a ttnn or torch
     tensor, padded or not; `decode(port, token_ids[B], positions[B])` over one more token of each user. Without them
-    the port has methods of these names that take the same but `port`; a port of `build_model` has them. `pairs` names
+    the port has methods of these names that take the same but `port`; a port of `build_model` has them. Each prompt is
+    the only user of such a port (B = 1), or, `together`, all of them are read in one prefill. `pairs` names
     the modules to compare, else the port's own `pairs` do; else, or with a plan or its TOML file, they are found by
     `plan_pairs`, and the run lists what stayed unpaired. With `out` the run is written to that folder as it happens,
     else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
@@ -69,7 +71,7 @@ def track(
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
     """
-    chosen, unpaired = _chosen_pairs(port, reference, pairs)
+    chosen, unpaired, notes = _chosen_pairs(port, reference, pairs)
     if prefill is None and hasattr(port, "encode"):
         if decode_steps:
             raise PromptError(f"{type(port).__name__} is an encoder and decodes nothing: give decode_steps=0")
@@ -87,9 +89,10 @@ def track(
             seed=seed,
             progress=progress,
         )
-    driver = driver_of(port, prefill, decode)
+    driver = driver_of(port, prefill, decode, together=together)
     refuse_steps(driver, port, decode_steps)
     read = [read_prompt(reference, prompt, decode_steps) for prompt in prompts]
+    refuse_lengths(driver, [len(prompt.token_ids) for prompt in read])
     paired = pair_modules(port, reference.model, chosen)
     caches = tuple(getattr(port, "caches", ()))
     returned_logits = driver.foreign and LOGITS not in {modules.pair.boundary for modules in paired}
@@ -111,6 +114,8 @@ def track(
     )
     if weights is not None:
         writer.keep_audit(weights)
+    for note in notes:
+        writer.note(note)
     if driver.decode is None:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
@@ -130,14 +135,14 @@ def track(
 
 def _chosen_pairs(
     port: Any, reference: Reference, pairs: UserPairs | None
-) -> tuple[Sequence[Pair], Sequence[Unpaired]]:
-    """The pairs that were given or that the port declares, else those that are found, with what they leave out."""
+) -> tuple[Sequence[Pair], Sequence[Unpaired], Sequence[str]]:
+    """The pairs that were given or that the port declares, else those found, with what they leave out and notes."""
     if pairs is None:
         pairs = getattr(port, "pairs", None)
     if isinstance(pairs, Mapping):
-        return pairs_from_mapping(pairs), ()
+        return pairs_from_mapping(pairs), (), ()
     if pairs is not None and not isinstance(pairs, (str, Path, PairingPlan)):
-        return pairs, ()
+        return pairs, (), ()
     plan = pairs if isinstance(pairs, PairingPlan) else plan_pairs(port, reference.model, pairs)
     if not plan.pairs:
         raise PairingError(
@@ -145,4 +150,5 @@ def _chosen_pairs(
             "give pairs={boundary: (port path, reference path)}"
         )
     sides = {"port": plan.unpaired_port, "reference": plan.unpaired_reference}
-    return plan.pairs, [Unpaired(side, item.path, item.reason) for side, items in sides.items() for item in items]
+    alone = [Unpaired(side, item.path, item.reason) for side, items in sides.items() for item in items]
+    return plan.pairs, alone, plan.notes

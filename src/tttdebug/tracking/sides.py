@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.hooks import ReferenceTap
@@ -17,17 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forward:
-    """One call of a torch model: logits [T, V], and the output of each paired module by boundary."""
+    """One call of a torch model: logits [T, V], and the output of each paired module by boundary.
+
+    `adapters` say which tensor of an output that is, where a module gives several.
+    """
 
     logits_TV: torch.Tensor
     activations: dict[str, torch.Tensor]
+    adapters: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class TorchSide:
     """A causal language model with a key/value cache for each user."""
 
-    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module], caches: Sequence[CachePair] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        modules: Mapping[str, nn.Module],
+        caches: Sequence[CachePair] = (),
+        elements: Mapping[str, int | str] | None = None,
+    ) -> None:
         self.model = model
+        self._elements = elements
         self._modules = modules
         self._cache_pairs = caches
         self._caches: dict[int, Any] = {}
@@ -46,15 +57,15 @@ class TorchSide:
     def _forward(self, token_ids: Sequence[int], user: int) -> Forward:
         import torch
 
-        with torch.no_grad(), ReferenceTap(self._modules) as tap:
+        with torch.no_grad(), ReferenceTap(self._modules, self._elements) as tap:
             output = self.model(
                 input_ids=torch.tensor([list(token_ids)]), past_key_values=self._caches[user], use_cache=True
             )
             self._caches[user] = output.past_key_values
-            activations = tap.outputs()
+            activations, adapters = tap.outputs(), tap.adapters()
         for pair in self._cache_pairs:
             activations[pair.boundary] = _newest(output.past_key_values, pair, len(token_ids))
-        return Forward(output.logits[0], activations)
+        return Forward(output.logits[0], activations, adapters)
 
 
 def _newest(cache: Any, pair: CachePair, tokens: int) -> torch.Tensor:

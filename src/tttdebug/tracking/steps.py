@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import to_torch
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparer import LOGITS, Call, Comparer, UserCall
@@ -18,9 +17,11 @@ from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import unrecorded
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.opening import floor_of, floors_of
-from tttdebug.tracking.pairing import CachePair, PairedModules
+from tttdebug.tracking.output_elements import element_of
+from tttdebug.tracking.pairing import CachePair, PairedModules, reference_elements
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.sides import Forward, TorchSide
+from tttdebug.tracking.spread import read_output
 from tttdebug.tracking.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ class Steps:
         self.reference = reference
         self.writer = writer
         self.progress = progress
-        self.truth = TorchSide(reference.model, {pair.pair.boundary: pair.reference for pair in paired}, caches)
-        self.floor = TorchSide(*floor_of(port, reference, paired), caches)
+        elements = reference_elements(paired)
+        modules = {pair.pair.boundary: pair.reference for pair in paired}
+        self.truth = TorchSide(reference.model, modules, caches, elements)
+        self.floor = TorchSide(*floor_of(port, reference, paired), caches, elements)
         self.comparer = Comparer(port, paired, caches, writer)
         self.returned_logits = returned_logits
         self.agreements: list[TokenAgreement] = []
@@ -67,10 +70,11 @@ class Steps:
         steps, groups = self.writer.manifest.decode_steps, self.driver.groups(len(prompts))
         for g, group in enumerate(groups):
             self.driver.start(len(group), max(len(prompts[user].token_ids) for user in group) + steps)
-            for row, user in enumerate(group):
-                tokens, done = len(prompts[user].token_ids), row / len(group) / (1 + steps)
+            for users in self.driver.prefills(group):
+                row, tokens = group.index(users[0]), len(prompts[users[0]].token_ids)
+                done = row / len(group) / (1 + steps)
                 self.progress(f"prefill, {tokens} tokens", (g + done) / len(groups))
-                self._prefill(user, row)
+                self._prefill(users, row)
             for step in range(steps):
                 self.progress(f"decode step {step + 1} of {steps}", (g + (1 + step) / (1 + steps)) / len(groups))
                 self._decode(step, group)
@@ -83,16 +87,22 @@ class Steps:
             tokens = [token for token in self.agreements if token.phase == phase]
             if tokens:
                 agreement[phase] = summarise(tokens)
-        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=self._continuations())
+        continuations = self._continuations()
+        self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=continuations)
 
-    def _prefill(self, user: int, row: int) -> None:
-        token_ids = self.prompts[user].token_ids
-        truth = self.truth.prefill(token_ids, user)
-        known = self._known(truth)
-        floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
-        self.prompt_floors.append(floors)
-        call = Call("prefill", 0, {user: UserCall(token_ids, 0, known, floors, row)})
-        self._compare(call, {user: truth.logits_TV}, partial(self.driver.prefill, _tensor(token_ids), row))
+    def _prefill(self, users: Sequence[int], first_row: int) -> None:
+        """One prefill: of one prompt, or of several of one length."""
+        parts, logits = {}, {}
+        for row, user in enumerate(users, start=first_row):
+            token_ids = self.prompts[user].token_ids
+            truth = self.truth.prefill(token_ids, user)
+            known = self._known(truth)
+            floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
+            self.prompt_floors.append(floors)
+            parts[user] = UserCall(token_ids, 0, known, floors, row, truth.adapters)
+            logits[user] = truth.logits_TV
+        ids_BS = _tensor([self.prompts[user].token_ids for user in users])
+        self._compare(Call("prefill", 0, parts), logits, partial(self.driver.prefill, ids_BS, first_row))
 
     def _decode(self, step: int, group: Sequence[int]) -> None:
         """One decode step of all users at once, driven by the reference's tokens."""
@@ -104,10 +114,13 @@ class Steps:
             # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
             of_prompt = self.prompt_floors[user]
             floors = {
-                boundary: replace(floor, token_rel_l2=of_prompt[boundary].token_rel_l2) if boundary in of_prompt else floor
+                boundary: replace(floor, token_rel_l2=of_prompt[boundary].token_rel_l2)
+                if boundary in of_prompt
+                else floor
                 for boundary, floor in floors_of(self._known(self.floor.decode(token, user)), known).items()
             }
-            users[user] = UserCall((token,), len(self.prompts[user].token_ids) + step, known, floors, row)
+            start = len(self.prompts[user].token_ids) + step
+            users[user] = UserCall((token,), start, known, floors, row, truth.adapters)
             logits[user] = truth.logits_TV
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
         assert self.driver.decode is not None
@@ -130,7 +143,9 @@ class Steps:
             if port_logits is None:
                 continue
             try:
-                aligned = align(reference_logits[user], port_logits, phase=call.phase, user=part.row)
+                aligned = align(
+                    reference_logits[user], port_logits, phase=call.phase, user=part.row, users=call.read_together
+                )
             except LayoutError as error:
                 if not self.returned_logits:  # else it is in the record of the logits
                     self.comparer.cannot_agree(user, error)
@@ -161,16 +176,19 @@ class Steps:
             for step in range(1 + steps)
             if self.reference_tokens[user][step] != self.port_tokens[user][step]
         ]
+        import torch
+
         for step in range(min(parted), steps) if parted else ():
             self.progress("the port decodes on its own", None)
             assert self.driver.decode is not None
             positions = [len(self.prompts[user].token_ids) + step for user in group]
             tokens = [self.port_tokens[user][step] for user in group]
             with unrecorded():
-                logits = to_torch(self.driver.decode(_tensor(tokens), _tensor(positions)))
-            rows = logits.reshape(-1, logits.shape[-1])[:, : self.reference.config.vocab_size]
+                logits, _ = element_of(self.driver.decode(_tensor(tokens), _tensor(positions)), None, "port")
+                values = read_output(logits)
+            like = torch.zeros(1, self.reference.config.vocab_size)
             for row, user in enumerate(group):
-                self.port_tokens[user][step + 1] = int(rows[row].argmax())
+                self.port_tokens[user][step + 1] = int(align(like, values, phase="decode", user=row).port_TC.argmax())
 
     def _complete(self, user: int) -> bool:
         """Whether the port's choice is known at every step."""
@@ -198,7 +216,7 @@ class Steps:
         return self._text([token_id])
 
 
-def _tensor(token_ids: Sequence[int]) -> torch.Tensor:
+def _tensor(token_ids: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
     import torch
 
-    return torch.tensor(list(token_ids))
+    return torch.tensor(token_ids)

@@ -6,19 +6,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tttdebug.emulator.engines.base import Engine
-from tttdebug.emulator.engines.fast import FastEngine
 from tttdebug.emulator.engines.ideal import IdealEngine
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import Arch
 
+# The chip's arithmetic brings numba along, which is imported when it is needed.
+
+
+def _fast(arch: Arch) -> Engine:
+    from tttdebug.emulator.engines.chip import ChipEngine
+    from tttdebug.emulator.engines.fast_units import FastUnits
+
+    return ChipEngine("fast", arch, FastUnits(arch))
+
 
 def _exact(arch: Arch) -> Engine:
-    from tttdebug.emulator.engines.exact import ExactEngine  # numba is imported when it is needed
+    from tttdebug.emulator.engines.chip import ChipEngine
+    from tttdebug.emulator.engines.exact_units import ExactUnits
 
-    return ExactEngine(arch)
+    return ChipEngine("exact", arch, ExactUnits(arch))
 
 
-ENGINES: dict[str, Callable[[Arch], Engine]] = {"ideal": IdealEngine, "fast": FastEngine, "exact": _exact}
+ENGINES: dict[str, Callable[[Arch], Engine]] = {"ideal": IdealEngine, "fast": _fast, "exact": _exact}
 
 
 def make_engine(name: str, arch: Arch) -> Engine:

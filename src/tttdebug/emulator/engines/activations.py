@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tttdebug.emulator.engines import fpu
+from tttdebug.emulator.engines import matrix_unit_elementwise as eltwise
 from tttdebug.emulator.engines.exponentials import exp_bf16, exp_fp32, exp_inside, exp_of_negative
 from tttdebug.emulator.engines.reciprocals import WORMHOLE_RECIPROCALS, Reciprocals, reciprocal_estimate
 from tttdebug.emulator.engines.vector_arithmetic import (
@@ -30,7 +30,6 @@ from tttdebug.emulator.engines.vector_arithmetic import (
     rounded,
     rounded_to_even,
 )
-from tttdebug.emulator.kernel import Kernel, MathFidelity
 from tttdebug.emulator.rounding import to_bfloat16_truncated
 
 
@@ -269,7 +268,7 @@ def hardsigmoid(x: Tensor) -> Tensor:
 def hardswish_bf16(x: Tensor) -> Tensor:
     """The hard sigmoid in Dest, times x on the matrix unit."""
     kept = to_bfloat16_truncated(hardsigmoid(x))
-    return fpu.multiply(kept, x.to(torch.bfloat16), Kernel(MathFidelity.HiFi4)).to(torch.float32)
+    return eltwise.multiply(kept, x.to(torch.bfloat16), phases=4, fp32_dest=False)
 
 
 def hardswish_fp32(x: Tensor) -> Tensor:

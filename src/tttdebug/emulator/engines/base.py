@@ -12,7 +12,6 @@ from typing import Protocol
 from torch import Tensor
 
 from tttdebug.emulator.formats import Format
-from tttdebug.emulator.kernel import Arch
 from tttdebug.emulator.plans import (
     AttentionPlan,
     BinaryPlan,
@@ -31,8 +30,6 @@ class Engine(Protocol):
     """Carries out plans. Stateless but for tables it may keep."""
 
     name: str
-
-    def __init__(self, arch: Arch) -> None: ...
 
     def hold(self, x: Tensor, form: Format) -> Tensor:
         """Values as the host writes them into device memory."""

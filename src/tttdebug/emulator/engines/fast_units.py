@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The units at the speed of torch wherever Dest is fp32: operands cut exactly, products summed by torch.
+"""The units with matrix products and functions by torch wherever Dest is fp32, operands cut exactly.
 
-A bfloat16 Dest rounds after every 16 products, and its noise and growth come from nothing but these roundings: there
-the products are the exact ones.
+A bfloat16 Dest rounds after every 16 products, and its noise and growth come from nothing but these roundings: there,
+and in the sums of rows and columns, the units are the exact ones.
 """
 
 from __future__ import annotations
@@ -20,24 +20,13 @@ from tttdebug.emulator.plans import MatmulPlan
 class FastUnits(ExactUnits):
     """See Units."""
 
-    def add(self, a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
-        return fpu.add(a, b, kernel)
-
     def multiply(self, a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
-        return fpu.multiply(a, b, kernel)
+        return fpu.multiply_into_fp32(a, b, kernel) if kernel.fp32_dest else super().multiply(a, b, kernel)
 
     def matrix_product(self, a: Tensor, b: Tensor, plan: MatmulPlan, *, bias_follows: bool = False) -> Tensor:
         if not plan.kernel.fp32_dest:
             return super().matrix_product(a, b, plan, bias_follows=bias_follows)
         return matrix_product(a, b, plan, stays_in_dest=bias_follows or plan.activation is not None)
-
-    def sum_rows(self, x: Tensor, kernel: Kernel, scaler: float = 1.0, *, half_tiles: bool = False) -> Tensor:
-        if not kernel.fp32_dest:
-            return super().sum_rows(x, kernel, scaler, half_tiles=half_tiles)
-        return fpu.sum_rows(x, kernel, scaler)
-
-    def sum_columns(self, x: Tensor, kernel: Kernel, scaler: float = 1.0) -> Tensor:
-        return fpu.sum_columns(x, kernel, scaler) if kernel.fp32_dest else super().sum_columns(x, kernel, scaler)
 
     def exponential(self, x: Tensor, kernel: Kernel) -> Tensor:
         return torch.exp(x) if kernel.fp32_dest else super().exponential(x, kernel)

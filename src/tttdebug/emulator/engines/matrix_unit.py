@@ -12,9 +12,6 @@ nothing else, for products have 12 bits. The sum of a group is then the differen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +20,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from tttdebug.emulator.engines.compiled_jobs import run_jobs
 from tttdebug.emulator.engines.dest_register import (
     add_to_dest,
     as_bits,
@@ -41,7 +39,6 @@ COLUMNS, ROWS = 64, 32  # of the result that one job computes: its operands stay
 _EMPTY = -100_000  # the exponent of a zero: it never is the largest of a group
 _LOWERED = np.array([0, 5, 7, 12], dtype=np.int32)  # how far below the operands' exponents each phase lies
 _STRETCH = 1 + 2.0**-13
-_WORTH_A_THREAD = 1 << 21  # multiplications
 _SINGLE, _DOUBLE = np.ones(1, np.float32), np.ones(1, np.float64)  # the float that group sums are kept in
 
 
@@ -87,31 +84,13 @@ def multiply_into(
     parts = np.array([left_source.part_of_phase, right_source.part_of_phase], np.int64)
     loops = _into_fp32 if fp32_dest else _into_bfloat16
 
-    def job(m: int, n: int) -> None:
-        settings = (left, right, dest, m, n, sources, parts, lowered, halves_first, wormhole)
+    def job(corner: tuple[int, int]) -> None:
+        settings = (left, right, dest, *corner, sources, parts, lowered, halves_first, wormhole)
         if not loops(*settings, _SINGLE):
             loops(*settings, _DOUBLE)
 
-    jobs = [(m, n) for n in range(0, dest.shape[1], COLUMNS) for m in range(0, dest.shape[0], ROWS)]
-    threads = min(torch.get_num_threads(), len(jobs))
-    if threads == 1 or left.size * right.shape[1] * phases < _WORTH_A_THREAD:
-        _run(job, iter(jobs))
-    else:
-        shared = iter(jobs)
-        for running in [_pool().submit(_run, job, shared) for _ in range(threads)]:
-            running.result()
+    run_jobs(job, [(m, n) for n in range(0, dest.shape[1], COLUMNS) for m in range(0, dest.shape[0], ROWS)])
     return None
-
-
-def _run(job: Callable[[int, int], None], jobs: Iterator[tuple[int, int]]) -> None:
-    """Jobs until none is left; several threads may take from the same iterator."""
-    for m, n in jobs:
-        job(m, n)
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="matrix-unit")
 
 
 def _bits(x: Tensor) -> np.ndarray:

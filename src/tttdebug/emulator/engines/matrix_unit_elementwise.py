@@ -8,7 +8,17 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from tttdebug.emulator.engines.dest_register import add_to_dest, compiled, i32, shift_left, shift_right
+from tttdebug.emulator.engines.compiled_jobs import run_jobs
+from tttdebug.emulator.engines.dest_register import (
+    add_to_dest,
+    compiled,
+    i32,
+    shift_left,
+    shift_right,
+    use_the_widest_vectors,
+)
+
+_SLICE = 1 << 15  # elements that one job computes
 
 
 def add(a: Tensor, b: Tensor, *, fp32_dest: bool) -> Tensor:
@@ -33,7 +43,11 @@ def _elementwise(loop, a: Tensor, b: Tensor, *settings: int) -> Tensor:  # type:
     a, b = torch.broadcast_tensors(a, b)
     flat = [x.to(torch.float32).contiguous().view(torch.int32).numpy().reshape(-1) for x in (a, b)]
     out = torch.empty(a.shape, dtype=torch.float32)
-    loop(*flat, out.numpy().view(np.int32).reshape(-1), *settings)
+    words = out.numpy().view(np.int32).reshape(-1)
+    run_jobs(
+        lambda start: loop(*(x[start : start + _SLICE] for x in (*flat, words)), *settings),
+        range(0, len(words), _SLICE),
+    )
     return out
 
 
@@ -63,40 +77,50 @@ def _sum(a, b, fp32):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
+def _phase(sign, exponent, a_part, b_part, dest, runs, fp32):  # type: ignore[no-untyped-def]
+    """One phase's product into Dest; a phase that does not run adds nothing, which leaves Dest as it is."""
+    e = max(exponent, i32(0)) if runs else i32(0)
+    m = _negated(i32(a_part * b_part), sign) if e > i32(0) else i32(0)
+    return add_to_dest(m, e, i32(0), i32(0), dest, fp32, False)
+
+
+@njit(inline="always")
 def _product(a, b, phases, fp32):  # type: ignore[no-untyped-def]
     m_a, m_b = _significand(a), _significand(b)
     exponent = i32(i32(shift_right(a, i32(23)) & i32(255)) + i32(shift_right(b, i32(23)) & i32(255)) - i32(127))
-    exponent = exponent if m_a != i32(0) and m_b != i32(0) else i32(0)
+    exponent = exponent if (m_a != i32(0)) & (m_b != i32(0)) else i32(0)
     a_first, a_next = shift_right(m_a, i32(6)), i32(shift_right(m_a, i32(1)) & i32(31))
-    b_first, b_last = shift_right(m_b, i32(4)), i32(i32(m_b & i32(15)) * i32(8))
-    sign, dest = i32(a ^ b), i32(0)
-    for phase in range(phases):
-        m = i32((a_first if phase % 2 == 0 else a_next) * (b_first if phase < 2 else b_last))
-        e = i32(exponent - i32(5 * (phase % 2) + 7 * (phase // 2)))
-        m = _negated(m, sign) if e > i32(0) else i32(0)
-        dest = add_to_dest(m, max(e, i32(0)), i32(0), i32(0), dest, fp32, False)
-    return dest
+    b_first, b_last = shift_right(m_b, i32(4)), shift_left(i32(m_b & i32(15)), i32(3))
+    sign = i32(a ^ b)
+    dest = _phase(sign, exponent, a_first, b_first, i32(0), True, fp32)
+    dest = _phase(sign, i32(exponent - i32(5)), a_next, b_first, dest, phases > 1, fp32)
+    dest = _phase(sign, i32(exponent - i32(7)), a_first, b_last, dest, phases > 2, fp32)
+    return _phase(sign, i32(exponent - i32(12)), a_next, b_last, dest, phases > 3, fp32)
 
 
 @compiled
 def _add_fp32(a, b, out):  # type: ignore[no-untyped-def]
+    use_the_widest_vectors()
     for n in range(out.shape[0]):
         out[n] = _sum(a[n], b[n], True)
 
 
 @compiled
 def _add_bfloat16(a, b, out):  # type: ignore[no-untyped-def]
+    use_the_widest_vectors()
     for n in range(out.shape[0]):
         out[n] = _sum(a[n], b[n], False)
 
 
 @compiled
 def _multiply_fp32(a, b, out, phases):  # type: ignore[no-untyped-def]
+    use_the_widest_vectors()
     for n in range(out.shape[0]):
         out[n] = _product(a[n], b[n], phases, True)
 
 
 @compiled
 def _multiply_bfloat16(a, b, out, phases):  # type: ignore[no-untyped-def]
+    use_the_widest_vectors()
     for n in range(out.shape[0]):
         out[n] = _product(a[n], b[n], phases, False)

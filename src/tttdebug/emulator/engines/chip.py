@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TTNN's numerics at the speed of torch: exact storage formats and operand cuts, fp32 sums, the chip's roundings."""
+"""TTNN's numerics: formats, packing, each op on its unit, the kernels' steps; `units` says how true the sums are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from torch import Tensor
 from tttdebug.emulator.engines import functions
 from tttdebug.emulator.engines.attention import attend, attend_decode
 from tttdebug.emulator.engines.elementwise import Binary, elementwise, on_vector_unit, scalar_operand
-from tttdebug.emulator.engines.fast_units import FastUnits
 from tttdebug.emulator.engines.normalization import norm, softmax
 from tttdebug.emulator.engines.reduction import reduce
 from tttdebug.emulator.engines.units import Units
@@ -32,18 +31,14 @@ from tttdebug.emulator.rounding import to_bfloat16_ties_even
 # B batch, H query heads, K key/value heads, S query positions, T key positions, E head dim
 
 
-class FastEngine:
-    """The default engine."""
+class ChipEngine:
+    """The engine of a chip, whose units are those of `fast` or of `exact`."""
 
-    name = "fast"
-
-    def __init__(self, arch: Arch) -> None:
+    def __init__(self, name: str, arch: Arch, units: Units) -> None:
+        self.name = name
         self.arch = arch
-        self._on_vector_unit = on_vector_unit(arch)
-        self._use(FastUnits(arch))
-
-    def _use(self, units: Units) -> None:
         self.units = units
+        self._on_vector_unit = on_vector_unit(arch)
         self._on_matrix_unit: dict[str, Binary] = {
             "add": units.add,
             "subtract": units.subtract,
