@@ -94,6 +94,13 @@ def run(
             "MESH_DEVICE says)."
         ),
     ] = "emulated",
+    fabric: Annotated[
+        str | None, typer.Option(help="How a mesh's devices talk: a ttnn.FabricConfig, e.g. FABRIC_1D.")
+    ] = None,
+    trace_region_size: Annotated[
+        int, typer.Option(help="Bytes of each device kept for traces, for a port that captures them.")
+    ] = 0,
+    command_queues: Annotated[int, typer.Option(help="Command queues of the device: 1 or 2.")] = 1,
     engine: Annotated[
         Engine,
         typer.Option(
@@ -165,6 +172,9 @@ def run(
         family=family,
         port_weights=port_weights,
         device=device,
+        fabric=fabric,
+        trace_region_size=trace_region_size,
+        command_queues=command_queues,
         engine=engine.value,
         precision=precision,
         prompts=tuple(prompt or ()),
@@ -214,7 +224,7 @@ def pair(
         Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Only the reference's first N layers.")] = None,
-    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    device: Annotated[str, typer.Option(help="'emulated', 'ttnn', or a mesh of either, as in `run`.")] = "emulated",
     engine: Annotated[Engine, typer.Option(help="Of the emulated device.")] = Engine.fast,
     pairs: Annotated[
         Path | None, typer.Option(help="A TOML file with pairs that hold; what it leaves open is found.")

@@ -37,6 +37,9 @@ class Job:
     pairs: Path | None = None
     together: bool = False
     device: str = "emulated"
+    fabric: str | None = None
+    trace_region_size: int = 0
+    command_queues: int = 1
     engine: str = "fast"
     precision: str = "accuracy"
     prompts: tuple[str, ...] = ()
@@ -80,7 +83,13 @@ def do(job: Job, progress: Progress) -> Run:
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
     ttnn = nullcontext() if job.port is None else imported_ttnn(job.device, job.engine)
-    with ttnn, opened_device(job.device, engine=job.engine) as device:
+    options = {
+        "engine": job.engine,
+        "fabric_config": job.fabric,
+        "trace_region_size": job.trace_region_size,
+        "num_command_queues": job.command_queues,
+    }
+    with ttnn, opened_device(job.device, **options) as device:
         if job.port is None:
             refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
