@@ -69,3 +69,16 @@ def test_the_fabric_is_on_while_the_device_is_open():
 def test_a_card_is_not_mistaken_for_the_emulator_in_its_place():
     with install(), pytest.raises(DeviceError, match="stands in the place of ttnn"):
         td.open_device("ttnn")
+
+
+def test_the_command_says_which_fabric_there_is(monkeypatch, tmp_path, capsys):
+    import sys
+
+    from tttdebug import cli
+
+    command = ["tttdebug", "run", "--device", "emulated:1x2", "--fabric", "FABRIC_3D", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    assert "fabric_config='FABRIC_3D' is none of ttnn.FabricConfig" in capsys.readouterr().err

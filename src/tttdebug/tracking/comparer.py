@@ -97,6 +97,11 @@ class Comparer:
         self._heard: dict[str, int] = {}  # first boundary of an object → its calls within this one
         self._arguments: dict[str, CallArguments] = {}
 
+    @property
+    def call(self) -> Call | None:
+        """The call of the port that is going on."""
+        return self._call
+
     def expect(self, call: Call) -> None:
         """Say what the next call of the port is to be compared with."""
         self._call = call

@@ -113,7 +113,7 @@ def unpaired_groups(unpaired: Iterable[Unpaired]) -> list[ForLayers]:
 def _grouped(items: Iterable[Any], of_any_layer: Callable[[Any], tuple[Any, int] | None]) -> list[ForLayers]:
     """Items of which the same holds in several layers together; what holds in one only, and all others, as they are."""
     groups: dict[Any, list[tuple[Any, int]]] = {}
-    for item in items:
+    for item in dict.fromkeys(items):
         template, layer = of_any_layer(item) or (item, -1)
         groups.setdefault(template, []).append((item, layer))
     return [
