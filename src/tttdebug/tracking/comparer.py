@@ -17,7 +17,7 @@ from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.gates import Gate, default_gate, judge
 from tttdebug.tracking.hooks import at_same_object
-from tttdebug.tracking.layout import Aligned, align, align_cache
+from tttdebug.tracking.layout import PADDED_TO, Aligned, align, align_cache
 from tttdebug.tracking.manifest import Skipped
 from tttdebug.tracking.output_elements import element_of
 from tttdebug.tracking.pairing import AS_IT_IS, CachePair, Pair, PairedModules, PairLayout, module_at
@@ -92,7 +92,10 @@ class Comparer:
         for pair in caches:
             self._caches.setdefault(pair.after, []).append(pair)
         self._writer = writer
-        self._call: Call | None = None
+        self._whole: Call | None = None
+        self._call: Call | None = None  # the whole, or one prompt's pass of it
+        self._first: str | None = None  # the object that was heard first
+        self._waiting: list[int] = []  # users whose passes are still to come
         self._missing: dict[str, str] = {}  # boundary → the path in the port that should have given it
         self._heard: dict[str, int] = {}  # first boundary of an object → its calls within this one
         self._arguments: dict[str, CallArguments] = {}
@@ -104,16 +107,26 @@ class Comparer:
 
     def expect(self, call: Call) -> None:
         """Say what the next call of the port is to be compared with."""
+        self._whole, self._first, self._waiting = call, None, []
+        self._begin(call)
+        self._writer.expect_more(len(_repeated(call)) * len(call.users))
+
+    def _begin(self, call: Call) -> None:
         self._call = call
         self._heard = dict.fromkeys(self._boundaries, 0)
         self._missing = {boundary: modules.pair.port for boundary, modules in self._paired.items()}
         self._missing |= {pair.boundary: pair.port for pairs in self._caches.values() for pair in pairs}
-        again = {name for part in call.users.values() for name in part.activations if first_call_of(name) != name}
-        self._missing |= {name: self._paired[first_call_of(name)].pair.port for name in again}
-        self._writer.expect_more(len(again) * len(call.users))
+        self._missing |= {name: self._paired[first_call_of(name)].pair.port for name in _repeated(call)}
 
     def settle(self) -> None:
         """After the call: whatever was expected and did not come is written down as skipped, never passed over."""
+        self._write_missing()
+        while self._waiting:
+            self._begin_next_pass()
+            self._write_missing()
+        self._call = self._whole = None
+
+    def _write_missing(self) -> None:
         shared = {name: names for names in self._boundaries.values() for name in names}
         for boundary, path in self._missing.items():
             names = shared.get(first_call_of(boundary), [boundary])
@@ -122,7 +135,6 @@ class Comparer:
                 reason = f"the port used {path}, which stands at {', '.join(names)}, {calls} times only in this call"
             for user in self._call.users if self._call else ():
                 self._skip(boundary, user, reason)
-        self._call = None
 
     def on_call(self, boundary: str, arguments: CallArguments) -> None:
         """Keep what a module is told about the call that it is in, until its output comes."""
@@ -135,11 +147,34 @@ class Comparer:
         """
         if self._call is None:  # the port decodes on its own
             return
+        self._follow_passes(boundary, output)
         boundaries, number = self._boundaries[boundary], self._heard[boundary]
         self._heard[boundary] += 1
         arguments = self._arguments.pop(boundary, None)
         for name in self._names_of_call(boundaries, number):
             self._compare_output(name, output, seconds, number, arguments)
+
+    def _follow_passes(self, boundary: str, output: Any) -> None:
+        """A port may read the prompts of one prefill one after the other. Its first output is then one prompt's, and
+        each further call of the module that gave it begins the next prompt's pass.
+        """
+        assert self._call is not None
+        if self._first is None:
+            self._first = boundary
+            if _is_of_one_prompt(output, self._call):
+                self._waiting = list(self._call.users)
+                self._begin_next_pass()
+        elif self._waiting and boundary == self._first:
+            (part,) = self._call.users.values()
+            of_a_pass = sum(first_call_of(name) in self._boundaries[boundary] for name in part.activations)
+            if self._heard[boundary] >= of_a_pass:
+                self._write_missing()
+                self._begin_next_pass()
+
+    def _begin_next_pass(self) -> None:
+        assert self._whole is not None
+        user = self._waiting.pop(0)
+        self._begin(replace(self._whole, users={user: self._whole.users[user]}))
 
     def _names_of_call(self, boundaries: Sequence[str], number: int) -> list[str]:
         """The boundaries that a call of their object is compared at: one, or all that are parts of one output."""
@@ -165,22 +200,24 @@ class Comparer:
             return
         note_device(self._writer, tensor)
         values, dtype = read_output(tensor), _dtype_name(tensor)
-        self._compare_users(Output(name, pair.port, pair.reference, values, dtype, seconds, note, taken, pair.layout))
+        self._compare_users(
+            Output(name, pair.port, pair.reference, values, dtype, seconds, note, taken, pair.layout), self._call
+        )
 
     def on_returned(self, output: Any, seconds: float, *, compared: bool) -> torch.Tensor | Spread | None:
         """What the whole port returned, compared as its logits where asked for; None when it cannot be read."""
-        assert self._call is not None
-        (tensor, taken), path = element_of(output, None, "port"), f"the {self._call.phase} of the port"
+        assert self._whole is not None
+        (tensor, taken), path = element_of(output, None, "port"), f"the {self._whole.phase} of the port"
         if reason := _why_skipped(path, tensor):
-            for user in self._call.users:
+            for user in self._whole.users:
                 self._skip(LOGITS, user, reason)
-            self._writer.expect_more(0 if compared else len(self._call.users))
+            self._writer.expect_more(0 if compared else len(self._whole.users))
             return None
         note_device(self._writer, tensor)
         values, dtype = read_output(tensor), _dtype_name(tensor)
         returned = Output(LOGITS, path, "the model's logits", values, dtype, seconds, adapters=taken)
         if compared:
-            self._compare_users(returned)
+            self._compare_users(returned, self._whole)
         return returned.values
 
     def cannot_agree(self, user: int, error: LayoutError) -> None:
@@ -188,14 +225,13 @@ class Comparer:
         self._skip(LOGITS, user, f"tokens: {error}")
         self._writer.expect_more(1)
 
-    def _compare_users(self, output: Output) -> None:
-        assert self._call is not None
-        for user, part in self._call.users.items():
+    def _compare_users(self, output: Output, call: Call) -> None:
+        for user, part in call.users.items():
             align_to = partial(
                 align,
-                phase=self._call.phase,
+                phase=call.phase,
                 user=part.row,
-                users=self._call.read_together,
+                users=call.read_together,
                 tokens=len(part.token_ids) or None,
                 layout=output.layout,
             )
@@ -298,6 +334,21 @@ def note_device(writer: RunWriter, output: Any) -> None:
     """A port need not say what it runs on: its first output does."""
     if writer.manifest.device["engine"] == UNKNOWN.engine and (device := device_of(output)) is not None:
         writer.manifest = replace(writer.manifest, device=asdict(describe_device(device)))
+
+
+def _repeated(call: Call) -> set[str]:
+    """The second and further calls of modules that the reference calls several times."""
+    return {name for part in call.users.values() for name in part.activations if first_call_of(name) != name}
+
+
+def _is_of_one_prompt(output: Any, call: Call) -> bool:
+    """Whether an output in a prefill of several prompts holds the tokens of one, padded or not."""
+    tensor, _ = element_of(output, None, "port")
+    if call.read_together == 1 or not hasattr(tensor, "shape"):
+        return False
+    rows, tokens = math.prod(tuple(tensor.shape)[:-1]), len(next(iter(call.users.values())).token_ids)
+    padded = {-(-tokens // multiple) * multiple for multiple in PADDED_TO}
+    return rows != tokens * call.read_together and rows in {tokens, *padded}
 
 
 def _known_call(boundary: str, activations: Mapping[str, torch.Tensor]) -> str | None:
