@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_ten
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
+from tttdebug.tracking.calls import Call, UserCall, contradictions, is_of_one_prompt, known_call, repeated
 from tttdebug.tracking.comparison import compare
-from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.gates import Gate, default_gate, judge
 from tttdebug.tracking.hooks import at_same_object
-from tttdebug.tracking.layout import PADDED_TO, Aligned, align, align_cache
+from tttdebug.tracking.layout import Aligned, align, align_cache
 from tttdebug.tracking.manifest import Skipped
 from tttdebug.tracking.output_elements import element_of
 from tttdebug.tracking.pairing import AS_IT_IS, CachePair, Pair, PairedModules, PairLayout, module_at
@@ -31,36 +31,6 @@ if TYPE_CHECKING:
 
 LOGITS = "logits"
 _TOLD = ("entry", "user", "positions", "chunk_start", "batch_size", "rotary", "within")
-
-
-@dataclass(frozen=True)
-class UserCall:
-    """One user's part in a call: the tokens it reads, where they start, and what the reference gave for them.
-
-    `row` is the user's slot in the port, which counts anew where the port takes one prompt at a time; `adapters` which
-    tensor of a reference's output an activation is.
-    """
-
-    token_ids: Sequence[int]
-    start: int
-    activations: Mapping[str, torch.Tensor]
-    floors: Mapping[str, FloorError]
-    row: int = 0
-    adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of the port, with all users in it."""
-
-    phase: str
-    step: int
-    users: Mapping[int, UserCall]
-
-    @property
-    def read_together(self) -> int:
-        """How many prompts lie in one sequence of a prefill; a decode step has a row for each of its users."""
-        return len(self.users) if self.phase == "prefill" else 1
 
 
 @dataclass(frozen=True)
@@ -109,14 +79,14 @@ class Comparer:
         """Say what the next call of the port is to be compared with."""
         self._whole, self._first, self._waiting = call, None, []
         self._begin(call)
-        self._writer.expect_more(len(_repeated(call)) * len(call.users))
+        self._writer.expect_more(len(repeated(call)) * len(call.users))
 
     def _begin(self, call: Call) -> None:
         self._call = call
         self._heard = dict.fromkeys(self._boundaries, 0)
         self._missing = {boundary: modules.pair.port for boundary, modules in self._paired.items()}
         self._missing |= {pair.boundary: pair.port for pairs in self._caches.values() for pair in pairs}
-        self._missing |= {name: self._paired[first_call_of(name)].pair.port for name in _repeated(call)}
+        self._missing |= {name: self._paired[first_call_of(name)].pair.port for name in repeated(call)}
 
     def settle(self) -> None:
         """After the call: whatever was expected and did not come is written down as skipped, never passed over."""
@@ -161,7 +131,7 @@ class Comparer:
         assert self._call is not None
         if self._first is None:
             self._first = boundary
-            if _is_of_one_prompt(output, self._call):
+            if is_of_one_prompt(output, self._call):
                 self._waiting = list(self._call.users)
                 self._begin_next_pass()
         elif self._waiting and boundary == self._first:
@@ -268,7 +238,7 @@ class Comparer:
         pages = arguments.page_table or ()  # those of this call's users: all of them in each line would be most of it
         told["page_table"] = [pages[part.row] for part in self._call.users.values() if part.row < len(pages)] or None
         self._writer.append_call({**about, "call": number + 1, **told})
-        return "; ".join(_contradictions(arguments, self._call))
+        return "; ".join(contradictions(arguments, self._call))
 
     def _compare(
         self,
@@ -278,7 +248,7 @@ class Comparer:
         align_to: Callable[[torch.Tensor, torch.Tensor | Spread], Aligned],
     ) -> None:
         assert self._call is not None
-        known = _known_call(output.boundary, part.activations)
+        known = known_call(output.boundary, part.activations)
         if known is None:
             again = "so often " if first_call_of(output.boundary) in part.activations else ""
             self._skip(output.boundary, user, f"the reference did not use {output.reference_path} {again}in this call")
@@ -334,50 +304,6 @@ def note_device(writer: RunWriter, output: Any) -> None:
     """A port need not say what it runs on: its first output does."""
     if writer.manifest.device["engine"] == UNKNOWN.engine and (device := device_of(output)) is not None:
         writer.manifest = replace(writer.manifest, device=asdict(describe_device(device)))
-
-
-def _repeated(call: Call) -> set[str]:
-    """The second and further calls of modules that the reference calls several times."""
-    return {name for part in call.users.values() for name in part.activations if first_call_of(name) != name}
-
-
-def _is_of_one_prompt(output: Any, call: Call) -> bool:
-    """Whether an output in a prefill of several prompts holds the tokens of one, padded or not."""
-    tensor, _ = element_of(output, None, "port")
-    if call.read_together == 1 or not hasattr(tensor, "shape"):
-        return False
-    rows, tokens = math.prod(tuple(tensor.shape)[:-1]), len(next(iter(call.users.values())).token_ids)
-    padded = {-(-tokens // multiple) * multiple for multiple in PADDED_TO}
-    return rows != tokens * call.read_together and rows in {tokens, *padded}
-
-
-def _known_call(boundary: str, activations: Mapping[str, torch.Tensor]) -> str | None:
-    """The reference's call that a call of the port is set beside: that of its number, or the only one there is.
-
-    A port may compute again what the reference keeps, a norm for each of two branches say. None when neither is there.
-    """
-    first = first_call_of(boundary)
-    if boundary in activations:
-        return boundary
-    return first if first in activations and name_of_call([first], 1) not in activations else None
-
-
-def _contradictions(arguments: CallArguments, call: Call) -> list[str]:
-    """What a module was told that is not so: another phase, or in a decode step another position of a user."""
-    said = []
-    if arguments.phase not in ("", call.phase):
-        said.append(f"the port ran {arguments.entry} for {arguments.phase} in a {call.phase}")
-    if call.phase == "decode" and arguments.positions is not None:
-        for part in call.users.values():
-            told = _of_row(arguments.positions, part.row)
-            if told != part.start:
-                said.append(f"the module was told position {told} of row {part.row}, the step is at {part.start}")
-    return said
-
-
-def _of_row(positions: tuple[int, ...], row: int) -> int | None:
-    """A single position is that of all users."""
-    return positions[0] if len(positions) == 1 else positions[row] if row < len(positions) else None
 
 
 def _why_skipped(path: str, output: Any) -> str:
