@@ -99,6 +99,9 @@ def test_prompts_read_in_one_prefill_are_compared_user_by_user(models, port, ref
     assert len([call for call in run.calls if call["boundary"] == "L00.self_attn"]) == 3  # a prefill and two steps
     with pytest.raises(PromptError, match="prompts of 37, 40 tokens cannot be read in one prefill"):
         track(models, port, reference, PROMPTS, together=True)
+    two = [list(range(first, first + 16)) for first in (3, 50)]
+    with pytest.raises(PromptError, match=r"2 prompts of 16 tokens .* as long as one .* padded to 32"):
+        track(models, port, reference, two, together=True)
 
 
 def one_by_one(models, port, token_ids):
