@@ -18,6 +18,7 @@ from tttdebug.tracking.discovery import PortModule, discover
 from tttdebug.tracking.fused_projections import fused_pairs
 from tttdebug.tracking.module_roles import Role, has_norms_after, parts_of, roles_of
 from tttdebug.tracking.module_weights import (
+    Shapes,
     are_the_same,
     could_be_the_same,
     kind_of,
@@ -212,7 +213,7 @@ class _Finding:
             if len(here) != len(there) or known_apart:  # by their names they are two different things
                 continue
             fits = all(
-                could_be_the_same(shapes_in_port(a.module), shapes_in_torch(b.module))
+                could_be_the_same(self._shapes_in_port(a), shapes_in_torch(b.module))
                 for a, b in zip(here, there, strict=True)
             )
             if not fits:
@@ -229,7 +230,7 @@ class _Finding:
     def by_shapes(self) -> None:
         """Of several of one kind, those whose weights have the same shapes, where only one of each side does."""
         for kind, here, there in self._leftovers():
-            mine = {a.path: shapes_in_port(a.module) for a in here}
+            mine = {a.path: self._shapes_in_port(a) for a in here}
             theirs = {b.path: shapes_in_torch(b.module) for b in there}
             for a in here:
                 fits = [
@@ -289,6 +290,13 @@ class _Finding:
             for path in paths:
                 self._reasons.setdefault((side, path), "the plan that was given leaves it out")
         return self.plan([])
+
+    def _shapes_in_port(self, candidate: Candidate) -> Shapes:
+        """The shapes of a port's module, without those of what it is a part of."""
+        whole = [
+            each.module for path, each in self._all_port.items() if not path or candidate.path.startswith(f"{path}.")
+        ]
+        return shapes_in_port(candidate.module, [self._port, *whole])
 
     def _leftovers(self) -> list[tuple[str, list[Candidate], list[Candidate]]]:
         """What is left of each kind within each whole, in the order of the attributes."""

@@ -68,6 +68,10 @@ _IN_LAYER = (
     *("input_norm", "self_attn", "post_attn_norm", "cross_attn"),
     *("pre_mlp_norm", "router", "shared_expert", "mlp", "post_mlp_norm"),
 )
+_PARTS = (
+    *("qkv", "q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "fc1", "act", "down_proj", "fc2"),
+)
 
 
 def in_order(planned: Iterable[PlannedPair]) -> tuple[PlannedPair, ...]:
@@ -84,7 +88,8 @@ def _place(boundary: str) -> tuple[Any, ...]:
     first, _, inner = rest.partition(".")
     among = _IN_LAYER.index(first) if first in _IN_LAYER else len(_IN_LAYER) + (rest == "layer_out")
     is_read_later = not any(kind in stack for kind in ("encoder", "vision"))
-    return _LAYERS, 0, is_read_later, stack, int(layer), among, 0 if inner else 1
+    within = _PARTS.index(inner) if inner in _PARTS else -1
+    return _LAYERS, 0, is_read_later, stack, int(layer), among, within if inner else len(_PARTS)
 
 
 UserPairs: TypeAlias = "Mapping[str, tuple[str, str]] | Sequence[Pair] | PairingPlan | str | Path"
