@@ -100,6 +100,31 @@ def test_doctor_says_what_is_here_and_what_is_missing(tttdebug):
         assert subject in out
 
 
+@pytest.mark.parametrize(
+    ("variables", "state", "said"),
+    [
+        ({}, "missing", "there is no card"),
+        ({"TT_METAL_MOCK_CLUSTER_DESC_PATH": "n150.yaml"}, "ok", "mock cluster (n150.yaml): plumbing only"),
+        ({"TT_METAL_MOCK_CLUSTER_DESC_PATH": "n151.yaml"}, "broken", "says n151.yaml, which is not there"),
+        ({"TT_METAL_SIMULATOR": "n150.yaml"}, "ok", "the vendor's simulator (n150.yaml)"),
+    ],
+)
+def test_doctor_says_what_an_installed_ttnn_would_drive(monkeypatch, tmp_path, variables, state, said):
+    from tttdebug.reporting import health
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "n150.yaml").touch()
+    (tmp_path / "ttnn.py").touch()  # found, and not imported
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(health, "CARDS", tmp_path / "no-cards")
+    for name in ("TT_METAL_MOCK_CLUSTER_DESC_PATH", "TT_METAL_SIMULATOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = {finding.subject: finding for finding in health.examine()}["device ttnn"]
+    assert (found.state, said in found.detail) == (state, True)
+
+
 def truncated_gguf(folder):
     (folder / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\x01" * 40)
     return folder / "cut.gguf"

@@ -20,6 +20,7 @@ _CHUNK = 64  # groups at a time: the passes over one chunk stay in the first-lev
 _i32, _f32 = np.int32, np.float32
 _SIZE, _HALF_WORD, _EVEN_HALF_WORD = _i32(0x7FFFFFFF), _i32(0x7FFF0000), _i32(0x7FFE0000)
 _NORMAL, _INFINITE, _SIGN, _SIGN_OF_HALF = _i32(0x800000), _i32(0x7F800000), _i32(0x80), _i32(0x8000)
+_NAN_OF_HALF = _i32(0x7FC0)
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
 _piece = njit(nogil=True, error_model="numpy")
@@ -146,6 +147,12 @@ def _values_of(words, scales, steps, mode, magnitude_bits, out):  # type: ignore
             sign = _i32(_i32(chunk[i] >> 16) & _SIGN_OF_HALF)
             half = _i32(_i32(bits[i] >> 16) | sign)
             target[i] = np.int16(half if codes[i] != 0 else _i32(0))
+        infinite = _i32(1 << (magnitude_bits - 1))
+        for g in range(size // GROUP):
+            if shared[g] == 255:  # at the exponent of infinity, a code beyond it is a NaN
+                for i in range(g * GROUP, (g + 1) * GROUP):
+                    if codes[i] > infinite:
+                        target[i] = np.int16(_NAN_OF_HALF)
 
 
 @_compiled

@@ -97,7 +97,7 @@ class BlockFormat:
     def quantise(self, x: Tensor) -> Tensor:
         """Host conversion: aligned to the group's largest exponent by truncation, then ties to even, saturating.
 
-        Denormals become zero; an infinity or NaN anywhere empties its group.
+        Denormals become zero; beside an infinity or NaN a value loses what lies below the group's last bit: nearly all.
         """
         if _is_large(x):
             return self._compiled(x, Packer.HOST)
@@ -176,7 +176,10 @@ class BlockFormat:
         """The values, fp32, of shared exponents and signed codes."""
         scale = exponents - (self.magnitude_bits - 1)
         bits = torch.where(scale > 0, scale << 23, (1 << 22) >> (-scale).clamp(0, 31))
-        return codes.to(torch.float32).mul_(bits.view(torch.float32))
+        values = codes.to(torch.float32).mul_(bits.view(torch.float32))
+        if bool((exponents == 255).any()):  # at the exponent of infinity, a code beyond it is a NaN
+            values.masked_fill_((exponents == 255) & (codes.abs() > 1 << (self.magnitude_bits - 1)), torch.nan)
+        return values
 
     def _encode_significands(self, dest: Tensor, *, rounded: bool) -> tuple[Tensor, Tensor]:
         bits = self._groups(dest.to(torch.float32)).view(torch.int32)

@@ -101,11 +101,19 @@ def open_mesh_device(
     ids = list(physical_device_ids) or list(range(shape.mesh_size()))
     if len(ids) != shape.mesh_size():
         raise EmulatorError(f"ttnn.open_mesh_device: {len(ids)} physical_device_ids for a mesh of {shape}")
-    devices = tuple(_state.options.open(device_id) for device_id in ids)
+    return open_mesh(shape, _state.options, ids)
+
+
+def open_mesh(shape: Sequence[int], options: DeviceOptions, device_ids: Sequence[int] = ()) -> Device:
+    """A mesh of emulated devices with these options; of one device, that device."""
+    mesh_shape = MeshShape(shape)
+    devices = tuple(options.open(device_id) for device_id in device_ids or range(mesh_shape.mesh_size()))
     if len(devices) == 1:
         return devices[0]
     first = devices[0]
-    return Mesh(first.architecture, first.grid, first.engine, first.torch_device, devices=devices, mesh_shape=shape)
+    return Mesh(
+        first.architecture, first.grid, first.engine, first.torch_device, devices=devices, mesh_shape=mesh_shape
+    )
 
 
 @contextmanager

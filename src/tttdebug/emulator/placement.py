@@ -210,6 +210,13 @@ def one_core_per_user(users: int, rows: int, columns: int, grid: tuple[int, int]
     return MemoryConfig(TensorMemoryLayout.HEIGHT_SHARDED, BufferType.L1, spec)
 
 
+def one_core_per_head(heads: int, rows: int, columns: int, grid: tuple[int, int]) -> MemoryConfig:
+    """Width shards in L1 of `rows` × `columns`: how joined heads lie over cores."""
+    cores = num_cores_to_corerangeset(heads, CoreCoord(*grid), row_wise=True)
+    spec = ShardSpec(cores, (round_up(rows), round_up(columns)), ShardOrientation.ROW_MAJOR)
+    return MemoryConfig(TensorMemoryLayout.WIDTH_SHARDED, BufferType.L1, spec)
+
+
 def check_shards(op: str, memory_config: MemoryConfig, shape: Sequence[int]) -> None:
     """That a sharded config says how, and that its shards together hold a tensor of `shape`."""
     if not memory_config.is_sharded():

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from tttdebug.backends.devices import MOCK_CLUSTER, SIMULATOR, real_ttnn_runs_on
+from tttdebug.backends.meshes import VARIABLE
 from tttdebug.tracking.manifest import installed_versions
 
 CARDS = Path("/dev/tenstorrent")
@@ -45,19 +47,32 @@ def _devices() -> Iterator[Finding]:
         how = "pip install 'tttdebug[ttnn]' on CPython 3.10 or 3.12, x86-64 Linux; the emulated device needs none"
         yield Finding("device ttnn", "missing", how)
         return
+    yield _real_device()
+
+
+def _real_device() -> Finding:
+    """What the installed ttnn would drive: a mock cluster and a simulator are chosen by its environment variables."""
+    subject, runs_on = "device ttnn", real_ttnn_runs_on()
+    if runs_on != "card":
+        variable = MOCK_CLUSTER if runs_on == "mock cluster" else SIMULATOR
+        path = Path(os.environ[variable])
+        if not path.exists():
+            return Finding(subject, "broken", f"{variable} says {path}, which is not there")
+        if runs_on == "mock cluster":
+            return Finding(
+                subject, "ok", f"mock cluster ({path}): plumbing only, it computes nothing; nothing is judged"
+            )
+        return Finding(subject, "ok", f"the vendor's simulator ({path})")
     cards = sorted(card.name for card in CARDS.iterdir()) if CARDS.is_dir() else []
-    if cards or os.environ.get("TT_METAL_SIMULATOR"):
-        yield Finding(
-            "device ttnn",
-            "ok",
-            f"ttnn is installed; cards: {', '.join(cards) or 'none, but a simulator is configured'}",
-        )
-    else:
-        yield Finding(
-            "device ttnn",
+    if not cards:
+        return Finding(
+            subject,
             "missing",
-            "ttnn is installed but there is no card (/dev/tenstorrent) and TT_METAL_SIMULATOR is not set",
+            f"ttnn is installed but there is no card ({CARDS}), and neither {SIMULATOR} nor {MOCK_CLUSTER} is set",
         )
+    mesh = os.environ.get(VARIABLE)
+    named = f"; {VARIABLE}={mesh}, which --device ttnn:mesh opens" if mesh else ""
+    return Finding(subject, "ok", f"ttnn is installed; cards: {', '.join(cards)}{named}")
 
 
 def _weights() -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor
+from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor, unreadable
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
@@ -97,6 +97,11 @@ class Comparer:
         self._heard: dict[str, int] = {}  # first boundary of an object → its calls within this one
         self._arguments: dict[str, CallArguments] = {}
 
+    @property
+    def call(self) -> Call | None:
+        """The call of the port that is going on."""
+        return self._call
+
     def expect(self, call: Call) -> None:
         """Say what the next call of the port is to be compared with."""
         self._call = call
@@ -120,7 +125,7 @@ class Comparer:
         self._call = None
 
     def on_call(self, boundary: str, arguments: CallArguments) -> None:
-        """Keep what a module is told about the call, and say where it is not the call that was made."""
+        """Keep what a module is told about the call that it is in, until its output comes."""
         self._arguments[boundary] = arguments
 
     def on_output(self, boundary: str, output: Any, seconds: float) -> None:
@@ -154,9 +159,9 @@ class Comparer:
         if name in self._caches:
             self._compare_caches(name, pair)
         tensor, taken = element_of(output, pair.layout.port_element, "port")
-        if reason := _unreadable(tensor):
+        if reason := _why_skipped(pair.port, tensor):
             for user in self._call.users:
-                self._skip(name, user, f"{pair.port} {reason}")
+                self._skip(name, user, reason)
             return
         note_device(self._writer, tensor)
         values, dtype = read_output(tensor), _dtype_name(tensor)
@@ -166,9 +171,9 @@ class Comparer:
         """What the whole port returned, compared as its logits where asked for; None when it cannot be read."""
         assert self._call is not None
         (tensor, taken), path = element_of(output, None, "port"), f"the {self._call.phase} of the port"
-        if reason := _unreadable(tensor):
+        if reason := _why_skipped(path, tensor):
             for user in self._call.users:
-                self._skip(LOGITS, user, f"{path} {reason}")
+                self._skip(LOGITS, user, reason)
             self._writer.expect_more(0 if compared else len(self._call.users))
             return None
         note_device(self._writer, tensor)
@@ -201,6 +206,10 @@ class Comparer:
         for pair in self._caches[boundary]:
             self._missing.pop(pair.boundary)
             cache = module_at(self._port, pair.port, pair.boundary)
+            if reason := _why_skipped(pair.port, cache):
+                for user in self._call.users:
+                    self._skip(pair.boundary, user, reason)
+                continue
             reference_path = f"{after.reference} ({pair.part} in its cache)"
             written = Output(pair.boundary, pair.port, reference_path, read_output(cache), _dtype_name(cache), math.nan)
             for user, part in self._call.users.items():
@@ -320,15 +329,17 @@ def _of_row(positions: tuple[int, ...], row: int) -> int | None:
     return positions[0] if len(positions) == 1 else positions[row] if row < len(positions) else None
 
 
-def _unreadable(output: Any) -> str:
-    """Why an output cannot be compared, or ""."""
+def _why_skipped(path: str, output: Any) -> str:
+    """Why what the module at `path` gave cannot be compared, or ""."""
     import torch
 
     if isinstance(output, torch.Tensor):
         return ""
     if not is_device_tensor(output):
-        return f"returned {type(output).__name__} without a tensor"
-    return "" if output.is_allocated() else f"returned a tensor {tuple(output.shape)} that it had freed already"
+        return f"{path} returned {type(output).__name__} without a tensor"
+    if not output.is_allocated():
+        return f"{path} returned a tensor {tuple(output.shape)} that it had freed already"
+    return unreadable(output) or ""
 
 
 def _joined(*notes: str) -> str:

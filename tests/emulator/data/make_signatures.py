@@ -97,19 +97,34 @@ def _arguments(signature: inspect.Signature) -> str:
     return ", ".join(shown)
 
 
-imported = {"ispkg", "name", "operations.is_pkg", "operations.module_name"}  # left over from loops
-found = {name: value for name, value in members(ttnn) if kind(value) and name not in imported}
-kinds = {
-    wanted: " ".join(name for name, value in found.items() if kind(value) == wanted)
-    for wanted in ("operation", "function", "class", "value")
-}
-signatures = {}
-for name, value in found.items():
-    wanted = kind(value) == "operation" or (kind(value) == "function" and "." not in name)
-    if wanted:
-        try:
-            signatures[name] = overloads(value)
-        except (ValueError, TypeError, AttributeError):  # a builtin that says nothing of its arguments
-            continue
-NAMES.write_text(json.dumps({"ttnn": version("ttnn"), **kinds}, indent=1) + "\n")
-(HERE / "signatures.json").write_text(json.dumps({"ttnn": version("ttnn"), "ops": signatures}, indent=0) + "\n")
+def public_names() -> dict[str, object]:
+    """Every public name of the installed ttnn with what it stands for."""
+    imported = {"ispkg", "name", "operations.is_pkg", "operations.module_name"}  # left over from loops
+    return {name: value for name, value in members(ttnn) if kind(value) and name not in imported}
+
+
+def names_by_kind() -> dict[str, str]:
+    """What real_names.json holds."""
+    found = public_names()
+    kinds = {
+        wanted: " ".join(name for name, value in found.items() if kind(value) == wanted)
+        for wanted in ("operation", "function", "class", "value")
+    }
+    return {"ttnn": version("ttnn"), **kinds}
+
+
+def signatures() -> dict[str, object]:
+    """What signatures.json holds."""
+    ops = {}
+    for name, value in public_names().items():
+        if kind(value) == "operation" or (kind(value) == "function" and "." not in name):
+            try:
+                ops[name] = overloads(value)
+            except (ValueError, TypeError, AttributeError):  # a builtin that says nothing of its arguments
+                continue
+    return {"ttnn": version("ttnn"), "ops": ops}
+
+
+if __name__ == "__main__":
+    NAMES.write_text(json.dumps(names_by_kind(), indent=1) + "\n")
+    (HERE / "signatures.json").write_text(json.dumps(signatures(), indent=0) + "\n")

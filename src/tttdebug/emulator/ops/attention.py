@@ -130,7 +130,7 @@ def paged_scaled_dot_product_attention_decode(
 
 def _decode(q: Tensor, k_BKTE: torch.Tensor, v_BKTE: torch.Tensor, positions: list[int], plan: AttentionPlan) -> Tensor:
     out_BHE = device_of(q).engine.attention_decode(q.values[0], k_BKTE, v_BKTE, positions, plan)
-    return result(out_BHE[None], q, plan=plan)
+    return Tensor(out_BHE[None], q.dtype, q.layout, q.device(), plan=plan)  # interleaved in DRAM, wherever q lies
 
 
 def gather_pages(cache: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from tttdebug.emulator.dtypes import TILE
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.operation import device_of, operation, require_sharded, require_tile, result
-from tttdebug.emulator.placement import MemoryConfig, TensorMemoryLayout, one_core_per_user
+from tttdebug.emulator.placement import MemoryConfig, TensorMemoryLayout, one_core_per_head, one_core_per_user
 from tttdebug.emulator.tensor import Tensor
 
 # B batch, H query heads, K key/value heads, S positions, E head dim; F = (H + 2K)·E, the fused width
@@ -96,7 +96,8 @@ def nlp_concat_heads_decode(input_tensor: Tensor, *, num_heads: int) -> Tensor:
     require_sharded(op, input_tensor=input_tensor)
     joined_BF = input_tensor.values[0, :, :num_heads].flatten(1)
     padded = torch.nn.functional.pad(joined_BF, (0, 0, 0, max(0, TILE - joined_BF.shape[0])))
-    return Tensor(padded[None, None], input_tensor.dtype, input_tensor.layout, input_tensor.device())
+    placed = one_core_per_head(num_heads, padded.shape[0], input_tensor.shape[-1], device_of(input_tensor).grid)
+    return Tensor(padded[None, None], input_tensor.dtype, input_tensor.layout, input_tensor.device(), placed)
 
 
 @operation(
