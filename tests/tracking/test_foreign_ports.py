@@ -375,6 +375,10 @@ def test_what_cannot_be_driven_or_compared_is_an_error_and_no_green_run(models, 
     encoder = td.load_reference(random_model(transformers.BertConfig(**TINY_BERT), "BertModel", seed=3))
     with pytest.raises(PairingError, match=r"gives no logits, .* give the port a method encode"):
         track(models, port, encoder, pairs={"embed": ("embedding", "embeddings")})
+    with pytest.raises(PromptError, match="there are no prompts"):
+        track(models, port, reference, [])
+    with pytest.raises(PromptError, match="no tokenizer; give the prompt as token ids"):
+        track(models, port, reference, None)
     with pytest.raises(PairingError, match="decode= is given without prefill="):
         td.track(port, reference, PROMPTS[:1], decode=models["driven"].decode)
     with pytest.raises(PairingError, match=r"has no 'atention' .* nearest: attention"):
