@@ -138,9 +138,7 @@ def run(
     ] = False,
     audit: Annotated[
         bool,
-        typer.Option(
-            "--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."
-        ),
+        typer.Option("--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")

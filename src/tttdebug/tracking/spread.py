@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import is_device_tensor, namespace_of, to_torch
+from tttdebug.backends import device_tensors, is_device_tensor, to_torch
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.head_order import are_near, clear_choice
 from tttdebug.tracking.pairing import PairLayout
@@ -47,11 +47,11 @@ class Spread:
 def read_output(value: Any) -> torch.Tensor | Spread:
     """The values of a torch, emulated or ttnn tensor; of one on several devices, those of each.
 
-    Raises DeviceError for a tensor that was freed, and for what is no tensor.
+    Raises DeviceError for a tensor that was freed, while a metal trace is being captured, and for what is no tensor.
     """
-    if not is_device_tensor(value) or not value.is_allocated() or value.device() is None:
+    if not is_device_tensor(value):
         return to_torch(value)
-    shards = namespace_of(value.device()).get_device_tensors(value)
+    shards = device_tensors(value)
     if len(shards) == 1:
         return to_torch(value)
     topology = value.tensor_topology()
