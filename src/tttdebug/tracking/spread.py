@@ -100,11 +100,14 @@ def align_spread(
     if all(_same_bits(shard, spread.shards[0]) for shard in spread.shards[1:]):
         for fit in _fits(spread, copied, layout, align_whole):
             return _result(fit, spread, _against_topology(copied, spread))
+    told: list[_Fit] = []
     for fit in _fits(spread, spread.topology, layout, align_whole):
-        if fit.agrees and not _rows_are_whole(spread, fit, layout, phase, align_whole, claimed=True):
-            return _result(fit, spread, "by topology")
         if not fit.agrees:
             differing.append(fit)
+        elif not _rows_are_whole(spread, fit, layout, phase, align_whole, claimed=True):
+            told.append(fit)
+    if told:
+        return _result(_only(reference, told, spread), spread, "by topology")
     found: list[_Fit] = []
     for way in _ways(spread, dims[:1] if phase == "decode" else dims):
         for fit in _fits(spread, way, layout, align_whole):
