@@ -66,13 +66,16 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
 
     A golden that does not know the call or raises is written down as such: it says nothing of the op.
     """
-    collective = collective_golden_of(op.name)
-    by = "tttdebug" if collective or op.golden is None else "ttnn"
+    ours, fallen_back = golden_of(op.name), ""
+    by = "ttnn" if op.golden is not None and collective_golden_of(op.name) is None else "tttdebug"
     try:
-        if collective is not None:
-            golden = _collective(collective, arguments)
-        else:
-            golden = _on_each_device(op.golden or golden_of(op.name), arguments)
+        try:
+            golden = _golden_outputs(op, arguments, theirs=by == "ttnn")
+        except Exception as error:
+            if by != "ttnn" or ours is None:
+                raise
+            by, fallen_back = "tttdebug", f"ttnn's golden raised {type(error).__name__}: {error}"
+            golden = _golden_outputs(op, arguments, theirs=False)
     except NoGoldenError as error:
         return Judged(NO_GOLDEN, note=str(error))
     except Exception as error:  # noqa: BLE001 (a golden of ttnn's may raise anything; it is recorded, the run goes on)
@@ -88,41 +91,48 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
             SHAPE_MISMATCH, golden=by, note=f"the op gave {len(outputs)} tensors, its golden has {len(golden)}"
         )
     compared = [
-        _compare(op.name, expected, given, by, f"output {i}: " if len(outputs) > 1 else "")
+        _compare(op.name, expected, given, by, (fallen_back, f"of output {i}" if len(outputs) > 1 else ""))
         for i, (expected, given) in enumerate(zip(golden, outputs, strict=True))
     ]
     return max(compared, key=_badness)
+
+
+def _golden_outputs(op: HeardOp, arguments: Arguments, *, theirs: bool) -> list[_OnDevices]:
+    """What the golden gives, ttnn's own or ours."""
+    if (collective := collective_golden_of(op.name)) is not None:
+        return _collective(collective, arguments)
+    return _on_each_device(op.golden if theirs else golden_of(op.name), arguments)
 
 
 def _badness(judged: Judged) -> tuple[bool, float]:
     return judged.status != COMPARED, 0.0 if math.isnan(judged.rel_l2) else judged.rel_l2
 
 
-def _compare(name: str, expected: _OnDevices, given: Any, by: str, prefix: str) -> Judged:
+def _compare(name: str, expected: _OnDevices, given: Any, by: str, about: tuple[str, ...]) -> Judged:
     """One output: its shards beside those of the golden, as one tensor."""
     import torch
 
     actual = _shards(given, copies=False)
-    notes = []
+    notes = [note for note in about if note]
     golden_shards = list(expected.shards) * (len(actual) if len(expected.shards) == 1 else 1)
     pairs = []
     for golden, port in zip(golden_shards, actual, strict=True):
         if name in PADDED_ROWS and golden.ndim == port.ndim and golden.shape[-2] < port.shape[-2]:
-            notes = [f"rows beyond {golden.shape[-2]} are padding"]
+            notes.append(f"rows beyond {golden.shape[-2]} are padding")
             port = port[..., : golden.shape[-2], :]
         if golden.shape != port.shape and golden.squeeze().shape != port.squeeze().shape:
             return Judged(
                 SHAPE_MISMATCH,
                 golden=by,
-                note=f"{prefix}the op gave {list(port.shape)}, its golden is {list(golden.shape)}",
+                note="; ".join((*notes, f"the op gave {list(port.shape)}, its golden is {list(golden.shape)}")),
             )
         pairs.append((golden.reshape(port.shape).float(), port.float()))
     golden_all, port_all = (torch.stack([pair[side] for pair in pairs]) for side in (0, 1))
     if golden_all.numel() == 0:
-        return Judged(COMPARED, golden=by, note=f"{prefix}empty")
+        return Judged(COMPARED, golden=by, note="; ".join((*notes, "empty")))
     return Judged(
         golden=by,
-        note=prefix + "; ".join(notes),
+        note="; ".join(dict.fromkeys(notes)),
         format_rel_l2=_format_error(pairs[0][0], given),
         **_metrics(golden_all.double().flatten(), port_all.double().flatten()),
     )
