@@ -69,6 +69,7 @@ def do(job: Job, progress: Progress) -> Run:
     from tttdebug.references import check_reference, load_reference
     from tttdebug.references.refpt import read_refpt
     from tttdebug.tracking import track
+    from tttdebug.tracking.driving import has_slots
 
     if job.decode_steps < 0:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
@@ -107,7 +108,7 @@ def do(job: Job, progress: Progress) -> Run:
         progress("build the port", None)
         built = built_port(job, reference, device)
         weights = _audited(job, built.port, reference, progress)
-        if job.port is not None and built.decode is None:
+        if built.decode is None and not has_slots(built.port):
             decode_steps = 0  # the run notes it
         whose = nullcontext() if job.port is None else own_exceptions(f"the port raised; the run so far is in {out}")
         with whose:

@@ -17,7 +17,7 @@ from tttdebug.families import registry
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(?:python|sh test)(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-PAGES = ["specifying-a-module.md", "adding-a-family.md", "tracking-your-model.md", "ops-and-weights.md"]
+PAGES = ["specifying-a-module.md", "adding-a-family.md", "tracking-your-model.md", "pairing.md", "ops-and-weights.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -39,6 +39,8 @@ def check_decoder(data, family, **of_config):
     port = td.build_model(reference, td.open_device("emulated", engine="ideal"), hw_config=hw_config)
     generator = torch.Generator().manual_seed(seed)
     prompts = [torch.randint(3, 61, (size,), generator=generator).tolist() for size in (length, 33)]
+    audit = td.audit(port, reference)
+    assert audit.passed, audit.faults[:3]
     run = td.track(port, reference, prompts, decode_steps=4)
     worst = worst_of(run)
     assert worst.rel_l2 < EXACT, f"{worst.boundary} in {worst.phase} {worst.step}: rel_l2 {worst.rel_l2}"
