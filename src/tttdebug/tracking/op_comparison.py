@@ -12,7 +12,16 @@ from tttdebug.backends import device_tensors as tensors_of_devices
 from tttdebug.backends import is_device_tensor, to_torch, unreadable
 from tttdebug.tracking.op_goldens import NoGoldenError
 from tttdebug.tracking.op_goldens_attention import PADDED_ROWS, collective_golden_of, golden_of
-from tttdebug.tracking.op_record import COMPARED, GOLDEN_FAILED, NO_GOLDEN, NONFINITE, SHAPE_MISMATCH, UNREADABLE
+from tttdebug.tracking.op_record import (
+    COMPARED,
+    GOLDEN_FAILED,
+    NO_GOLDEN,
+    NONFINITE,
+    SHAPE_MISMATCH,
+    UNREADABLE,
+    Judged,
+)
+from tttdebug.tracking.op_tap import is_torch_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -22,22 +31,6 @@ if TYPE_CHECKING:
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 _WRITES_FIRST_ARGUMENT = ("_cache", "_", "in_place")
 _PREALLOCATED = ("output_tensor", "optional_output_tensor", "persistent_output_buffer", "persistent_output_tensor")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The part of an op record that a comparison gives."""
-
-    status: str
-    rel_l2: float = math.nan
-    pcc: float = math.nan
-    max_abs_diff: float = math.nan
-    slope: float = math.nan
-    format_rel_l2: float = math.nan
-    nonfinite_golden: int = 0
-    nonfinite_port: int = 0
-    golden: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,11 +235,6 @@ def _shards(tensor: Any, copies: bool) -> Sequence[torch.Tensor]:
         read = [shard.values for shard in device_tensors(tensor)]
         return [_plain(values.clone() if copies else values) for values in read]
     return [_plain(to_torch(shard)) for shard in tensors_of_devices(tensor)]
-
-
-def is_torch_tensor(value: Any) -> bool:
-    """Whether this is a torch tensor; a value that is none does not wait for torch."""
-    return type(value).__module__.startswith("torch") and hasattr(value, "is_floating_point")
 
 
 def _plain(values: torch.Tensor) -> torch.Tensor:
