@@ -33,7 +33,7 @@ class Replay:
     def make(self, call: dict[str, Any]) -> None:
         arguments = [self._read(value) for value in call["args"]]
         keywords = {name: self._read(value) for name, value in call["kwargs"].items()}
-        if call["function"] == "from_torch":
+        if call["function"] in ("from_torch", "as_tensor"):
             result = place(self._ttnn, *arguments, **keywords)
         else:
             result = self._named(call["function"])(*arguments, **keywords)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes what the real ttnn is to be compared with.
 
-PYTHONPATH=tests/modules python tests/real_ttnn/write_cases.py FOLDER
+PYTHONPATH=tests/modules:tests/ports:tests/references python tests/real_ttnn/write_cases.py FOLDER
 
 Runs in an environment with torch and the emulator; the folder is then read where ttnn is, which needs no torch.
 calls.json holds the calls of small ports, ops.json the emulated ops, packing.npz the packed tiles of its inputs.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from call_recorder import CallRecorder
 from small_models import ENCODERS, MODELS
+from tiny_llamas import tiny_llama
 
 from tttdebug.backends import opened_device
 from tttdebug.emulator import ttnn
@@ -26,6 +28,7 @@ from tttdebug.emulator.formats import BFLOAT4_B, BFLOAT8_B, BFLOAT16
 from tttdebug.emulator.operation import OPS
 from tttdebug.modules import CausalLM, EncoderModel, HardwareConfig, module, positions, rotary_embedding
 
+FOREIGN = ("drive_ttt_llama", "ttt_qwen_style")  # modules of tests/ports
 PRECISIONS = ("bf16", "accuracy", "performance")
 PROMPT, USERS = 45, 2
 SIDE = 1024  # elements along each side of the packing's input: 2^20 of them
@@ -39,7 +42,7 @@ def calls_of_ports() -> dict[str, list[dict[str, Any]]]:
             recorded[f"{name}-{precision}"] = _calls(lambda device, spec=spec, p=precision: _generate(spec, device, p))
     for name, spec in ENCODERS.items():
         recorded[f"encoder-{name}"] = _calls(lambda device, spec=spec, name=name: _encode(spec, device, name))
-    return recorded
+    return recorded | {name: _calls_of_foreign(name) for name in FOREIGN}
 
 
 def _calls(use: Any) -> list[dict[str, Any]]:
@@ -54,6 +57,26 @@ def _calls(use: Any) -> list[dict[str, Any]]:
     finally:
         for taker, namespace_of in zip(takers, before, strict=True):
             taker.namespace_of = namespace_of
+    return recorder.calls
+
+
+def _calls_of_foreign(name: str) -> list[dict[str, Any]]:
+    """Of a port that imports ttnn itself, as users' models do: prefill of a prompt and a decode step."""
+    recorder = CallRecorder(ttnn)
+    before = set(sys.modules)
+    sys.modules["ttnn"] = recorder  # type: ignore[assignment]
+    try:
+        builder = import_module(name)
+        with opened_device("emulated") as device, torch.no_grad():
+            port = builder.build(tiny_llama(3, num_attention_heads=2, num_key_value_heads=1), device)
+            driver = port if hasattr(port, "prefill") else builder
+            own = () if driver is port else (port,)
+            driver.prefill(*own, torch.arange(PROMPT)[None])
+            driver.decode(*own, torch.tensor([5]), torch.tensor([PROMPT]))
+    finally:
+        for module_name in set(sys.modules) - before:
+            if module_name == "ttnn" or module_name.removeprefix("drive_").startswith("ttt_"):
+                del sys.modules[module_name]
     return recorder.calls
 
 
