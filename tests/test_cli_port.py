@@ -117,10 +117,26 @@ def test_an_exception_of_the_port_is_shown_as_it_is_and_its_run_loads(run, tmp_p
     assert len(Run.load(tmp_path / "run").records) == 13
 
 
+def test_prompts_together_are_users_of_one_prefill(run, tmp_path):
+    other = " ".join(map(str, range(60, 97)))
+    port = f"{PORTS / 'drive_ttt_llama.py'}:build"
+    code, _, _ = run(port, "--token-ids", other, "--together")
+    assert code == 0
+    loaded = Run.load(tmp_path / "run")
+    assert set(loaded.frame["user"]) == {0, 1}
+    assert sum(call["boundary"] == "L00.mlp" for call in loaded.calls) == 2  # a prefill and a step, of both
+    code, _, err = run(port, "--token-ids", "5 6 7", "--together", "--out", tmp_path / "second")
+    assert code == 2
+    assert "prompts of 37, 3 tokens cannot be read in one prefill" in err
+
+
 def test_build_that_raises_and_ports_without_drivers_say_so(run, tmp_path):
     code, _, err = run(f"{write(tmp_path, 'def build(model, device): return model.nothing_of_this_name')}:build")
     assert code == 2
     assert "raised while it built the port: AttributeError" in err
+    code, _, err = run(f"{write(tmp_path, 'def build(model, device): pass')}:build")
+    assert code == 2
+    assert "returned None; let it return the port" in err
     code, _, err = run(f"{write(tmp_path, 'from drive_ttt_llama import build')}:build")
     assert code == 2
     assert "nothing says how to run a Llama3Transformer1D" in err

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
         NormSpec,
     )
     from tttdebug.tracking import (
+        Audit,
         Comparison,
         ModuleSpecWithReference,
         Run,
+        audit,
         compare,
         compare_outputs,
         get_reference_output,
@@ -61,6 +63,8 @@ _HOME_OF = {
     "watch_reference": "tracking",
     "Run": "tracking",
     "track": "tracking",
+    "audit": "tracking",
+    "Audit": "tracking",
     "unrecorded": "tracking",
 }
 
@@ -87,6 +91,8 @@ __all__ = [
     "get_reference_output",
     "Run",
     "track",
+    "audit",
+    "Audit",
     "unrecorded",
     "__version__",
 ]

@@ -69,6 +69,12 @@ def run(
     pairs: Annotated[
         Path | None, typer.Option(help="A TOML file with pairs that override those found (`tttdebug pair`).")
     ] = None,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="With --port: read prompts of one length in one prefill [B, S], not one by one."
+        ),
+    ] = False,
     weights: Annotated[
         Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
     ] = None,
@@ -126,6 +132,16 @@ def run(
     save_tensors: Annotated[
         SaveTensors, typer.Option(help="Of which boundaries both tensors are kept.")
     ] = SaveTensors.failed,
+    ops: Annotated[
+        bool,
+        typer.Option("--ops", help="Record every ttnn op inside the modules too, each against its own golden."),
+    ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")
     ] = None,
@@ -151,6 +167,7 @@ def run(
         model=reference or model,
         port=port,
         pairs=pairs,
+        together=together,
         weights=weights,
         family=family,
         port_weights=port_weights,
@@ -166,6 +183,8 @@ def run(
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
+        ops=ops,
+        audit=audit,
         out=out,
         seed=seed,
         command=shlex.join(["tttdebug", *sys.argv[1:]]),
@@ -227,6 +246,52 @@ def pair(
         console.OUT.print(f"saved to {out}", highlight=False)
 
 
+@app.command("audit")
+def audit_weights(
+    model: Annotated[str, typer.Option(help="As of run: a family, a Hugging Face id, or a folder.")] = "llama",
+    port: Annotated[
+        str | None, typer.Option(help="Your own port: FILE.py:build or package.module:build, as of run.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="With --port: what it is a port of; as --model.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A Hugging Face folder or a GGUF file with the reference's weights.")
+    ] = None,
+    family: Annotated[Path | None, typer.Option(help="A Python file that defines FAMILY.")] = None,
+    port_weights: Annotated[
+        Path | None, typer.Option(help="Other weights for the port: safetensors under the reference's names.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="'emulated', or 'ttnn' / 'ttnn:ID' for a card.")] = "emulated",
+    engine: Annotated[Engine, typer.Option(help="Of the emulated device.")] = Engine.fast,
+    precision: Annotated[str, typer.Option(help="As of run.")] = "accuracy",
+    layers: Annotated[int | None, typer.Option(help="Only the first N layers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List the weights that are as they should be too.")] = False,
+) -> None:
+    """Compare every weight on the device with the checkpoint, and say what those are that differ.
+
+    Exit codes: 0 all are the checkpoint's, in the formats that the port declares, 1 some are not, 2 no result.
+    """
+    from tttdebug.audit_job import audited
+    from tttdebug.job import Job
+    from tttdebug.reporting import console
+    from tttdebug.reporting.audit_table import audit_table
+
+    job = Job(
+        model=reference or model,
+        port=port,
+        weights=weights,
+        family=family,
+        port_weights=port_weights,
+        device=device,
+        engine=engine.value,
+        precision=precision,
+        layers=layers,
+    )
+    with console.progress(hidden=not console.ERR.is_terminal) as progress:
+        result = audited(job, progress)
+    console.OUT.print(audit_table(result, everything=everything))
+    raise typer.Exit(0 if result.passed else 1)
+
+
 @app.command()
 def show(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
@@ -234,11 +299,25 @@ def show(
         int, typer.Option(help="How many boundaries to list, those farthest above their floor first.")
     ] = 20,
     in_order: Annotated[bool, typer.Option("--in-order", help="List in the order of execution instead.")] = False,
+    ops: Annotated[
+        bool, typer.Option("--ops", help="Print the ttnn ops instead: of the run, or of the boundary that is named.")
+    ] = False,
+    boundary: Annotated[
+        str | None,
+        typer.Argument(help="With --ops: a boundary such as L07.mlp, or a layer such as L07."),
+    ] = None,
 ) -> None:
     """Print a saved run: finished, unfinished or failed."""
+    from tttdebug.errors import RunError
     from tttdebug.reporting import console
+    from tttdebug.reporting.op_table import op_table
     from tttdebug.tracking import Run
 
+    if boundary is not None and not ops:
+        raise RunError(f"show: {boundary!r} names a boundary; put --ops before it to see the ops inside")
+    if ops:
+        console.OUT.print(op_table(Run.load(run), boundary, limit=worst, in_order=in_order))
+        return
     console.print_run(Run.load(run), rows=worst, in_order=in_order)
 
 

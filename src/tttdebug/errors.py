@@ -48,6 +48,10 @@ class LayoutError(TttdebugError, ValueError):
     """An output of the port cannot be brought into the reference's layout without guessing."""
 
 
+class AuditError(TttdebugError):
+    """A port holds no weights that could be audited, or weights that cannot be read."""
+
+
 class RunError(TttdebugError):
     """A run folder cannot be written, or is damaged, of a newer schema, or no run at all."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.errors import PortRaisedError, TttdebugError
+from tttdebug.errors import PortError, PortRaisedError, TttdebugError
 from tttdebug.tracking.port_source import load_port_builder
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def build_port(source: str, reference_model: nn.Module, device: Any) -> BuiltPor
     found = load_port_builder(source)
     with own_exceptions(f"{source} raised while it built the port"):
         port = found.build(reference_model, device)
+    if port is None:
+        raise PortError(f"--port {source} returned None; let it return the port")
     return BuiltPort(port, *found.drivers_of(port))
 
 

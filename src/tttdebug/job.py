@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from tttdebug.references import Reference
-    from tttdebug.tracking import Run
+    from tttdebug.tracking import Audit, Run
     from tttdebug.tracking.prompts import Input
     from tttdebug.tracking.writer import SaveTensors
 
@@ -35,6 +35,7 @@ class Job:
     port_weights: Path | None = None
     port: str | None = None
     pairs: Path | None = None
+    together: bool = False
     device: str = "emulated"
     fabric: str | None = None
     trace_region_size: int = 0
@@ -47,6 +48,8 @@ class Job:
     decode_steps: int = 8
     layers: int | None = None
     save_tensors: SaveTensors = "failed"
+    ops: bool = False
+    audit: bool = False
     out: Path | None = None
     seed: int = 0
     command: str = field(default="", compare=False)
@@ -69,6 +72,8 @@ def do(job: Job, progress: Progress) -> Run:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
     if job.port is not None and job.port_weights is not None:
         raise PortError("--port-weights is for the ports that tttdebug builds; your own loads its weights in build")
+    if job.port is None and job.together:
+        raise PortError("--together is for a port of your own (--port): tttdebug's read each prompt into its own slot")
     if job.family is not None:
         register_file(job.family)
     HardwareConfig.named(job.precision)
@@ -86,7 +91,7 @@ def do(job: Job, progress: Progress) -> Run:
     }
     with ttnn, opened_device(job.device, **options) as device:
         if job.port is None:
-            _refuse_family_without_weights(job)
+            refuse_family_without_weights(job)
         reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
         if job.port is None:
             _refuse_other_family(job, reference)
@@ -95,7 +100,8 @@ def do(job: Job, progress: Progress) -> Run:
         progress("check the reference", None)
         check_reference(reference, _what_is_read(reference, prompts[0], decode_steps))
         progress("build the port", None)
-        built = _built(job, reference, device)
+        built = built_port(job, reference, device)
+        weights = _audited(job, built.port, reference, progress)
         if job.port is not None and built.decode is None:
             decode_steps = 0  # the run notes it
         whose = nullcontext() if job.port is None else own_exceptions(f"the port raised; the run so far is in {out}")
@@ -108,15 +114,30 @@ def do(job: Job, progress: Progress) -> Run:
                 prefill=built.prefill,
                 decode=built.decode,
                 pairs=job.pairs,
+                together=job.together,
                 out=out,
                 save_tensors=job.save_tensors,
+                ops=job.ops,
+                weights=weights,
                 command=job.command,
                 seed=job.seed,
                 progress=progress,
             )
 
 
-def _built(job: Job, reference: Reference, device: Any) -> BuiltPort:
+def _audited(job: Job, port: Any, reference: Reference, progress: Progress) -> Audit | None:
+    """The audit of the port's weights: some rows of each, which costs little; with --audit all of them, and of a port
+    that declares nothing too.
+    """
+    from tttdebug.tracking import audit
+
+    if job.port is not None and not job.audit:
+        return None
+    progress("audit the weights", None)
+    return audit(port, reference, quick=not job.audit)
+
+
+def built_port(job: Job, reference: Reference, device: Any) -> BuiltPort:
     """The port of the reference's family, or the user's own."""
     from tttdebug.modules.build import build_model
 
@@ -125,7 +146,7 @@ def _built(job: Job, reference: Reference, device: Any) -> BuiltPort:
     return BuiltPort(build_model(reference, device, job.precision, weights=_state_dict(job.port_weights)))
 
 
-def _refuse_family_without_weights(job: Job) -> None:
+def refuse_family_without_weights(job: Job) -> None:
     """A family's name stands for a model only where that is fetched; for the others the user brings one."""
     from tttdebug.families import all_families
     from tttdebug.references import NAMES

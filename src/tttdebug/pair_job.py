@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tttdebug.errors import PortError
-
 if TYPE_CHECKING:
     from tttdebug.tracking.pairing_plan import PairingPlan
 
@@ -41,7 +39,4 @@ def plan(job: PairJob, progress: Progress) -> PairingPlan:
         reference = load_reference(job.reference, weights=job.weights, layers=job.layers, progress=progress)
         with opened_device(job.device, engine=job.engine) as device:
             progress("build the port", None)
-            port = build_port(job.port, reference.model, device).port
-            if port is None:
-                raise PortError(f"--port {job.port} returned None; let it return the port")
-            return plan_pairs(port, reference.model, job.pairs)
+            return plan_pairs(build_port(job.port, reference.model, device).port, reference.model, job.pairs)

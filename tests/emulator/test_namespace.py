@@ -181,8 +181,8 @@ def test_observers_see_each_op_with_its_engine_and_plan(x):
     weight = ttnn.from_torch(torch.randn(64, 96), dtype=ttnn.bfloat8_b, device=x.device())
     y = ttnn.linear(x, weight)
     ttnn.silu(y)
-    assert [record.name for record in seen] == ["ttnn.linear", "ttnn.silu"]
-    linear = seen[0]
+    assert [record.name for record in seen] == ["ttnn.from_torch", "ttnn.linear", "ttnn.silu"]
+    linear = seen[1]
     assert linear.engine == "fast"
     assert linear.plan.kernel.fidelity is ttnn.MathFidelity.HiFi2
     assert linear.plan.blocking.in0_block_w == 2
@@ -190,7 +190,19 @@ def test_observers_see_each_op_with_its_engine_and_plan(x):
     assert linear.output is y
     x.device().observers.clear()
     ttnn.silu(y)
-    assert len(seen) == 2
+    assert len(seen) == 3
+
+
+def test_what_is_about_to_run_is_foretold_with_its_arguments(x):
+    told, values = [], x.data.clone()
+    x.device().foretold.append(lambda call: told.append((call, x.data.clone())))
+    ttnn.add_(x, 1.0)
+    x.device().foretold.clear()
+    ttnn.add_(x, 1.0)
+    ((call, before),) = told
+    assert (call.name, call.args, dict(call.kwargs)) == ("ttnn.add_", (x, 1.0), {})
+    assert torch.equal(before, values)
+    assert not torch.equal(x.data, values)
 
 
 def test_a_device_opened_twice_is_one_device_until_it_is_closed():

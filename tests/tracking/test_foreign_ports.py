@@ -3,9 +3,11 @@
 
 import pytest
 import torch
+import transformers
 from tiny_llamas import tiny_llama
 
 import tttdebug as td
+from families.random_models import random_model
 from tttdebug.emulator import install
 from tttdebug.errors import PairingError, PromptError
 
@@ -19,6 +21,8 @@ SHAPE = {
     "vocab_size": 128,
     "intermediate_size": 160,
 }
+
+TINY_BERT = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +326,9 @@ def test_a_port_without_decode_is_compared_in_prefill_and_the_run_says_so(models
 def test_what_cannot_be_driven_or_compared_is_an_error_and_no_green_run(models, port, reference, tmp_path):
     with pytest.raises(PairingError, match="nothing says how to run a Llama3Transformer1D: give prefill="):
         td.track(port, reference, PROMPTS[:1])
+    encoder = td.load_reference(random_model(transformers.BertConfig(**TINY_BERT), "BertModel", seed=3))
+    with pytest.raises(PairingError, match=r"gives no logits, .* give the port a method encode"):
+        track(models, port, encoder, pairs={"embed": ("embedding", "embeddings")})
     with pytest.raises(PairingError, match="decode= is given without prefill="):
         td.track(port, reference, PROMPTS[:1], decode=models["driven"].decode)
     with pytest.raises(PairingError, match=r"has no 'atention' .* nearest: attention"):

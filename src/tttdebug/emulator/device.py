@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,16 @@ from tttdebug.emulator.engines import Engine, make_engine
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import Arch
 from tttdebug.emulator.placement import CoreCoord, CoreGrid
+
+
+@dataclass(frozen=True)
+class OpCall:
+    """An op that a program calls and that has not run yet: the last moment to see what it overwrites or frees."""
+
+    name: str
+    engine: str
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -26,8 +36,23 @@ class OpRecord:
 
 
 @dataclass
+class Listeners:
+    """Who is told of ops: `foretold` before each that a program calls, `observers` after it."""
+
+    observers: list[Callable[[OpRecord], None]] = field(default_factory=list)
+    foretold: list[Callable[[OpCall], None]] = field(default_factory=list)
+
+
+ANY_DEVICE = Listeners()
+"""Those who are told of the ops on every device."""
+
+
+@dataclass
 class Device:
-    """A Wormhole or Blackhole chip that exists in torch only. `observers` are called with an OpRecord after each op."""
+    """A Wormhole or Blackhole chip that exists in torch only.
+
+    `observers` are called with an OpRecord after each op that the program calls, `foretold` with an OpCall before it.
+    """
 
     architecture: str
     grid: tuple[int, int]
@@ -35,6 +60,7 @@ class Device:
     torch_device: torch.device
     device_id: int = 0
     observers: list[Callable[[OpRecord], None]] = field(default_factory=list)
+    foretold: list[Callable[[OpCall], None]] = field(default_factory=list)
     is_open: bool = True
 
     def arch(self) -> Arch:

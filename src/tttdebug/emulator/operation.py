@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 
 from tttdebug.emulator.accepted_types import check_types
-from tttdebug.emulator.device import Device, OpRecord
+from tttdebug.emulator.device import ANY_DEVICE, Device, OpCall, OpRecord
 from tttdebug.emulator.dtypes import DataType, Layout
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.mesh import Mesh
@@ -60,6 +60,8 @@ def operation(
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not _running:
+                _foretell(name, args, kwargs)
             if not across_mesh and (spread := meshed((*args, *kwargs.values()))):
                 with _within(name):
                     output = on_each_device(name, call, args, kwargs)
@@ -93,8 +95,10 @@ def operation(
                     _place(name, tensor, memory_config, kwargs.get("program_config"))
             if output_to is not None:
                 output = cast(R, _write(name, output_to, output))
-            if device is not None and device.observers and not _running:
-                _show(device, name, inputs, output)
+            if not _running:
+                device = device or next((t.device() for t in _tensors(output)), None)
+                if device is not None and (device.observers or ANY_DEVICE.observers):
+                    _show(device, name, inputs, output)
             return output
 
         vars(call)["further_arguments"] = (*accepted, *refused, *renames)
@@ -232,15 +236,26 @@ def _write(name: str, preallocated: Tensor, output: object) -> Tensor:
     return preallocated
 
 
+def _foretell(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    """Tell the device of the first argument that has one."""
+    for value in (*args, *kwargs.values()):
+        first = value[0] if isinstance(value, (list, tuple)) and value else value
+        device = first.device() if isinstance(first, Tensor) else first if isinstance(first, Device) else None
+        if device is not None:
+            for hear in (*device.foretold, *ANY_DEVICE.foretold):
+                hear(OpCall(name, device.engine.name, args, dict(kwargs)))
+            return
+
+
 def _show_on_mesh(name: str, spread: list[Mesh | MeshTensor], output: object) -> None:
     devices = (item if isinstance(item, Mesh) else item.device() for item in spread)
     device = next((device for device in devices if device is not None), None)
-    if device is not None and device.observers:
+    if device is not None and (device.observers or ANY_DEVICE.observers):
         _show(device, name, tuple(item for item in spread if isinstance(item, MeshTensor)), output)
 
 
 def _show(device: Device, name: str, inputs: tuple[Tensor, ...], output: object) -> None:
     outputs = _tensors(output)
     record = OpRecord(name, device.engine.name, inputs, output, outputs[0].plan if outputs else None)
-    for observer in device.observers:
+    for observer in (*device.observers, *ANY_DEVICE.observers):
         observer(record)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tttdebug.families import family_for
@@ -13,12 +13,14 @@ from tttdebug.modules.floor_products import bfloat16_sums
 from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.specs import CausalLMSpec
 from tttdebug.tracking.floor import DeclaredWeight
+from tttdebug.tracking.weight_audit import PlacedPart, PlacedTensor
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.families import Family
     from tttdebug.families.family import ModelSpec
+    from tttdebug.families.sources import Source
     from tttdebug.references import Reference
     from tttdebug.tracking.pairing import CachePair, Pair
 
@@ -57,6 +59,39 @@ class FamilyPort:
             values = source.view(declared[source.name].values)
             values.copy_(weight_format.quantise(source.matrix(state[source.name])).view(values.shape))
         return declared
+
+    def placed_weights(self) -> Iterator[PlacedTensor]:
+        """Every weight tensor on the device with what it is declared to hold, for the audit."""
+        sources = self.family.sources(self.spec)  # type: ignore[attr-defined]
+        for path, module in self.modules_inside():  # type: ignore[attr-defined]
+            named = {name for names in module.places().values() for name in names}
+            kept_within = [name for name in module.weight_formats if name not in named and path + name in sources]
+            if kept_within:
+                yield PlacedTensor(path.rstrip("."), None, _parts(path, kept_within, module, sources), is_sum=True)
+            for attribute, names in module.places().items():
+                if known := [name for name in names if path + name in sources]:
+                    yield PlacedTensor(path + attribute, _held(module, attribute), _parts(path, known, module, sources))
+
+
+def _parts(path: str, names: Iterable[str], module: Any, sources: Mapping[str, Source]) -> tuple[PlacedPart, ...]:
+    formats = module.weight_formats
+    return tuple(
+        PlacedPart(
+            f"{path}{name}",
+            sources[path + name].name,
+            sources[path + name].matrix,
+            formats[name].layout,
+            formats[name].dtype,
+        )
+        for name in names
+    )
+
+
+def _held(module: Any, attribute: str) -> Any:
+    """What the attribute holds now: `w1`, or `wqkv.0` in a list."""
+    name, _, number = attribute.partition(".")
+    held = getattr(module, name)
+    return held[int(number)] if number else held
 
 
 class CausalLMPort(FamilyPort, CausalLM):
@@ -100,4 +135,7 @@ def build_model(
     family.refuse_unread((name for name, _ in model.named_parameters()), spec)
     own = model.state_dict() if weights is None else weights
     port = CausalLMPort if isinstance(spec, CausalLMSpec) else EncoderPort
-    return port(family, spec, family.port_weights(own, spec), device, hw_config or HardwareConfig.named(precision))
+    built = port(family, spec, family.port_weights(own, spec), device, hw_config or HardwareConfig.named(precision))
+    for _, module in built.modules_inside():
+        module.places()  # while every attribute still holds what was placed there
+    return built

@@ -55,6 +55,8 @@ class TTModule(Generic[Spec]):
         self.hw_config = hw_config or HardwareConfig.for_device(self.device)
         self.weights = seeded_weights(self.spec, seed) if weights is None else weights
         self.weight_formats: dict[str, WeightFormat] = {}
+        self._placed: list[tuple[tuple[str, ...], Any]] = []
+        self._places: dict[str, tuple[str, ...]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
@@ -83,7 +85,26 @@ class TTModule(Generic[Spec]):
         self.weight_formats.update(formats)
         dtype = getattr(self.ttnn, next(iter(formats.values())).dtype)
         placed = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        return self.ttnn.from_torch(placed, dtype=dtype, layout=self.ttnn.TILE_LAYOUT, device=self.device)
+        on_device = self.ttnn.from_torch(placed, dtype=dtype, layout=self.ttnn.TILE_LAYOUT, device=self.device)
+        self._placed.append((tuple(formats), on_device))
+        return on_device
+
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """Which attribute got which weights when they were placed: `w1`, or `wqkv.0` in a list.
+
+        Found when it is first asked for, and kept, so that a tensor that is exchanged later is seen to be another.
+        """
+        if self._places is None:
+            names = {id(tensor): weights for weights, tensor in self._placed}
+            held = (
+                (f"{attribute}.{i}" if isinstance(value, list) else attribute, item)
+                for attribute, value in vars(self).items()
+                if attribute != "_placed"
+                for i, item in enumerate(value if isinstance(value, list) else [value])
+            )
+            self._places = {path: names[id(item)] for path, item in held if id(item) in names}
+            self._placed.clear()
+        return self._places
 
     def linear(self, x_11SK: Any, weight_KN: Any, kernel: str, bias: Any = None, *, in_l1: bool = False) -> Any:
         """x @ weight + bias with the kernel of that name, in the program that the hardware config chooses by size.
@@ -132,15 +153,20 @@ class TTModule(Generic[Spec]):
 
     def declared_formats(self, path: str = "") -> Iterator[tuple[str, WeightFormat]]:
         """Every weight's name and how it is kept, those of the modules inside included."""
-        for name, weight_format in self.weight_formats.items():
-            yield f"{path}{name}", weight_format
+        for inside, module in self.modules_inside(path):
+            for name, weight_format in module.weight_formats.items():
+                yield f"{inside}{name}", weight_format
+
+    def modules_inside(self, path: str = "") -> Iterator[tuple[str, TTModule[Any]]]:
+        """This module and all inside, each with the path to it, which is empty or ends in a dot."""
+        yield path, self
         for attribute, value in vars(self).items():
             if isinstance(value, TTModule):
-                yield from value.declared_formats(f"{path}{attribute}.")
+                yield from value.modules_inside(f"{path}{attribute}.")
             elif isinstance(value, list):
                 for i, item in enumerate(value):
                     if isinstance(item, TTModule):
-                        yield from item.declared_formats(f"{path}{attribute}.{i}.")
+                        yield from item.modules_inside(f"{path}{attribute}.{i}.")
 
 
 def under(weights: Mapping[str, torch.Tensor], path: str) -> Mapping[str, torch.Tensor]:

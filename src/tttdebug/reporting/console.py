@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from tttdebug.reporting.audit_table import faults_text
 from tttdebug.reporting.palette import style_of
 from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.gates import LOGITS_WARN_PCC, kind_of
@@ -51,6 +52,8 @@ def progress(*, hidden: bool) -> Iterator[Callable[[str, float | None], None]]:
 
 def print_run(run: Run, *, rows: int = 12, in_order: bool = False) -> None:
     """What ran, the depth grid, the worst boundaries, the tokens; and last, where the eye is, the verdict."""
+    if (faults := faults_text(run.manifest.weights)) is not None:
+        OUT.print(Panel(faults, title="the port's weights", border_style="red", title_align="left"))
     OUT.print(_heading(run))
     OUT.print(depth_grid(run))
     OUT.print(boundary_table(run, rows=rows, in_order=in_order))
@@ -60,11 +63,17 @@ def print_run(run: Run, *, rows: int = 12, in_order: bool = False) -> None:
         OUT.print(
             Panel(divergence_text(run, divergence), title="first divergence", border_style="red", title_align="left")
         )
-    print_verdict(run)
+    _print_end(run)
 
 
 def print_verdict(run: Run) -> None:
     """One paragraph: whether every gate holds, what was compared, and where the run is."""
+    if (faults := faults_text(run.manifest.weights)) is not None:
+        OUT.print(faults)
+    _print_end(run)
+
+
+def _print_end(run: Run) -> None:
     OUT.print(verdict_text(run))
     OUT.print(Text(f"run: {run.path}\nlook: tttdebug dashboard {run.path}"), soft_wrap=True)
 

@@ -20,6 +20,7 @@ def dumps(run: Run) -> str:
         "passed": run.passed,
         "status": manifest.status,
         "run": str(run.path),
+        "weights": manifest.weights,
         "model": manifest.model["name"],
         "precision": manifest.precision,
         "device": manifest.device,

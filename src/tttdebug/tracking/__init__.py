@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tttdebug.tracking.reference_outputs import get_reference_output, watch_reference
     from tttdebug.tracking.run import Run
     from tttdebug.tracking.side_by_side import track
+    from tttdebug.tracking.weight_audit import Audit, audit
 
 _HOME_OF = {
     "Comparison": "comparison",
@@ -29,10 +30,13 @@ _HOME_OF = {
     "Run": "run",
     "Skipped": "manifest",
     "track": "side_by_side",
+    "Audit": "weight_audit",
+    "audit": "weight_audit",
     "unrecorded": "hooks",
 }
 
 __all__ = [
+    "Audit",
     "Comparison",
     "Key",
     "Manifest",
@@ -44,6 +48,7 @@ __all__ = [
     "compare",
     "compare_outputs",
     "get_reference_output",
+    "audit",
     "track",
     "unrecorded",
     "watch_reference",

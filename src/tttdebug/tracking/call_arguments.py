@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tttdebug.backends import is_device_tensor, to_torch
+from tttdebug.backends import is_device_tensor, to_torch, unreadable
 
 _PHASES = ("prefill", "decode")
 # the names that TT-Transformers' modules and their relatives give the same thing
@@ -117,7 +117,7 @@ def _integers(value: Any) -> Any:
 
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, torch.Tensor) or (is_device_tensor(value) and value.is_allocated()):
+    if isinstance(value, torch.Tensor) or (is_device_tensor(value) and not unreadable(value)):
         values = to_torch(value)
         return None if values.is_floating_point() else values.tolist()
     if isinstance(value, (list, tuple)) and all(isinstance(part, int) for part in value):

@@ -97,6 +97,11 @@ class Comparer:
         self._heard: dict[str, int] = {}  # first boundary of an object → its calls within this one
         self._arguments: dict[str, CallArguments] = {}
 
+    @property
+    def call(self) -> Call | None:
+        """The call of the port that is going on."""
+        return self._call
+
     def expect(self, call: Call) -> None:
         """Say what the next call of the port is to be compared with."""
         self._call = call
@@ -120,7 +125,7 @@ class Comparer:
         self._call = None
 
     def on_call(self, boundary: str, arguments: CallArguments) -> None:
-        """Keep what a module is told about the call, and say where it is not the call that was made."""
+        """Keep what a module is told about the call that it is in, until its output comes."""
         self._arguments[boundary] = arguments
 
     def on_output(self, boundary: str, output: Any, seconds: float) -> None:

@@ -12,6 +12,7 @@ from tttdebug.tracking.comparer import Call, Comparer, UserCall
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image
+from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import floor_of, floors_of, manifest_of
 from tttdebug.tracking.pairing import Pair, pair_modules, reference_elements
 from tttdebug.tracking.prompts import Input, read_prompt
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tttdebug.references import Reference
+    from tttdebug.tracking.weight_audit import Audit
 
 Progress = Callable[[str, "float | None"], None]
 
@@ -36,6 +38,8 @@ def track_encoder(
     out: str | Path | None,
     save_tensors: SaveTensors,
     tensor_budget: int,
+    ops: bool,
+    weights: Audit | None,
     command: str,
     seed: int | None,
     progress: Progress,
@@ -57,11 +61,16 @@ def track_encoder(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
+    if weights is not None:
+        writer.keep_audit(weights)
     comparer = Comparer(port, paired, (), writer)
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
     floor, elements = floor_of(port, reference, paired), reference_elements(paired)
     try:
-        with PortTap({modules.pair.boundary: modules.port for modules in paired}, comparer.on_output, comparer.on_call):
+        watched = {modules.pair.boundary: modules.port for modules in paired}
+        tap = PortTap(watched, comparer.on_output, comparer.on_call)
+        tracker = OpTracker(writer, lambda: comparer.call) if ops else None
+        with tap, ops_recorded(tracker, tap):
             for user, (inputs, _) in enumerate(read):
                 progress(f"input {user + 1} of {len(read)}", user / len(read))
                 expected, taken = _activations(*truth, inputs, elements)

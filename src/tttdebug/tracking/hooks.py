@@ -169,7 +169,9 @@ class PortTap:
     `on_call(boundary, arguments)` comes before each call, while its inputs can still be read, and
     `on_output(boundary, output, seconds)` at once after it, before the caller can free the output. Entry points that
     call another of the same object count once, and `seconds` leaves out the time spent in listening. An object that
-    stands at several boundaries is told of under the first. A call that raises has no output.
+    stands at several boundaries is told of under the first. A call that raises has no output. `inside` are the
+    boundaries whose modules are running, the innermost last; `at_work` says that a listener is, whose ops are not the
+    port's.
     """
 
     def __init__(
@@ -182,8 +184,13 @@ class PortTap:
         self._on_output = on_output
         self._on_call = on_call
         self._wrapping = Wrapping()
-        self._within: list[str] = []
         self._listening_seconds = 0.0
+        self.inside: list[str] = []
+        self.at_work = False
+
+    def leave_out(self, seconds: float) -> None:
+        """Count time that a listener spent while a module ran as not the module's."""
+        self._listening_seconds += seconds
 
     def __enter__(self) -> PortTap:
         try:
@@ -226,16 +233,25 @@ class PortTap:
     ) -> Any:
         boundary = watched.boundary
         if self._on_call is not None:
-            asked = time.perf_counter()
-            self._on_call(boundary, reader.read(args, kwargs, tuple(self._within)))
-            self._listening_seconds += time.perf_counter() - asked
+            with self._listener_at_work():
+                self._on_call(boundary, reader.read(args, kwargs, tuple(self.inside)))
         listened, started = self._listening_seconds, time.perf_counter()
-        self._within.append(boundary)
+        self.inside.append(boundary)
         try:
             output = entry(*args, **kwargs)
         finally:
-            self._within.pop()
+            self.inside.pop()
         ended = time.perf_counter()
-        self._on_output(boundary, output, ended - started - (self._listening_seconds - listened))
-        self._listening_seconds += time.perf_counter() - ended
+        with self._listener_at_work():
+            self._on_output(boundary, output, ended - started - (self._listening_seconds - listened))
         return output
+
+    @contextmanager
+    def _listener_at_work(self) -> Iterator[None]:
+        """Time and ops that are not the port's."""
+        started, self.at_work = time.perf_counter(), True
+        try:
+            yield
+        finally:
+            self.at_work = False
+            self._listening_seconds += time.perf_counter() - started

@@ -42,8 +42,9 @@ class Manifest:
     """The head of a run. `status` is "unfinished" while records come, then "finished" or "failed: <error>".
 
     `expected` counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
-    `unpaired` lists what automatic pairing left out on either side.
-    `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
+    `ops` the op records, None where ops were not tracked. `weights` is what the audit of the port's weights found,
+    empty where there was none. `unpaired` lists what automatic pairing left out on either
+    side. `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
     """
 
     created: str
@@ -59,6 +60,8 @@ class Manifest:
     status: str = "unfinished"
     expected: int = 0
     compared: int = 0
+    ops: int | None = None
+    weights: Mapping[str, Any] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     unpaired: tuple[Unpaired, ...] = ()
     agreement: Mapping[str, Any] = field(default_factory=dict)

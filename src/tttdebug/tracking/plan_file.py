@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -102,43 +102,52 @@ def plan_from_toml(text: str, origin: str) -> PairingPlan:
 
 def pair_groups(planned: Iterable[PlannedPair]) -> list[ForLayers]:
     """Pairs that differ in their layer's number only, together."""
-    groups: dict[PlannedPair, list[int]] = {}
-    for each in planned:
-        pair, matched = each.pair, LAYERED.match(each.pair.boundary)
-        layer = int(matched.group(2)) if matched else None
-        template, found = each, False
-        if matched and layer is not None:
-            paths = [_with_placeholder(path, layer) for path in (pair.port, pair.reference)]
-            boundary = f"{matched.group(1)}L{{i}}.{matched.group(3)}"
-            because = each.because if str(layer) not in each.because else _with_placeholder(each.because, layer)
-            general = Pair(boundary, paths[0], paths[1], pair.layout)
-            found = general.of_layer(layer) == pair and because.replace("{i}", str(layer)) == each.because
-            template = replace(each, pair=general, because=because) if found else each
-        groups.setdefault(template, [])
-        if found and layer is not None:
-            groups[template].append(layer)
-    return [ForLayers(template, tuple(layers)) for template, layers in groups.items()]
+    return _grouped(planned, _pair_of_any_layer)
 
 
 def unpaired_groups(unpaired: Iterable[Unpaired]) -> list[ForLayers]:
     """Unpaired modules that differ in their layer's number only, together."""
-    groups: dict[Unpaired, list[int]] = {}
-    for each in unpaired:
-        number = next((int(part) for part in each.path.split(".") if part.isdigit()), None)
-        template = each
-        if number is not None:
-            template = replace(
-                each, path=_with_placeholder(each.path, number), reason=_with_placeholder(each.reason, number)
-            )
-            if (template.path.replace("{i}", str(number)), template.reason.replace("{i}", str(number))) != (
-                each.path,
-                each.reason,
-            ):
-                template, number = each, None
-        groups.setdefault(template, [])
-        if number is not None:
-            groups[template].append(number)
-    return [ForLayers(template, tuple(layers)) for template, layers in groups.items()]
+    return _grouped(unpaired, _unpaired_of_any_layer)
+
+
+def _grouped(items: Iterable[Any], of_any_layer: Callable[[Any], tuple[Any, int] | None]) -> list[ForLayers]:
+    """Items of which the same holds in several layers together; what holds in one only, and all others, as they are."""
+    groups: dict[Any, list[tuple[Any, int]]] = {}
+    for item in dict.fromkeys(items):
+        template, layer = of_any_layer(item) or (item, -1)
+        groups.setdefault(template, []).append((item, layer))
+    return [
+        ForLayers(template, tuple(layer for _, layer in members))
+        if len(members) > 1 and members[0][1] >= 0
+        else ForLayers(members[0][0], ())
+        for template, members in groups.items()
+    ]
+
+
+def _pair_of_any_layer(each: PlannedPair) -> tuple[PlannedPair, int] | None:
+    matched = LAYERED.match(each.pair.boundary)
+    if matched is None:
+        return None
+    stack, number, part = matched.groups()
+    layer = int(number)
+    port, reference = (_with_placeholder(path, layer) for path in (each.pair.port, each.pair.reference))
+    general = Pair(f"{stack}L{{i}}.{part}", port, reference, each.pair.layout)
+    because = _with_placeholder(each.because, layer)
+    says_the_same = general.of_layer(layer) == each.pair and because.replace("{i}", str(layer)) == each.because
+    return (replace(each, pair=general, because=because), layer) if says_the_same else None
+
+
+def _unpaired_of_any_layer(each: Unpaired) -> tuple[Unpaired, int] | None:
+    layer = next((int(part) for part in each.path.split(".") if part.isdecimal()), None)
+    if layer is None:
+        return None
+    general = replace(each, path=_with_placeholder(each.path, layer), reason=_with_placeholder(each.reason, layer))
+    return (general, layer) if _unpaired_of_layer(general, layer) == each else None
+
+
+def _unpaired_of_layer(general: Unpaired, layer: int) -> Unpaired:
+    path, reason = (text.replace("{i}", str(layer)) for text in (general.path, general.reason))
+    return replace(general, path=path, reason=reason)
 
 
 def layers_as_text(layers: Iterable[int]) -> str:
@@ -254,4 +263,4 @@ def _left(table: Mapping[str, Any], name: str, number: int, origin: str) -> Iter
         yield left
         return
     for layer in _layers_of(table["layers"], where):
-        yield replace(left, path=left.path.replace("{i}", str(layer)), reason=left.reason.replace("{i}", str(layer)))
+        yield _unpaired_of_layer(left, layer)

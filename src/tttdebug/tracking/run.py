@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tttdebug.errors import RunError
 from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.op_record import COLUMNS as OP_COLUMNS
+from tttdebug.tracking.op_record import OpRecord
 from tttdebug.tracking.record import COLUMNS, Key, Record
 
 if TYPE_CHECKING:
     import pandas
     import torch
 
-MANIFEST, RECORDS, PROFILES, TOKENS, TENSORS = (
+MANIFEST, RECORDS, PROFILES, TOKENS, OPS, TENSORS = (
     "manifest.json",
     "records.jsonl",
     "profiles.jsonl",
     "tokens.jsonl",
+    "ops.jsonl",
     "tensors",
 )
 CALLS, PARQUET = "calls.jsonl", "records.parquet"
@@ -100,6 +103,27 @@ class Run:
     def tokens(self) -> list[dict[str, Any]]:
         """A line a token position: what each side predicts after it, and how far the predictions are apart."""
         return list(_read(self.path / TOKENS, dict, torn_end_allowed=not self.manifest.finished))
+
+    @cached_property
+    def op_records(self) -> list[OpRecord]:
+        """Every ttnn op inside the tracked modules, in the order of execution; none where ops were not tracked."""
+        if self.manifest.ops is None:
+            return []
+        records = list(_read(self.path / OPS, OpRecord.from_json, torn_end_allowed=not self.manifest.finished))
+        if self.manifest.finished and len(records) != self.manifest.ops:
+            raise RunError(
+                f"{self.path / OPS} holds {len(records)} ops but the run made {self.manifest.ops}; "
+                "restore it from a copy, or run again"
+            )
+        return records
+
+    @cached_property
+    def ops(self) -> pandas.DataFrame:
+        """A row an op, columns as in ops.jsonl; empty where ops were not tracked (`td.track(…, ops=True)`)."""
+        import pandas
+
+        rows = [[getattr(op, name) for name in OP_COLUMNS] for op in self.op_records]
+        return pandas.DataFrame(rows, columns=list(OP_COLUMNS))
 
     @cached_property
     def calls(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from tttdebug.tracking.driving import Decode, Prefill, driver_of, refuse_lengths
 from tttdebug.tracking.encoders import track_encoder
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.manifest import Unpaired
+from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import manifest_of
 from tttdebug.tracking.pairing import Pair, pair_modules, pairs_from_mapping
 from tttdebug.tracking.pairing_plan import PairingPlan, UserPairs, plan_pairs
@@ -27,6 +28,7 @@ from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTenso
 
 if TYPE_CHECKING:
     from tttdebug.references import Reference
+    from tttdebug.tracking.weight_audit import Audit
 
 Progress = Callable[[str, "float | None"], None]
 
@@ -44,6 +46,8 @@ def track(
     out: str | Path | None = None,
     save_tensors: SaveTensors = "failed",
     tensor_budget: int = DEFAULT_TENSOR_BUDGET,
+    ops: bool = False,
+    weights: Audit | None = None,
     command: str = "",
     seed: int | None = None,
     progress: Progress = lambda message, fraction: None,
@@ -61,6 +65,9 @@ def track(
     A prompt is text or token ids. A port with `encode(inputs)` instead is an encoder: each prompt, which may be an
     image [C, H, W] or an `Image` too, goes once through it, and there is nothing to decode.
 
+    With `ops` every ttnn op inside a paired module is recorded too, with its own error against a golden: `Run.ops`.
+    `weights`, an audit of the port's weights, is kept in the run and said first.
+
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
     """
@@ -76,9 +83,16 @@ def track(
             out=out,
             save_tensors=save_tensors,
             tensor_budget=tensor_budget,
+            ops=ops,
+            weights=weights,
             command=command,
             seed=seed,
             progress=progress,
+        )
+    if reference.model.get_output_embeddings() is None:
+        raise PairingError(
+            f"{reference.name} gives no logits, which prefill and decode are compared by: for an encoder give the "
+            "port a method encode(inputs) that takes token ids [S] or pixels [C, H, W]"
         )
     driver = driver_of(port, prefill, decode, together=together)
     refuse_steps(driver, port, decode_steps)
@@ -103,6 +117,8 @@ def track(
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
     )
+    if weights is not None:
+        writer.keep_audit(weights)
     for note in notes:
         writer.note(note)
     if driver.decode is None:
@@ -111,7 +127,9 @@ def track(
         steps = Steps(port, driver, reference, paired, caches, writer, progress, returned_logits=returned_logits)
         comparer = steps.comparer
         watched = {modules.pair.boundary: modules.port for modules in paired}
-        with PortTap(watched, comparer.on_output, comparer.on_call):
+        tap = PortTap(watched, comparer.on_output, comparer.on_call)
+        tracker = OpTracker(writer, lambda: comparer.call) if ops else None
+        with tap, ops_recorded(tracker, tap):
             steps.run(read)
         steps.conclude()
     except BaseException as error:

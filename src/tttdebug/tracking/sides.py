@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.hooks import ReferenceTap
@@ -42,6 +43,8 @@ class TorchSide:
         self._modules = modules
         self._cache_pairs = caches
         self._caches: dict[int, Any] = {}
+        # transformers names it `cache` from 5.24 on
+        self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
     def prefill(self, token_ids: Sequence[int], user: int) -> Forward:
         """Run a whole prompt and keep its cache."""
@@ -58,13 +61,12 @@ class TorchSide:
         import torch
 
         with torch.no_grad(), ReferenceTap(self._modules, self._elements) as tap:
-            output = self.model(
-                input_ids=torch.tensor([list(token_ids)]), past_key_values=self._caches[user], use_cache=True
-            )
-            self._caches[user] = output.past_key_values
+            cache = {self._cache_name: self._caches[user]}
+            output = self.model(input_ids=torch.tensor([list(token_ids)]), use_cache=True, **cache)
+            self._caches[user] = getattr(output, self._cache_name)
             activations, adapters = tap.outputs(), tap.adapters()
         for pair in self._cache_pairs:
-            activations[pair.boundary] = _newest(output.past_key_values, pair, len(token_ids))
+            activations[pair.boundary] = _newest(self._caches[user], pair, len(token_ids))
         return Forward(output.logits[0], activations, adapters)
 
 

@@ -12,12 +12,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from tttdebug.errors import RunError
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import CALLS, MANIFEST, PARQUET, PROFILES, RECORDS, TENSORS, TOKENS, Run
+from tttdebug.tracking.run import CALLS, MANIFEST, OPS, PARQUET, PROFILES, RECORDS, TENSORS, TOKENS, Run
 
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.tracking.op_record import OpRecord
     from tttdebug.tracking.profile import ErrorProfile
+    from tttdebug.tracking.weight_audit import Audit
 
 SaveTensors = Literal["all", "failed", "none"]
 DEFAULT_TENSOR_BUDGET = 512 * 2**20  # bytes
@@ -46,6 +48,7 @@ class RunWriter:
         self._budget_left = tensor_budget
         self._previous: tuple[Key, torch.Tensor, torch.Tensor] | None = None
         self._neighbours_due = 0
+        self._ops = 0
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if any(self.path.iterdir()):
@@ -70,6 +73,22 @@ class RunWriter:
     def append_tokens(self, lines: list[dict[str, Any]]) -> None:
         for line in lines:
             self._write(TOKENS, line)
+
+    def keep_audit(self, audit: Audit) -> None:
+        """Put down what the audit of the port's weights found, at once: it says why what follows may be wrong."""
+        self.manifest = replace(self.manifest, weights=audit.to_json())
+        self.manifest.write(self.path / MANIFEST)
+
+    def open_ops(self) -> None:
+        """Say that this run holds ops too."""
+        self.manifest = replace(self.manifest, ops=0)
+        self.manifest.write(self.path / MANIFEST)
+        self._files[OPS] = (self.path / OPS).open("a", encoding="utf-8")
+
+    def append_op(self, record: OpRecord) -> None:
+        """Write one op."""
+        self._write(OPS, record.to_json())
+        self._ops += 1
 
     def append_call(self, line: dict[str, Any]) -> None:
         """Write what a module was told about the call it is in."""
@@ -114,6 +133,8 @@ class RunWriter:
             file.close()
         self._previous = None
         self.manifest = replace(self.manifest, compared=len(self.records))
+        if OPS in self._files:
+            self.manifest = replace(self.manifest, ops=self._ops)
         run = Run(self.path, self.manifest, self.records, self._temporary)
         run.frame.to_parquet(self.path / PARQUET, index=False)
         self.manifest.write(self.path / MANIFEST)

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weight audit of a port that declares nothing: what each of its device tensors is, told by its values.
+
+A port may lay its weights out as it likes, as long as it does so everywhere: a matrix that is turned, or heads in
+another rotary order, where the rest of the port has them otherwise, is a fault. So is a layer that holds another
+layer's weight, a gate that holds the up projection, and a tensor of the checkpoint that is nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.backends import to_torch
+from tttdebug.tracking.checkpoint_rows import CheckpointRows
+from tttdebug.tracking.device_tensors import tensors_held_by
+from tttdebug.tracking.weight_audit import Status, WeightFinding
+from tttdebug.tracking.weight_causes import ALIKE, layer_of, relative_error
+
+if TYPE_CHECKING:
+    import torch
+
+_FORMATS = ("float32", "bfloat16", "bfloat8_b", "bfloat4_b")
+_UNSCALED = 0.02
+_ROLES = {
+    "gate": ("gate_proj", "gate", "w1", "ff1"),
+    "up": ("up_proj", "up", "w3", "ff3"),
+    "down": ("down_proj", "down", "w2", "ff2"),
+    "q": ("q_proj", "wq"),
+    "k": ("k_proj", "wk"),
+    "v": ("v_proj", "wv"),
+    "o": ("o_proj", "wo"),
+    "input norm": ("input_layernorm", "attention_norm", "input_norm"),
+    "post-attention norm": ("post_attention_layernorm", "ff_norm", "ffn_norm", "post_attn_norm"),
+}
+_ROLE_OF = {spelling: role for role, spellings in _ROLES.items() for spelling in spellings}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A device tensor and what it was found to hold. `turned` says that it lies as [in, out]; `orders` are the rotary
+    orders of its query and key parts; `exact` the format in which it is the checkpoint's to the bit, "" where none."""
+
+    path: str
+    tensor: Any
+    sources: tuple[str, ...]
+    turned: bool | None = None
+    square: bool = False
+    orders: tuple[str, ...] = ()
+    factor: float = 1.0
+    exact: str = ""
+    rel_l2: float = math.nan
+    note: str = ""
+
+
+def recognised(port: Any, state: Mapping[str, torch.Tensor]) -> Iterator[WeightFinding]:
+    """A finding for every weight of the checkpoint that is found in the port, and for each that is not."""
+    known, aliases = _distinct(state)
+    rows, heads = CheckpointRows(known), _head_dim(known)
+    found: list[Recognised] = []
+    unknown: list[tuple[str, Any, torch.Tensor]] = []
+    for path, tensor in tensors_held_by(port):
+        is_matrix = sum(size > 1 for size in tensor.shape) <= 2  # with more it is a key/value cache
+        if not is_matrix or not tensor.is_allocated() or not _is_float(tensor):
+            continue
+        values = to_torch(tensor).float()
+        if not bool(values.any()):  # an empty cache
+            continue
+        recognition = _recognise(path, tensor, values, known, rows, heads)
+        found += [recognition] if recognition is not None else []
+        unknown += [(path, tensor, values)] if recognition is None else []
+    conventions = _Conventions(found)
+    for recognition in found:
+        yield from _findings(recognition, conventions, aliases)
+    missing = [name for name in known if not any(name in recognition.sources for recognition in found)]
+    yield from _unaccounted(missing, unknown, known)
+
+
+def _distinct(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, tuple[str, ...]]]:
+    """The checkpoint's tensors without those that share another's memory (a tied head), and who shares with whom."""
+    names: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.ndim in (1, 2):
+            names.setdefault((tensor.data_ptr(), tuple(tensor.shape)), []).append(name)
+    return {group[0]: state[group[0]] for group in names.values()}, {group[0]: tuple(group) for group in names.values()}
+
+
+def _head_dim(state: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+    """The head sizes that rows of a query projection may be grouped by: divisors that models use."""
+    rows = {len(tensor) for name, tensor in state.items() if _role(name) in ("q", "k") and tensor.ndim == 2}
+    return tuple(size for size in (256, 128, 96, 80, 64, 48, 40, 32, 16) if rows and all(n % size == 0 for n in rows))
+
+
+def _recognise(
+    path: str,
+    tensor: Any,
+    values: torch.Tensor,
+    state: Mapping[str, torch.Tensor],
+    rows: CheckpointRows,
+    head_sizes: Sequence[int],
+) -> Recognised | None:
+    """What the tensor holds, or None."""
+    if values.numel() == max(values.shape):
+        return _recognise_vector(path, tensor, values.flatten(), state)
+    matrix = values.reshape(-1, values.shape[-1])
+    best: tuple[float, Recognised] | None = None
+    for turned in (True, False):
+        origin = rows.origin_of(matrix.T if turned else matrix)
+        if origin is None or (best is not None and origin.share <= best[0]):
+            continue
+        held = matrix.T if turned else matrix
+        expected, orders = _assembled(held, origin.names, origin.first_row, state, head_sizes)
+        if expected is None:
+            continue
+        square = matrix.shape[0] == matrix.shape[1] and all(_role(name) for name in origin.names)
+        recognition = _measured(path, tensor, held, expected, origin.names, turned)
+        best = (origin.share, replace(recognition, turned=turned, square=square, orders=orders))
+    return best[1] if best else None
+
+
+def _recognise_vector(
+    path: str, tensor: Any, values: torch.Tensor, state: Mapping[str, torch.Tensor]
+) -> Recognised | None:
+    """The vector of the checkpoint that is nearest; where several are, the one that belongs there."""
+    errors = [
+        (relative_error(values, vector.float()), layer_of(name) != layer_of(path), _role(name) != _role(path), name)
+        for name, vector in state.items()
+        if vector.ndim == 1 and vector.numel() == values.numel()
+    ]
+    if not errors or min(errors)[0] > ALIKE:
+        return None
+    name = min(errors)[3]
+    return _measured(path, tensor, values, state[name].float(), (name,), turned=False)
+
+
+def _assembled(
+    held: torch.Tensor,
+    names: tuple[str, ...],
+    first_row: int,
+    state: Mapping[str, torch.Tensor],
+    head_sizes: Sequence[int],
+) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+    """The rows that `held` should have if it is made of these tensors side by side, and the rotary orders of q and k.
+
+    Rows beyond them are padding and must be zeros; fewer are a part of the one tensor. None where it does not fit.
+    """
+    import torch
+
+    parts, orders, start = [], [], 0
+    if len(names) == 1 and len(held) < len(state[names[0]]):
+        whole = state[names[0]].float()
+        chunk = whole[first_row : first_row + len(held)]
+        return (chunk, ()) if len(chunk) == len(held) else (None, ())
+    for name in names:
+        part = state[name].float()
+        here = held[start : start + len(part)]
+        if here.shape != part.shape:
+            return None, ()
+        if _role(name) in ("q", "k"):
+            choices = [("half-split", part), *(("interleaved", _interleaved(part, size)) for size in head_sizes)]
+            order, part = min(choices, key=lambda choice: relative_error(here, choice[1]))
+            orders.append(order)
+        parts.append(part)
+        start += len(part)
+    expected = torch.cat(parts)
+    if start < len(held):
+        expected = torch.cat([expected, expected.new_zeros(len(held) - start, held.shape[1])])
+    return expected, tuple(orders)
+
+
+def _interleaved(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Rows of heads from half-split rotary order to Meta's."""
+    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _measured(
+    path: str, tensor: Any, held: torch.Tensor, expected: torch.Tensor, sources: tuple[str, ...], turned: bool
+) -> Recognised:
+    """How near the tensor is to the checkpoint's: the factor between them, and the format that makes them equal."""
+    import torch
+
+    from tttdebug.emulator.formats import FORMATS
+
+    square = float(expected.flatten().double() @ expected.flatten().double())
+    factor = float(held.flatten().double() @ expected.flatten().double()) / square if square else 1.0
+    on_device, declared = (expected.T.contiguous() if turned else expected), _dtype(tensor)
+    here = held.T if turned else held
+    exact = ""
+    for name in dict.fromkeys((declared, *_FORMATS)):
+        form = FORMATS.get(name)
+        packed = on_device if form is None else form.quantise(on_device)
+        if torch.equal(here, packed) or (declared in FORMATS and torch.equal(here, FORMATS[declared].quantise(packed))):
+            exact = name
+            break
+    return Recognised(path, tensor, sources, factor=factor, exact=exact, rel_l2=relative_error(held, expected))
+
+
+class _Conventions:
+    """How most of a port lies: its matrices as [in, out] or [out, in], its heads in which rotary order."""
+
+    def __init__(self, found: Sequence[Recognised]) -> None:
+        linear = [item.turned for item in found if item.orders or all(_role(name) for name in item.sources)]
+        not_square = [item.turned for item in found if not item.square and item.turned is not None]
+        votes = Counter(not_square or linear)
+        self.turned = votes.most_common(1)[0][0] if votes else None
+        orders = Counter(order for item in found for order in item.orders)
+        self.order = orders.most_common(1)[0][0] if orders else ""
+
+
+def _findings(
+    item: Recognised, conventions: _Conventions, aliases: Mapping[str, tuple[str, ...]]
+) -> Iterator[WeightFinding]:
+    status, detail = _status_of(item, conventions)
+    layout = "[in, out]" if item.turned else "[out, in]" if item.turned is not None else ""
+    told = ", ".join(filter(None, (detail, layout, *dict.fromkeys(item.orders))))
+    for source in item.sources:
+        shared = " = ".join(aliases.get(source, (source,)))
+        yield WeightFinding(
+            item.path, item.path, shared, status, told, item.rel_l2, _dtype(item.tensor), tuple(item.tensor.shape)
+        )
+
+
+def _status_of(item: Recognised, conventions: _Conventions) -> tuple[Status, str]:
+    """The first thing that is wrong with a tensor, or that nothing is."""
+    place, layers = layer_of(item.path), {layer_of(source) for source in item.sources}
+    if place is not None and layers != {place}:
+        return "stale", f"holds layer {', '.join(str(layer) for layer in layers)}'s"
+    wanted, held = _role(item.path), [_role(source) for source in item.sources]
+    if wanted and len(held) == 1 and held[0] and held[0] != wanted:
+        return "permuted", f"exchanged: holds the {held[0]} weight"
+    if len(held) == 3 and set(held) == {"q", "k", "v"} and held != ["q", "k", "v"]:
+        return "permuted", f"the parts of the fused weight are in the order {'|'.join(held)}"
+    if item.square and item.turned != conventions.turned:
+        return "transposed", "lies the other way round than the port's other matrices"
+    if any(order != conventions.order for order in item.orders):
+        return "permuted", f"rotary order {', '.join(item.orders)}, the port's other heads are {conventions.order}"
+    if abs(item.factor - 1) > _UNSCALED and not item.exact:
+        return "scaled", f"by {item.factor:.4g}"
+    declared = _dtype(item.tensor)
+    if item.exact and item.exact == declared:
+        return ("equal", "") if item.rel_l2 == 0 else ("quantised as declared", declared)
+    if item.exact:
+        return ("equal", "") if item.rel_l2 == 0 else ("quantised otherwise", f"holds {item.exact} in {declared}")
+    return "different", f"near the checkpoint's (rel_l2 {item.rel_l2:.3g}), but no number format explains it"
+
+
+def _unaccounted(
+    missing: Sequence[str], unknown: Sequence[tuple[str, Any, torch.Tensor]], state: Mapping[str, torch.Tensor]
+) -> Iterator[WeightFinding]:
+    """Weights of the checkpoint that no tensor of the port holds; and, where one stands in their place, that."""
+    left = list(unknown)
+    for name in missing:
+        size = state[name].numel()
+        here = [
+            item
+            for item in left
+            if item[2].numel() == size and layer_of(item[0]) == layer_of(name) and _fits(item[0], name)
+        ]
+        if len(here) == 1:
+            path, tensor, values = here[0]
+            left.remove(here[0])
+            finite = "" if bool(values.isfinite().all()) else "; it holds inf or nan"
+            detail = f"the tensor in its place is no weight of the checkpoint{finite}"
+            yield WeightFinding(path, path, name, "different", detail, math.nan, _dtype(tensor), tuple(tensor.shape))
+        else:
+            yield WeightFinding("", "", name, "missing", "no tensor of the port holds it", math.nan, "", ())
+
+
+def _fits(path: str, name: str) -> bool:
+    return not _role(path) or _role(path) == _role(name)
+
+
+def _role(path: str) -> str:
+    """What a weight does, by the last part of its path that says so; "" where none does."""
+    return next((_ROLE_OF[part] for part in reversed(path.split(".")) if part in _ROLE_OF), "")
+
+
+def _dtype(tensor: Any) -> str:
+    return str(getattr(tensor.dtype, "name", tensor.dtype)).rpartition(".")[2].lower()
+
+
+def _is_float(tensor: Any) -> bool:
+    return "int" not in _dtype(tensor)
