@@ -51,3 +51,22 @@ def test_what_came_before_a_trace_stays_compared(reference, monkeypatch):
     compared = set(run.frame["boundary"])
     assert {"embed", "L00.self_attn"} <= compared
     assert "L00.mlp" not in compared
+
+
+def test_what_a_port_read_from_a_mock_cluster_by_itself_is_not_judged_either(reference, monkeypatch):
+    """Its logits come as a torch tensor, which nobody can tell from any other: the run knows what it runs on."""
+    from dataclasses import replace
+
+    from tttdebug.backends import describe_device, to_torch
+    from tttdebug.tracking import driving
+
+    said = replace(describe_device(td.open_device("emulated")), runs_on=MOCK)
+    for module in (comparer, driving):
+        monkeypatch.setattr(module, "describe_device", lambda device: said)
+    port = td.build_model(reference, td.open_device("emulated"), "bf16")
+    inside = port.prefill
+    monkeypatch.setattr(port, "prefill", lambda *call: to_torch(inside(*call)))
+    run = td.track(port, reference, [[5, 17, 3, 9]])
+    assert run.frame.empty
+    assert {entry.reason for entry in run.manifest.skipped} == {MOCK}
+    assert run.manifest.agreement == {}

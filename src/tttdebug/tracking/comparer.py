@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor, unreadable
+from tttdebug.backends.readback import MOCK
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
@@ -159,11 +160,10 @@ class Comparer:
         if name in self._caches:
             self._compare_caches(name, pair)
         tensor, taken = element_of(output, pair.layout.port_element, "port")
-        if reason := _why_skipped(pair.port, tensor):
+        if reason := self._why_skipped(pair.port, tensor):
             for user in self._call.users:
                 self._skip(name, user, reason)
             return
-        note_device(self._writer, tensor)
         values, dtype = read_output(tensor), _dtype_name(tensor)
         self._compare_users(Output(name, pair.port, pair.reference, values, dtype, seconds, note, taken, pair.layout))
 
@@ -171,17 +171,30 @@ class Comparer:
         """What the whole port returned, compared as its logits where asked for; None when it cannot be read."""
         assert self._call is not None
         (tensor, taken), path = element_of(output, None, "port"), f"the {self._call.phase} of the port"
-        if reason := _why_skipped(path, tensor):
+        if reason := self._why_skipped(path, tensor):
             for user in self._call.users:
                 self._skip(LOGITS, user, reason)
             self._writer.expect_more(0 if compared else len(self._call.users))
             return None
-        note_device(self._writer, tensor)
         values, dtype = read_output(tensor), _dtype_name(tensor)
         returned = Output(LOGITS, path, "the model's logits", values, dtype, seconds, adapters=taken)
         if compared:
             self._compare_users(returned)
         return returned.values
+
+    def _why_skipped(self, path: str, output: Any) -> str:
+        """Why what stands at `path` in the port gave nothing that can be compared, or ""."""
+        import torch
+
+        if is_device_tensor(output):
+            if not output.is_allocated():
+                return f"{path} returned a tensor {tuple(output.shape)} that it had freed already"
+            note_device(self._writer, output)
+        elif not isinstance(output, torch.Tensor):
+            return f"{path} returned {type(output).__name__} without a tensor"
+        if self._writer.manifest.device.get("runs_on") == MOCK:  # also what the port read back from it by itself
+            return MOCK
+        return unreadable(output) or ""
 
     def cannot_agree(self, user: int, error: LayoutError) -> None:
         """Write down that a user's returned logits could not be set beside the reference's."""
@@ -206,7 +219,7 @@ class Comparer:
         for pair in self._caches[boundary]:
             self._missing.pop(pair.boundary)
             cache = module_at(self._port, pair.port, pair.boundary)
-            if reason := _why_skipped(pair.port, cache):
+            if reason := self._why_skipped(pair.port, cache):
                 for user in self._call.users:
                     self._skip(pair.boundary, user, reason)
                 continue
@@ -327,19 +340,6 @@ def _contradictions(arguments: CallArguments, call: Call) -> list[str]:
 def _of_row(positions: tuple[int, ...], row: int) -> int | None:
     """A single position is that of all users."""
     return positions[0] if len(positions) == 1 else positions[row] if row < len(positions) else None
-
-
-def _why_skipped(path: str, output: Any) -> str:
-    """Why what the module at `path` gave cannot be compared, or ""."""
-    import torch
-
-    if isinstance(output, torch.Tensor):
-        return ""
-    if not is_device_tensor(output):
-        return f"{path} returned {type(output).__name__} without a tensor"
-    if not output.is_allocated():
-        return f"{path} returned a tensor {tuple(output.shape)} that it had freed already"
-    return unreadable(output) or ""
 
 
 def _joined(*notes: str) -> str:
