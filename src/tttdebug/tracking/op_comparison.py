@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import is_device_tensor
+from tttdebug.backends import is_device_tensor, unreadable
 from tttdebug.tracking.op_goldens import NoGoldenError
 from tttdebug.tracking.op_goldens_attention import PADDED_ROWS, collective_golden_of, golden_of
 from tttdebug.tracking.op_record import COMPARED, GOLDEN_FAILED, NO_GOLDEN, NONFINITE, SHAPE_MISMATCH, UNREADABLE
@@ -55,6 +55,8 @@ def read_arguments(op: HeardOp) -> Arguments | Judged:
     copies = _writes_in_place(op)
     if freed := [value for value in _tensors((*op.args, *op.kwargs.values())) if not value.is_allocated()]:
         return Judged(UNREADABLE, note=f"an input of shape {list(freed[0].shape)} was freed before the op ran")
+    if reasons := [reason for value in _tensors((*op.args, *op.kwargs.values())) if (reason := unreadable(value))]:
+        return Judged(UNREADABLE, note=reasons[0])
     args = tuple(_read(value, copies) for value in op.args)
     return args, {name: _read(value, copies) for name, value in op.kwargs.items() if name not in _PREALLOCATED}
 
@@ -80,6 +82,8 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
         outputs = list(_tensors((*op.args, *op.kwargs.values())))[:1]
     if any(not is_torch_tensor(value) and not value.is_allocated() for value in outputs):
         return Judged(UNREADABLE, golden=by, note="an output was freed before it could be read")
+    if reasons := [reason for value in outputs if (reason := unreadable(value))]:
+        return Judged(UNREADABLE, golden=by, note=reasons[0])
     if len(golden) != len(outputs):
         return Judged(
             SHAPE_MISMATCH, golden=by, note=f"the op gave {len(outputs)} tensors, its golden has {len(golden)}"
