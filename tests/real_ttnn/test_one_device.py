@@ -54,6 +54,7 @@ def test_a_weight_is_placed_in_the_format_that_the_hardware_config_chooses(ttnn,
         "memory": "interleaved",
         "buffer": "dram",
         "shard": None,
+        "mesh": "",
     }
     assert tensor.is_allocated()
     ttnn.deallocate(tensor)

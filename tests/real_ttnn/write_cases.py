@@ -4,7 +4,8 @@
 PYTHONPATH=tests/modules:tests/ports:tests/references python tests/real_ttnn/write_cases.py FOLDER
 
 Runs in an environment with torch and the emulator; the folder is then read where ttnn is, which needs no torch.
-calls.json holds the calls of small ports, ops.json the emulated ops, packing.npz the packed tiles of its inputs.
+calls.json holds the calls of small ports, mesh.json those of a program on two devices, ops.json the emulated ops,
+packing.npz inputs of the packers and their tiles.
 """
 
 from __future__ import annotations
@@ -93,6 +94,37 @@ def _encode(spec: Any, device: Any, position: str) -> None:
     EncoderModel(spec, device=device).encode(inputs)
 
 
+def calls_on_a_mesh() -> list[dict[str, Any]]:
+    """A feed-forward whose weights are cut over two devices, with every collective that puts its sums together."""
+    recorder: Any = CallRecorder(ttnn)
+    with opened_device("emulated", mesh="N300", fabric_config="FABRIC_1D") as mesh:
+        whole, columns, rows, last = (
+            recorder.create_mesh_mapper(mesh, recorder.MeshMapperConfig(row_dim=None, col_dim=dim))
+            for dim in (None, 1, 0, 3)
+        )
+
+        def put(*shape: int, mapper: Any, dtype: Any = recorder.bfloat16) -> Any:
+            return recorder.from_torch(
+                torch.zeros(shape), dtype=dtype, layout=recorder.TILE_LAYOUT, device=mesh, mesh_mapper=mapper
+            )
+
+        x, gain = put(1, 1, 32, 128, mapper=whole), put(1, 1, 1, 128, mapper=whole)
+        first = put(128, 256, mapper=columns, dtype=recorder.bfloat8_b)
+        second = put(256, 128, mapper=rows, dtype=recorder.bfloat4_b)
+        inner = recorder.silu(recorder.linear(recorder.rms_norm(x, weight=gain), first))
+        partial = recorder.linear(inner, second)
+        scattered = recorder.reduce_scatter(partial, dim=3)
+        gathered = recorder.all_gather(scattered, dim=3)
+        recorder.add(x, gathered)
+        recorder.add(x, recorder.all_reduce(partial, cluster_axis=1))
+        recorder.add(recorder.reduce_scatter(partial, dim=3, cluster_axis=1), scattered)
+        recorder.multiply(x, put(1, 1, 32, 256, mapper=last))
+        recorder.multiply(put(1, 1, 32, 256, mapper=last), x)
+        recorder.get_device_tensors(gathered)
+        recorder.deallocate(partial)
+    return recorder.calls
+
+
 def packing_inputs() -> dict[str, torch.Tensor]:
     """2^20 elements of each kind that a packer can stumble over, in the order of the tiles' rows."""
     g = torch.Generator().manual_seed(1)
@@ -148,6 +180,7 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     calls = calls_of_ports()
     (folder / "calls.json").write_text(json.dumps(calls))
+    (folder / "mesh.json").write_text(json.dumps(calls_on_a_mesh()))
     (folder / "ops.json").write_text(json.dumps(emulated_ops()))
     np.savez(folder / "packing.npz", **packing())
     print(
