@@ -19,7 +19,7 @@ import torch
 
 import tttdebug as td
 from tttdebug.emulator import ttnn
-from tttdebug.tracking.comparer import Call
+from tttdebug.tracking.calls import Call
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded

@@ -65,7 +65,7 @@ def test_a_module_whose_port_has_the_methods_passes_on_the_engine_that_is_asked_
     code, out, _ = run("ttt_qwen_style:build", "--engine", "ideal")
     assert code == 0
     assert "PASS" in out
-    assert "Unpaired:" in out
+    assert "Unpaired modules: 1 of the port" in out.replace("\n", " ").replace("  ", " ")
     assert set(Run.load(tmp_path / "run").frame["engine"]) == {"ideal"}
 
 
@@ -128,6 +128,20 @@ def test_prompts_together_are_users_of_one_prefill(run, tmp_path):
     code, _, err = run(port, "--token-ids", "5 6 7", "--together", "--out", tmp_path / "second")
     assert code == 2
     assert "prompts of 37, 3 tokens cannot be read in one prefill" in err
+
+
+def test_a_port_of_build_model_can_be_built_by_a_file_too(run, tmp_path):
+    path = write(
+        tmp_path,
+        "import tttdebug as td\n"
+        "def build(reference_model, device):\n"
+        "    return td.build_model(td.load_reference(reference_model), device, 'bf16')\n",
+    )
+    code, out, _ = run(path, "--json")
+    assert code == 0
+    assert json.loads(out)["unpaired"] == []
+    assert {"L01.k_cache", "logits"} <= set(Run.load(tmp_path / "run").frame["boundary"])
+    assert Run.load(tmp_path / "run").manifest.notes == ()
 
 
 def test_build_that_raises_and_ports_without_drivers_say_so(run, tmp_path):

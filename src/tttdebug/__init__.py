@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tttdebug.modules import HardwareConfig, MultiHeadAttention
     from tttdebug.modules.build import build_model
     from tttdebug.references import load_reference
+    from tttdebug.references.refpt import read_refpt, token_accuracy
     from tttdebug.specs import (
         AttentionSpec,
         CausalLMSpec,
@@ -55,6 +56,8 @@ _HOME_OF = {
     "open_device": "backends",
     "close_device": "backends",
     "load_reference": "references",
+    "read_refpt": "references.refpt",
+    "token_accuracy": "references.refpt",
     "ModuleSpecWithReference": "tracking",
     "Comparison": "tracking",
     "compare": "tracking",
@@ -84,6 +87,8 @@ __all__ = [
     "open_device",
     "close_device",
     "load_reference",
+    "read_refpt",
+    "token_accuracy",
     "Comparison",
     "compare",
     "compare_outputs",

@@ -121,6 +121,10 @@ def run(
         list[str] | None,
         typer.Option(help="Instead of text, for a model without a tokenizer: '5 17 3'. A user each, as prompts are."),
     ] = None,
+    tokens_from: Annotated[
+        Path | None,
+        typer.Option(help="A .refpt token reference: its text is a prompt; prints the port's token accuracy."),
+    ] = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(help="For a model of images: a picture; without one, random pixels. May be given several times."),
@@ -138,9 +142,7 @@ def run(
     ] = False,
     audit: Annotated[
         bool,
-        typer.Option(
-            "--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."
-        ),
+        typer.Option("--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")
@@ -161,6 +163,7 @@ def run(
     if as_ttnn or script:
         raise typer.Exit(_run_as_ttnn(script or [], as_ttnn, engine.value))
     from tttdebug.job import Job, do
+    from tttdebug.references.refpt import read_refpt, token_accuracy
     from tttdebug.reporting import console, figures, json_summary
 
     job = Job(
@@ -180,6 +183,7 @@ def run(
         prompts=tuple(prompt or ()),
         token_ids=tuple(token_ids or ()),
         images=tuple(image or ()),
+        tokens_from=tokens_from,
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
@@ -193,12 +197,15 @@ def run(
         finished = do(job, progress)
         progress("draw", None)
         figures.save_depth_figure(finished)
+    accuracy = token_accuracy(finished, read_refpt(tokens_from)) if tokens_from is not None else None
     if as_json:
-        typer.echo(json_summary.dumps(finished))
+        typer.echo(json_summary.dumps(finished, accuracy))
     elif quiet:
         console.print_verdict(finished)
     else:
         console.print_run(finished)
+    if accuracy is not None and not as_json:
+        console.OUT.print(f"tokens of {tokens_from}: {accuracy}")
     raise typer.Exit(0 if finished.passed else 1)
 
 
@@ -319,6 +326,25 @@ def show(
         console.OUT.print(op_table(Run.load(run), boundary, limit=worst, in_order=in_order))
         return
     console.print_run(Run.load(run), rows=worst, in_order=in_order)
+
+
+@app.command()
+def visualizer(
+    source: Annotated[Path, typer.Argument(help="A run's folder, or a db.sqlite of ttnn's.")],
+    out: Annotated[Path | None, typer.Argument(help="Where to write a run's; default db.sqlite in its folder.")] = None,
+) -> None:
+    """Write a run as a db.sqlite that ttnn-visualizer opens; or print the comparisons that such a file holds."""
+    from tttdebug.errors import VisualizerError
+    from tttdebug.reporting import console
+    from tttdebug.reporting.visualizer import comparison_table, read_comparisons, write_database
+    from tttdebug.tracking import Run
+
+    if source.is_dir():
+        console.OUT.print(f"written: {write_database(Run.load(source), out or source)}", soft_wrap=True)
+    elif out is not None:
+        raise VisualizerError(f"{source} is no folder of a run; a database is only read")
+    else:
+        console.OUT.print(comparison_table(read_comparisons(source)))
 
 
 @app.command()

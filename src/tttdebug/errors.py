@@ -52,6 +52,14 @@ class AuditError(TttdebugError):
     """A port holds no weights that could be audited, or weights that cannot be read."""
 
 
+class TokenReferenceError(TttdebugError):
+    """A `.refpt` file is missing, damaged or none, or a run read another text than it holds."""
+
+
+class VisualizerError(TttdebugError):
+    """A database of ttnn-visualizer's cannot be read or written."""
+
+
 class RunError(TttdebugError):
     """A run folder cannot be written, or is damaged, of a newer schema, or no run at all."""
 

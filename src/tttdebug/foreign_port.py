@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PortError, PortRaisedError, TttdebugError
+from tttdebug.tracking.driving import has_slots
 from tttdebug.tracking.port_source import load_port_builder
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def build_port(source: str, reference_model: nn.Module, device: Any) -> BuiltPor
         port = found.build(reference_model, device)
     if port is None:
         raise PortError(f"--port {source} returned None; let it return the port")
-    return BuiltPort(port, *found.drivers_of(port))
+    return BuiltPort(port) if has_slots(port) else BuiltPort(port, *found.drivers_of(port))
 
 
 @contextmanager

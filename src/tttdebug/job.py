@@ -45,6 +45,7 @@ class Job:
     prompts: tuple[str, ...] = ()
     token_ids: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
+    tokens_from: Path | None = None
     decode_steps: int = 8
     layers: int | None = None
     save_tensors: SaveTensors = "failed"
@@ -66,7 +67,9 @@ def do(job: Job, progress: Progress) -> Run:
     from tttdebug.families import register_file
     from tttdebug.modules.hardware import HardwareConfig
     from tttdebug.references import check_reference, load_reference
+    from tttdebug.references.refpt import read_refpt
     from tttdebug.tracking import track
+    from tttdebug.tracking.driving import has_slots
 
     if job.decode_steps < 0:
         raise SpecError(f"--decode-steps {job.decode_steps}: give 0 or more")
@@ -79,6 +82,7 @@ def do(job: Job, progress: Progress) -> Run:
     HardwareConfig.named(job.precision)
     texts: list[str | list[int]] = [_text(prompt) for prompt in job.prompts]
     texts += [_token_ids(ids) for ids in job.token_ids]
+    token_reference = None if job.tokens_from is None else read_refpt(job.tokens_from)
     torch.manual_seed(job.seed)
     out = job.out or _new_folder(job.model)
     _refuse_unwritable(out)
@@ -96,13 +100,15 @@ def do(job: Job, progress: Progress) -> Run:
         if job.port is None:
             _refuse_other_family(job, reference)
         decode_steps = job.decode_steps if reference.decodes else 0
+        if token_reference is not None:
+            texts.append(token_reference.prompt(reference.context_length - decode_steps))
         prompts = _prompts(job, reference, texts)
         progress("check the reference", None)
         check_reference(reference, _what_is_read(reference, prompts[0], decode_steps))
         progress("build the port", None)
         built = built_port(job, reference, device)
         weights = _audited(job, built.port, reference, progress)
-        if job.port is not None and built.decode is None:
+        if built.decode is None and not has_slots(built.port):
             decode_steps = 0  # the run notes it
         whose = nullcontext() if job.port is None else own_exceptions(f"the port raised; the run so far is in {out}")
         with whose:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from charts.scales import domain_of, round_values
 from data import find_runs
 from tensor_map import MAX_COLUMNS, MAX_ROWS, max_pooled
 from tttdebug.reporting.dashboard import RUNS_VARIABLE, app_script
-from tttdebug.tracking.run import RECORDS, Run
+from tttdebug.tracking.manifest import Manifest, Unpaired
+from tttdebug.tracking.run import MANIFEST, RECORDS, Run
 from wording import code, plain
 
 
@@ -42,6 +44,17 @@ def test_a_sound_run_is_called_sound(monkeypatch: pytest.MonkeyPatch, runs: Path
     assert not app.exception
     assert "The port follows its reference" in app.header[0].value
     assert "miss them by no more than the number formats cause" in texts(app)
+
+
+def test_modules_without_a_counterpart_are_listed_with_their_reasons(
+    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
+) -> None:
+    path = Run.load(runs / SOUND).save(tmp_path / "foreign")
+    alone = Unpaired("port", "rope_setup", "rotary tables have no boundary")
+    replace(Manifest.read(path / MANIFEST), unpaired=(alone,), precision="").write(path / MANIFEST)
+    app = shown(monkeypatch, tmp_path, "overview", run="foreign")
+    assert not app.exception
+    assert [alone.side, alone.path, alone.reason] in [table.value.iloc[0].tolist() for table in app.dataframe]
 
 
 def test_counts_by_verdict_are_those_of_the_chosen_call(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:

@@ -101,6 +101,49 @@ def test_prompts_read_in_one_prefill_are_compared_user_by_user(models, port, ref
         track(models, port, reference, PROMPTS, together=True)
 
 
+def one_by_one(models, port, token_ids):
+    """A prefill that takes a batch and reads its prompts in turn, into slots of their own."""
+    table, logits = models["driven"].page_table(port), []
+    for user, ids in enumerate(token_ids):
+        padded = torch.nn.functional.pad(ids, (0, 128 - len(ids)))
+        x = port.embedding.forward(models["driven"].integers(port, padded[None], models["driven"].ttnn.uint32))
+        rot_mats = port.rope_setup.prefill_forward(0, 128)
+        last = len(ids) - 1
+        rows = port.prefill_forward(x, rot_mats, user_id=user, page_table=table, get_last_token=last)
+        logits.append(models["driven"].ttnn.to_torch(rows)[0, 0, last % 32])
+    return torch.stack(logits)
+
+
+def test_a_prefill_that_reads_its_prompts_in_turn_is_compared_prompt_by_prompt(models, port, reference):
+    prompts = [list(range(first, first + 37)) for first in (3, 50, 80)]
+
+    def prefill(port, token_ids):
+        return one_by_one(models, port, token_ids)
+
+    run = track(models, port, reference, prompts, prefill=prefill, steps=2, together=True)
+    assert run.passed, [(str(record.key), record.note) for record in run.failed]
+    assert run.manifest.expected == run.manifest.compared == 18 * len(prompts) * 3
+    assert not run.frame["boundary"].str.contains("#").any()
+    in_prefill = [call for call in run.calls if call["boundary"] == "L01.self_attn" and call["phase"] == "prefill"]
+    assert [call["user"] for call in in_prefill] == [0, 1, 2]
+
+
+def test_prompts_that_such_a_prefill_leaves_out_are_skipped_user_by_user(models, port, reference):
+    prompts = [list(range(first, first + 37)) for first in (3, 50, 80)]
+
+    def prefill(port, token_ids):
+        return one_by_one(models, port, token_ids[:2]).repeat(2, 1)[:3]
+
+    run = track(models, port, reference, prompts, prefill=prefill, steps=0, together=True)
+    skipped = run.manifest.skipped
+    assert {(entry.user, entry.reason) for entry in skipped if entry.boundary == "L01.mlp"} == {
+        (2, "the port did not use layers.1.feed_forward in this call")
+    }
+    assert len(skipped) == 18
+    assert {record.user for record in run.records} == {0, 1}
+    assert not run.passed
+
+
 def test_a_fault_of_one_users_slot_is_found_for_that_user(models, port, reference):
     """The third user's keys are read from the second's pages."""
     driven = models["driven"]

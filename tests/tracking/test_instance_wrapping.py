@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever an object is made of, its calls are heard, other objects of its class are not, and nothing stays behind."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 
@@ -233,3 +235,19 @@ def test_a_freed_argument_is_not_read():
     ttnn.deallocate(position)
     (told,) = arguments_of(lambda m: m.forward(1, position, None))
     assert told.positions is None
+
+
+def test_listening_needs_no_torch():
+    """An environment with ttnn alone has none."""
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from tttdebug.tracking.hooks import PortTap\n"
+        "class Module:\n"
+        "    def decode_forward(self, x, current_pos): return x\n"
+        "told, module = [], Module()\n"
+        "with PortTap({'m': module}, lambda *heard: None, lambda name, arguments: told.append(arguments)):\n"
+        "    module.decode_forward(1, [7, 8])\n"
+        "print(told[0].positions)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "(7, 8)\n", done.stderr

@@ -233,6 +233,21 @@ def test_of_several_of_one_kind_the_shapes_of_weights_tell():
     assert by_shapes == {"one_norm": "strange1", "two_norm": "strange0"}
 
 
+def test_a_link_back_to_the_whole_adds_no_weights_to_a_part():
+    class Frozen:
+        __slots__ = ("layer", "weight")
+
+        def forward(self, x):
+            raise AssertionError("pairing runs nothing")
+
+    norms = [Frozen() for _ in range(3)]
+    port = Part(a_norm=norms[0], b_norm=norms[1], c_norm=norms[2], lm_head=Part(weight=torch.zeros(96, 10)))
+    for norm, size in zip(norms, (96, 64, 128), strict=True):
+        norm.layer, norm.weight = port, torch.zeros(size)
+    found = {pair.reference: pair.port for pair in plan_pairs(port, Odd()).pairs}
+    assert (found["one_norm"], found["two_norm"]) == ("b_norm", "a_norm")
+
+
 def test_a_lazily_loaded_weight_counts_by_its_source():
     lazy = SimpleNamespace(source=torch.zeros(96), device=None)
     port = Part(a=RMSNorm1D(weight=lazy), b=RMSNorm1D(weight=torch.zeros(40)), c=RMSNorm1D(), lm_head=Part())

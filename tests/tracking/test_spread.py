@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Outputs on a mesh: put together whatever their topology says; a difference of replicas is never averaged away."""
 
+import math
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tttdebug.emulator import ttnn
@@ -85,6 +87,51 @@ def test_a_split_residual_comes_back_from_under_its_padding(tokens, devices, kin
     options = {"phase": "decode", "user": tokens % 32} if decode else {}
     truth = x_TC[tokens % 32][None] if decode else x_TC
     assert torch.equal(align(truth[None], spread, **options).port_TC, truth)
+
+
+def cut_up(whole, mesh, dims):
+    """The shards of a mesh, row by row, cut along a dimension for each of its axes."""
+    parts = [whole]
+    for size, dim in zip(mesh, dims, strict=True):
+        parts = [piece for part in parts for piece in ([part] * size if dim is None else part.chunk(size, dim))]
+    return tuple(parts)
+
+
+@settings(max_examples=60)
+@given(
+    mesh=st.sampled_from([(2,), (4,), (1, 2), (2, 2), (2, 4), (1, 1)]),
+    tokens=st.integers(1, 150),
+    channels=st.sampled_from([96, 128, 250]),
+    ways=st.lists(st.sampled_from([None, 2, 3]), min_size=2, max_size=2),
+    told=st.sampled_from(["truth", "all copied", "all joined"]),
+    interleaved=st.booleans(),
+)
+def test_any_way_over_any_mesh_composes_with_other_layouts(mesh, tokens, channels, ways, told, interleaved):
+    dims = tuple(ways[: len(mesh)])
+    x_TC, layout = noise(tokens, channels), PairLayout()
+    port_TC = x_TC
+    if interleaved and channels != 250:
+        layout = PairLayout(head_order="interleaved", head_dim=32)
+        port_TC = x_TC.unflatten(-1, (-1, 2, 16)).transpose(-1, -2).flatten(1)
+    if told != "truth" and 2 in dims:  # that rows are cut cannot be told from shards that hold all tokens already
+        cuts = math.prod(size for size, dim in zip(mesh, dims, strict=True) if dim == 2)
+        assume((tokens + -tokens % (32 * math.prod(mesh))) // cuts < tokens)
+    rows = -tokens % (32 * math.prod(mesh))
+    whole = torch.nn.functional.pad(torch.nn.functional.pad(port_TC, (0, 0, 0, rows), value=6.0), (0, -channels % 256))
+    assume(len(whole) in (-(-tokens // 32) * 32, -(-tokens // 128) * 128))
+    said = {"truth": dims, "all copied": (None,) * len(mesh), "all joined": (3,) * len(mesh)}[told]
+    aligned = align(x_TC[None], Spread(cut_up(whole[None, None], mesh, dims), mesh, said), layout=layout)
+    assert torch.equal(aligned.port_TC, x_TC)
+    assert not aligned.faults
+
+
+def test_a_short_prompt_cut_over_devices_lies_on_the_first():
+    x = noise(20, 64)
+    whole = torch.cat([x, noise(108, 64) + 1])[None, None]
+    aligned = align(x[None], Spread(whole.chunk(4, -2), (4,), (2,)))
+    assert torch.equal(aligned.port_TC, x)
+    assert aligned.adapters[0] == "mesh 4: joined along dim 2 by topology"
+    assert not aligned.faults
 
 
 @pytest.mark.parametrize("told", ["copied", 3, 2])

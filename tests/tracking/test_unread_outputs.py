@@ -85,7 +85,7 @@ def test_ops_on_a_mock_cluster_are_not_judged(monkeypatch):
     assert isinstance(read_arguments(op), tuple)
     monkeypatch.setattr(op_comparison, "unreadable", lambda value: MOCK)
     judged = read_arguments(op)
-    assert (judged.status, judged.note) == ("unreadable", MOCK)
+    assert (judged.status, judged.note) == ("unreadable", f"an input of shape [32, 32]: {MOCK}")
 
 
 def test_weights_on_a_mock_cluster_are_not_audited(reference, monkeypatch):

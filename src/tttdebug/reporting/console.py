@@ -106,13 +106,9 @@ def verdict_text(run: Run) -> Text:
             style="bold red",
         )
     if manifest.unpaired:
-        first_alone = manifest.unpaired[0]
         sides = Counter(alone.side for alone in manifest.unpaired)
-        text.append(
-            f" Unpaired: {', '.join(f'{count} of the {side}' for side, count in sides.items())}, first "
-            f"{first_alone.path}: {first_alone.reason}.",
-            style="yellow",
-        )
+        counts_of_sides = ", ".join(f"{count} of the {side}" for side, count in sides.items())
+        text.append(f" Unpaired modules: {counts_of_sides}; the dashboard and --json say why.", style="yellow")
     for note in manifest.notes:
         text.append(f"\nnote: {note}", style="yellow")
     return text
@@ -247,9 +243,9 @@ def _heading(run: Run) -> Text:
         for prompt in run.manifest.prompts
     )
     text = Text()
-    text.append(f"{model['name']}", style="bold").append(
-        f"  {model['layers']} layers, {run.manifest.precision} precision"
-    )
+    text.append(f"{model['name']}", style="bold").append(f"  {model['layers']} layers")
+    if run.manifest.precision:  # a port that is not ours need not say any
+        text.append(f", {run.manifest.precision} precision")
     text.append(
         f" on {device['kind']} {device['architecture']} {'x'.join(map(str, device['grid']))}, engine "
         f"{device['engine']}\n"

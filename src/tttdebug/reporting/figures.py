@@ -59,7 +59,8 @@ def save_depth_figure(run: Run) -> Path:
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     model = run.manifest.model
-    figure.suptitle(f"{model['name']}, {run.manifest.precision}, {run.manifest.device['engine']} engine", fontsize=11)
+    facts = (model["name"], run.manifest.precision, f"{run.manifest.device['engine']} engine")
+    figure.suptitle(", ".join(filter(None, facts)), fontsize=11)
     path = run.path / "figures" / DEPTH
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -9,10 +9,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tttdebug.references.refpt import TokenAccuracy
     from tttdebug.tracking.run import Run
 
 
-def dumps(run: Run) -> str:
+def dumps(run: Run, token_accuracy: TokenAccuracy | None = None) -> str:
     """Verdict, counts, first divergence, token agreement, and where the run is. Non-finite numbers are strings."""
     divergence = run.first_divergence()
     manifest = run.manifest
@@ -33,5 +34,6 @@ def dumps(run: Run) -> str:
         "agreement": manifest.agreement,
         "continuations": manifest.continuations,
         "notes": manifest.notes,
+        "token_accuracy": None if token_accuracy is None else asdict(token_accuracy),
     }
     return json.dumps(summary, indent=1)

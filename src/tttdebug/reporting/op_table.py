@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from tttdebug.tracking.run import Run
 
 
+_DETAILED = 5  # ops of a boundary whose tensors and settings are printed too
+
+
 def op_table(run: Run, boundary: str | None, *, limit: int, in_order: bool = False) -> RenderableType:
     """A row an op. `boundary` may be a layer's name, which stands for all boundaries of that layer.
 
@@ -36,13 +38,15 @@ def op_table(run: Run, boundary: str | None, *, limit: int, in_order: bool = Fal
         raise RunError(f"no op of {run.path} is in {boundary!r}; boundaries with ops are {', '.join(near) or 'none'}")
     listed = ops if in_order else worst_first(ops)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("boundary", "#", "op", "call"):
-        table.add_column(column, overflow="fold")
+    several = len({op.boundary for op in ops}) != 1
+    for column in ("boundary", "#", "op", "call")[not several :]:
+        table.add_column(column, no_wrap=column != "op", overflow="fold")
     for column in ("rel_l2", "format", "pcc", "max abs"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for op in listed[:limit]:
-        table.add_row(*_row(op, details=boundary is not None))
-    return Group(_heading(run, ops, boundary, len(listed[:limit]), in_order), table, _footing(ops))
+        table.add_row(*_row(op)[not several :])
+    details = [_details(op) for op in listed[:_DETAILED]] if boundary is not None else []
+    return Group(_heading(run, ops, boundary, len(listed[:limit]), in_order), table, _footing(ops), *details)
 
 
 def _is_in(boundary: str, wanted: str) -> bool:
@@ -54,24 +58,30 @@ def _heading(run: Run, ops: list[OpRecord], boundary: str | None, shown: int, in
     return Text(f"{shown} of {len(ops)} ops in {boundary or 'all boundaries'}, {order}  ({run.path})", style="bold")
 
 
-def _row(op: OpRecord, *, details: bool) -> tuple[str | Text, ...]:
+def _row(op: OpRecord) -> tuple[str | Text, ...]:
     call = op.phase if op.phase == "prefill" else f"{op.phase} {op.step}"
     user = f" user {op.user}" if op.user > 0 else ""
     rel_l2 = Text(_number(op.rel_l2)) if op.status == COMPARED else Text(op.status, style="yellow")
-    name = Text(op.op.removeprefix("ttnn."))
-    for line in _details(op) if details else ():
-        name.append(f"\n  {line}", style="dim")
     pcc = "" if math.isnan(op.pcc) else f"{op.pcc:.6f}"
     numbers = (rel_l2, _number(op.format_rel_l2), pcc, _number(op.max_abs_diff))
-    return (op.boundary, str(op.index), name, call + user, *numbers)
+    return (op.boundary, str(op.index), _short(op.op), call + user, *numbers)
 
 
-def _details(op: OpRecord) -> Iterator[str]:
+def _short(name: str) -> str:
+    """An op's name without the parts of ttnn that hold it, which a table has no room for."""
+    return name.rpartition(".")[2]
+
+
+def _details(op: OpRecord) -> Text:
     """What went in, what came out, and how the op was told to run."""
-    yield from (f"{note.name} {_tensor(note)}" for note in (*op.inputs, *op.outputs))
-    yield from filter(None, (op.compute_kernel_config, op.program_config, op.plan, op.note))
+    text = Text(f"\n{op.boundary} {op.index}  {op.op}", style="bold")
+    lines = [f"{note.name} {_tensor(note)}" for note in (*op.inputs, *op.outputs)]
+    lines += filter(None, (op.compute_kernel_config, op.program_config, op.plan, op.note))
     if op.settings:
-        yield ", ".join(f"{name}={value}" for name, value in op.settings.items())
+        lines.append(", ".join(f"{name}={value}" for name, value in op.settings.items()))
+    for line in lines:
+        text.append(f"\n  {line}", style="not bold dim")
+    return text
 
 
 def _tensor(note: TensorNote) -> str:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tttdebug.backends import is_device_tensor, to_torch, unreadable
+from tttdebug.backends import is_device_tensor, to_numpy, unreadable
 
 _PHASES = ("prefill", "decode")
 # the names that TT-Transformers' modules and their relatives give the same thing
@@ -112,14 +113,18 @@ def _integer(value: Any) -> int | None:
 
 
 def _integers(value: Any) -> Any:
-    """An integer, or nested lists of them, out of a number, a sequence or a tensor that can still be read."""
-    import torch
+    """An integer, or nested lists of them, out of a number, a sequence or a tensor that can still be read.
 
+    Needs no torch, which an environment of ttnn may lack: what is no torch tensor without it is none.
+    """
+    torch = sys.modules.get("torch")
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, torch.Tensor) or (is_device_tensor(value) and not unreadable(value)):
-        values = to_torch(value)
-        return None if values.is_floating_point() else values.tolist()
+    if is_device_tensor(value):
+        values = None if unreadable(value) else to_numpy(value)
+        return None if values is None or values.dtype.kind not in "iu" else values.tolist()
+    if torch is not None and isinstance(value, torch.Tensor):
+        return None if value.is_floating_point() else value.tolist()
     if isinstance(value, (list, tuple)) and all(isinstance(part, int) for part in value):
         return list(value)
     return None

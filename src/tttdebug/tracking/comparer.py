@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from tttdebug.backends.readback import MOCK
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
+from tttdebug.tracking.calls import Call, UserCall, contradictions, is_of_one_prompt, known_call, repeated
 from tttdebug.tracking.comparison import compare
-from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.gates import Gate, default_gate, judge
 from tttdebug.tracking.hooks import at_same_object
 from tttdebug.tracking.layout import Aligned, align, align_cache
@@ -32,36 +32,6 @@ if TYPE_CHECKING:
 
 LOGITS = "logits"
 _TOLD = ("entry", "user", "positions", "chunk_start", "batch_size", "rotary", "within")
-
-
-@dataclass(frozen=True)
-class UserCall:
-    """One user's part in a call: the tokens it reads, where they start, and what the reference gave for them.
-
-    `row` is the user's slot in the port, which counts anew where the port takes one prompt at a time; `adapters` which
-    tensor of a reference's output an activation is.
-    """
-
-    token_ids: Sequence[int]
-    start: int
-    activations: Mapping[str, torch.Tensor]
-    floors: Mapping[str, FloorError]
-    row: int = 0
-    adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of the port, with all users in it."""
-
-    phase: str
-    step: int
-    users: Mapping[int, UserCall]
-
-    @property
-    def read_together(self) -> int:
-        """How many prompts lie in one sequence of a prefill; a decode step has a row for each of its users."""
-        return len(self.users) if self.phase == "prefill" else 1
 
 
 @dataclass(frozen=True)
@@ -93,7 +63,10 @@ class Comparer:
         for pair in caches:
             self._caches.setdefault(pair.after, []).append(pair)
         self._writer = writer
-        self._call: Call | None = None
+        self._whole: Call | None = None
+        self._call: Call | None = None  # the whole, or one prompt's pass of it
+        self._first: str | None = None  # the object that was heard first
+        self._waiting: list[int] = []  # users whose passes are still to come
         self._missing: dict[str, str] = {}  # boundary → the path in the port that should have given it
         self._heard: dict[str, int] = {}  # first boundary of an object → its calls within this one
         self._arguments: dict[str, CallArguments] = {}
@@ -105,16 +78,26 @@ class Comparer:
 
     def expect(self, call: Call) -> None:
         """Say what the next call of the port is to be compared with."""
+        self._whole, self._first, self._waiting = call, None, []
+        self._begin(call)
+        self._writer.expect_more(len(repeated(call)) * len(call.users))
+
+    def _begin(self, call: Call) -> None:
         self._call = call
         self._heard = dict.fromkeys(self._boundaries, 0)
         self._missing = {boundary: modules.pair.port for boundary, modules in self._paired.items()}
         self._missing |= {pair.boundary: pair.port for pairs in self._caches.values() for pair in pairs}
-        again = {name for part in call.users.values() for name in part.activations if first_call_of(name) != name}
-        self._missing |= {name: self._paired[first_call_of(name)].pair.port for name in again}
-        self._writer.expect_more(len(again) * len(call.users))
+        self._missing |= {name: self._paired[first_call_of(name)].pair.port for name in repeated(call)}
 
     def settle(self) -> None:
         """After the call: whatever was expected and did not come is written down as skipped, never passed over."""
+        self._write_missing()
+        while self._waiting:
+            self._begin_next_pass()
+            self._write_missing()
+        self._call = self._whole = None
+
+    def _write_missing(self) -> None:
         shared = {name: names for names in self._boundaries.values() for name in names}
         for boundary, path in self._missing.items():
             names = shared.get(first_call_of(boundary), [boundary])
@@ -123,7 +106,6 @@ class Comparer:
                 reason = f"the port used {path}, which stands at {', '.join(names)}, {calls} times only in this call"
             for user in self._call.users if self._call else ():
                 self._skip(boundary, user, reason)
-        self._call = None
 
     def on_call(self, boundary: str, arguments: CallArguments) -> None:
         """Keep what a module is told about the call that it is in, until its output comes."""
@@ -136,11 +118,34 @@ class Comparer:
         """
         if self._call is None:  # the port decodes on its own
             return
+        self._follow_passes(boundary, output)
         boundaries, number = self._boundaries[boundary], self._heard[boundary]
         self._heard[boundary] += 1
         arguments = self._arguments.pop(boundary, None)
         for name in self._names_of_call(boundaries, number):
             self._compare_output(name, output, seconds, number, arguments)
+
+    def _follow_passes(self, boundary: str, output: Any) -> None:
+        """A port may read the prompts of one prefill one after the other. Its first output is then one prompt's, and
+        each further call of the module that gave it begins the next prompt's pass.
+        """
+        assert self._call is not None
+        if self._first is None:
+            self._first = boundary
+            if is_of_one_prompt(output, self._call):
+                self._waiting = list(self._call.users)
+                self._begin_next_pass()
+        elif self._waiting and boundary == self._first:
+            (part,) = self._call.users.values()
+            of_a_pass = sum(first_call_of(name) in self._boundaries[boundary] for name in part.activations)
+            if self._heard[boundary] >= of_a_pass:
+                self._write_missing()
+                self._begin_next_pass()
+
+    def _begin_next_pass(self) -> None:
+        assert self._whole is not None
+        user = self._waiting.pop(0)
+        self._begin(replace(self._whole, users={user: self._whole.users[user]}))
 
     def _names_of_call(self, boundaries: Sequence[str], number: int) -> list[str]:
         """The boundaries that a call of their object is compared at: one, or all that are parts of one output."""
@@ -165,21 +170,23 @@ class Comparer:
                 self._skip(name, user, reason)
             return
         values, dtype = read_output(tensor), _dtype_name(tensor)
-        self._compare_users(Output(name, pair.port, pair.reference, values, dtype, seconds, note, taken, pair.layout))
+        self._compare_users(
+            Output(name, pair.port, pair.reference, values, dtype, seconds, note, taken, pair.layout), self._call
+        )
 
     def on_returned(self, output: Any, seconds: float, *, compared: bool) -> torch.Tensor | Spread | None:
         """What the whole port returned, compared as its logits where asked for; None when it cannot be read."""
-        assert self._call is not None
-        (tensor, taken), path = element_of(output, None, "port"), f"the {self._call.phase} of the port"
+        assert self._whole is not None
+        (tensor, taken), path = element_of(output, None, "port"), f"the {self._whole.phase} of the port"
         if reason := self._why_skipped(path, tensor):
-            for user in self._call.users:
+            for user in self._whole.users:
                 self._skip(LOGITS, user, reason)
-            self._writer.expect_more(0 if compared else len(self._call.users))
+            self._writer.expect_more(0 if compared else len(self._whole.users))
             return None
         values, dtype = read_output(tensor), _dtype_name(tensor)
         returned = Output(LOGITS, path, "the model's logits", values, dtype, seconds, adapters=taken)
         if compared:
-            self._compare_users(returned)
+            self._compare_users(returned, self._whole)
         return returned.values
 
     def _why_skipped(self, path: str, output: Any) -> str:
@@ -201,14 +208,13 @@ class Comparer:
         self._skip(LOGITS, user, f"tokens: {error}")
         self._writer.expect_more(1)
 
-    def _compare_users(self, output: Output) -> None:
-        assert self._call is not None
-        for user, part in self._call.users.items():
+    def _compare_users(self, output: Output, call: Call) -> None:
+        for user, part in call.users.items():
             align_to = partial(
                 align,
-                phase=self._call.phase,
+                phase=call.phase,
                 user=part.row,
-                users=self._call.read_together,
+                users=call.read_together,
                 tokens=len(part.token_ids) or None,
                 layout=output.layout,
             )
@@ -245,7 +251,7 @@ class Comparer:
         pages = arguments.page_table or ()  # those of this call's users: all of them in each line would be most of it
         told["page_table"] = [pages[part.row] for part in self._call.users.values() if part.row < len(pages)] or None
         self._writer.append_call({**about, "call": number + 1, **told})
-        return "; ".join(_contradictions(arguments, self._call))
+        return "; ".join(contradictions(arguments, self._call))
 
     def _compare(
         self,
@@ -255,7 +261,7 @@ class Comparer:
         align_to: Callable[[torch.Tensor, torch.Tensor | Spread], Aligned],
     ) -> None:
         assert self._call is not None
-        known = _known_call(output.boundary, part.activations)
+        known = known_call(output.boundary, part.activations)
         if known is None:
             again = "so often " if first_call_of(output.boundary) in part.activations else ""
             self._skip(output.boundary, user, f"the reference did not use {output.reference_path} {again}in this call")
@@ -311,35 +317,6 @@ def note_device(writer: RunWriter, output: Any) -> None:
     """A port need not say what it runs on: its first output does."""
     if writer.manifest.device["engine"] == UNKNOWN.engine and (device := device_of(output)) is not None:
         writer.manifest = replace(writer.manifest, device=asdict(describe_device(device)))
-
-
-def _known_call(boundary: str, activations: Mapping[str, torch.Tensor]) -> str | None:
-    """The reference's call that a call of the port is set beside: that of its number, or the only one there is.
-
-    A port may compute again what the reference keeps, a norm for each of two branches say. None when neither is there.
-    """
-    first = first_call_of(boundary)
-    if boundary in activations:
-        return boundary
-    return first if first in activations and name_of_call([first], 1) not in activations else None
-
-
-def _contradictions(arguments: CallArguments, call: Call) -> list[str]:
-    """What a module was told that is not so: another phase, or in a decode step another position of a user."""
-    said = []
-    if arguments.phase not in ("", call.phase):
-        said.append(f"the port ran {arguments.entry} for {arguments.phase} in a {call.phase}")
-    if call.phase == "decode" and arguments.positions is not None:
-        for part in call.users.values():
-            told = _of_row(arguments.positions, part.row)
-            if told != part.start:
-                said.append(f"the module was told position {told} of row {part.row}, the step is at {part.start}")
-    return said
-
-
-def _of_row(positions: tuple[int, ...], row: int) -> int | None:
-    """A single position is that of all users."""
-    return positions[0] if len(positions) == 1 else positions[row] if row < len(positions) else None
 
 
 def _joined(*notes: str) -> str:

@@ -156,9 +156,9 @@ class _Walk:
             if kind.is_torch:
                 yield from ((name, child) for name, child in value._modules.items() if child is not None)
                 if not _is_torchs_own(type(value)):
-                    yield from self._attributes(path, value, kind)
+                    yield from _attributes(value, kind)
             elif type(value).__module__ != "builtins":
-                yield from self._attributes(path, value, kind)
+                yield from _attributes(value, kind)
         except Exception as error:  # noqa: BLE001 (a user's object may raise anything; it is reported)
             self._unread.append(Unread(path, f"raised {type(error).__name__}: {error}"))
 
@@ -169,15 +169,6 @@ class _Walk:
             elif not self._kind_of(type(item)).is_leaf:
                 reason = f"the key {key!r} cannot be part of a path; its value was left out"
                 self._out_of_reach.append((Unread(path, reason), item))
-
-    def _attributes(self, path: str, value: Any, kind: _Kind) -> Iterator[tuple[str, Any]]:
-        yield from ((name, item) for name, item in list(_instance_dict(value).items()) if isinstance(name, str))
-        for name, slot in kind.slots:
-            try:
-                item = slot.__get__(value, type(value))
-            except AttributeError:  # a slot that was never set
-                continue
-            yield name, item
 
     def _names_of(self, port: Any) -> dict[int, str]:
         """The port's own names for its modules, where it offers them."""
@@ -201,6 +192,27 @@ class _Walk:
         if kind is None:
             kind = self._kinds[cls] = _kind(cls)
         return kind
+
+
+def values_in(value: Any) -> list[Any]:
+    """What an object holds: its attributes and slots, or its items; nothing for tensors, text and the like."""
+    kind = _kind(type(value))
+    if kind.is_leaf:
+        return []
+    if isinstance(value, _MAPPINGS):
+        return list(value.values())
+    held = list(value) if isinstance(value, _SEQUENCES) else []
+    return [*held, *(item for _, item in _attributes(value, kind))]
+
+
+def _attributes(value: Any, kind: _Kind) -> Iterator[tuple[str, Any]]:
+    yield from ((name, item) for name, item in list(_instance_dict(value).items()) if isinstance(name, str))
+    for name, slot in kind.slots:
+        try:
+            item = slot.__get__(value, type(value))
+        except AttributeError:  # a slot that was never set
+            continue
+        yield name, item
 
 
 def _kind(cls: type) -> _Kind:

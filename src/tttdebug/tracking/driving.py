@@ -48,6 +48,11 @@ class Driver:
         return [list(group)] if self.foreign else [[user] for user in group]
 
 
+def has_slots(port: Any) -> bool:
+    """Whether a port is driven as those of `build_model` are: room for all prompts, each read into its own slot."""
+    return callable(getattr(port, "allocate_cache", None)) and hasattr(port, "pairs")
+
+
 def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None, *, together: bool = False) -> Driver:
     """The driver of a port; its own methods where no functions are given.
 
@@ -55,7 +60,7 @@ def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None, *, toge
     """
     if prefill is None and decode is not None:
         raise PairingError("decode= is given without prefill=: a port decodes what it has prefilled, so give both")
-    if prefill is None and callable(getattr(port, "allocate_cache", None)) and hasattr(port, "pairs"):
+    if prefill is None and has_slots(port):
         return Driver(port.allocate_cache, lambda ids_BS, row: port.prefill(ids_BS[0], row), port.decode, foreign=False)
     if prefill is None:
         reads, steps = (_method(port, name) for name in ("prefill", "decode"))
@@ -70,6 +75,11 @@ def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None, *, toge
     return Driver(lambda users, length: None, lambda ids_BS, row: reads(ids_BS), steps, foreign=True, together=together)
 
 
+def _method(port: Any, name: str) -> Callable[..., Any] | None:
+    found = getattr(port, name, None)
+    return found if callable(found) else None
+
+
 def refuse_lengths(driver: Driver, lengths: Collection[int]) -> None:
     """Raise PromptError for prompts that one prefill cannot hold."""
     if driver.together and len(set(lengths)) > 1:
@@ -77,11 +87,6 @@ def refuse_lengths(driver: Driver, lengths: Collection[int]) -> None:
             f"prompts of {', '.join(map(str, lengths))} tokens cannot be read in one prefill [B, S]: give prompts of "
             "one length, or leave out `together`"
         )
-
-
-def _method(port: Any, name: str) -> Callable[..., Any] | None:
-    found = getattr(port, name, None)
-    return found if callable(found) else None
 
 
 def refuse_steps(driver: Driver, port: Any, decode_steps: int) -> None:
@@ -108,6 +113,6 @@ def what_is_missing(port: Any) -> tuple[str, ...]:
             "the port declares no weight formats: each floor is that of the reference in bfloat16, and what coarser "
             "weights cost counts as the port's own error"
         )
-    if not getattr(port, "caches", ()):
+    if not hasattr(port, "caches") and not hasattr(port, "encode"):
         missing.append("the port declares no key/value caches: none was compared")
     return tuple(missing)

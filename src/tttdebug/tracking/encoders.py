@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PromptError
-from tttdebug.tracking.comparer import Call, Comparer, UserCall
+from tttdebug.tracking.calls import Call, UserCall
+from tttdebug.tracking.comparer import Comparer
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import PortTap, ReferenceTap
 from tttdebug.tracking.images import Image

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import to_torch
+from tttdebug.backends import to_torch, unreadable
 from tttdebug.tracking.checkpoint_rows import CheckpointRows
 from tttdebug.tracking.device_tensors import tensors_held_by
 from tttdebug.tracking.weight_audit import Status, WeightFinding
@@ -64,7 +64,7 @@ def recognised(port: Any, state: Mapping[str, torch.Tensor]) -> Iterator[WeightF
     unknown: list[tuple[str, Any, torch.Tensor]] = []
     for path, tensor in tensors_held_by(port):
         is_matrix = sum(size > 1 for size in tensor.shape) <= 2  # with more it is a key/value cache
-        if not is_matrix or not tensor.is_allocated() or not _is_float(tensor):
+        if not is_matrix or unreadable(tensor) is not None or not _is_float(tensor):
             continue
         values = to_torch(tensor).float()
         if not bool(values.any()):  # an empty cache

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from tttdebug.tracking.heads_in_config import HeadsInConfig
 from tttdebug.tracking.module_roles import Role
 from tttdebug.tracking.pairing import Pair, PairLayout
-
-if TYPE_CHECKING:
-    from torch import nn
 
 PARTS = ("q_proj", "k_proj", "v_proj")
 _BY_HEAD = frozenset({"query_key_value"})
@@ -37,7 +35,7 @@ class FusedPairs:
     because: str
 
 
-def fused_pairs(port: Iterable[_Side], reference: Iterable[_Side], model: nn.Module) -> Iterator[FusedPairs]:
+def fused_pairs(port: Iterable[_Side], reference: Iterable[_Side], heads: HeadsInConfig) -> Iterator[FusedPairs]:
     """A pair for each of queries, keys and values of every attention that is fused on one side only."""
     here, there = ({candidate.role: candidate for candidate in side} for side in (port, reference))
     for role, fused in here.items():
@@ -47,7 +45,7 @@ def fused_pairs(port: Iterable[_Side], reference: Iterable[_Side], model: nn.Mod
                 yield _fused_port(fused, separate, [size for size in sizes if size is not None])
     for role, fused in there.items():
         if role.parts[-1:] == ("qkv",) and (separate := _separate(role, here)):
-            sizes_of_config = _sizes_of(model)
+            sizes_of_config = heads.projection_sizes()
             if sizes_of_config and fused.path.rpartition(".")[2] not in _BY_HEAD:
                 yield _fused_reference(separate, fused, sizes_of_config)
 
@@ -83,14 +81,3 @@ def _outputs(module: Any) -> int | None:
     """The channels that a torch projection gives: of a Linear, or of transformers' transposed Conv1D."""
     size = getattr(module, "out_features", None) or getattr(module, "nf", None)
     return int(size) if size else None
-
-
-def _sizes_of(model: nn.Module) -> list[int]:
-    """The channels of queries, keys and values, as the model's config says; empty without one."""
-    config: Any = getattr(model, "config", None)
-    heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
-    if not heads or not width:
-        return []
-    head_dim = getattr(config, "head_dim", None) or width // heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    return [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]

@@ -66,6 +66,11 @@ def clear_choice(
     return (best if no_doubt else None), errors
 
 
+def are_near(reference: torch.Tensor, port: torch.Tensor) -> bool:
+    """Whether two tensors of one shape are the same thing, up to what number formats cost."""
+    return _rel_l2(reference, port) < _CLEARLY_NEAR
+
+
 def _rel_l2(reference: torch.Tensor, port: torch.Tensor) -> float:
     """‖port − reference‖/‖reference‖; infinite where that is no number, so that it is never the nearest."""
     truth, values = reference.double(), port.double()

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import is_device_tensor
+from tttdebug.tracking.discovery import values_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +25,7 @@ _KINDS = (
     ("linear", r"linear|proj|dense|conv1d|matmul|lmhead"),
     ("layer", r"layer|block"),
 )
+_DEPTH = 4  # of attributes and lists between a module and its weights
 _DEVICE_COUNTS = (1, 2, 4, 8, 16, 32)
 
 
@@ -37,29 +40,28 @@ def shapes_in_torch(module: nn.Module) -> Shapes:
     return _ordered(tuple(parameter.shape) for parameter in module.parameters())
 
 
-def shapes_in_port(module: Any) -> Shapes:
+def shapes_in_port(module: Any, outside: Iterable[Any] = ()) -> Shapes:
     """The shapes of the tensors that a port's module and what it holds have as attributes, in the same form.
 
-    A weight that is not loaded yet counts by the torch tensor that it will be made of (`source`).
+    What is `outside` of the module, such as a layer that it has a link back to, is not looked into. A weight that is
+    not loaded yet counts by the torch tensor that it will be made of (`source`).
     """
     import torch
 
     found: list[tuple[int, ...]] = []
-    waiting, seen = [(module, 0)], {id(module)}
+    waiting, seen = [(module, 0)], {id(module), *map(id, outside)}
     while waiting:
         value, depth = waiting.pop()
+        source = getattr(value, "__dict__", {}).get("source")
         if isinstance(value, torch.Tensor) or is_device_tensor(value):
             found.append(tuple(value.shape))
-            continue
-        source = getattr(value, "__dict__", {}).get("source")
-        if isinstance(source, torch.Tensor):
+        elif isinstance(source, torch.Tensor):
             found.append(tuple(source.shape))
-            continue
-        inside = _inside(value) if depth < 3 else []
-        for item in inside:
-            if id(item) not in seen:
-                seen.add(id(item))
-                waiting.append((item, depth + 1))
+        elif depth < _DEPTH:
+            for item in values_in(value):
+                if id(item) not in seen:
+                    seen.add(id(item))
+                    waiting.append((item, depth + 1))
     return _ordered(found)
 
 
@@ -80,19 +82,3 @@ def are_the_same(port: Shapes, reference: Shapes) -> bool:
 
 def _ordered(shapes: Any) -> Shapes:
     return tuple(sorted(tuple(sorted(size for size in shape if size != 1)) for shape in shapes))
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, (str, bytes, int, float, type(None), type)) or (
-        callable(value) and not hasattr(value, "__dict__")
-    ):
-        return []
-    package = type(value).__module__.partition(".")[0]
-    if package in ("ttnn", "numpy", "torch") or type(value).__module__.startswith("tttdebug.emulator"):
-        return []
-    own = getattr(value, "__dict__", {})
-    return list(own.values()) if isinstance(own, dict) else []

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import is_device_tensor, unreadable
+from tttdebug.backends import device_tensors as tensors_of_devices
+from tttdebug.backends import is_device_tensor, to_torch, unreadable
 from tttdebug.tracking.op_goldens import NoGoldenError
 from tttdebug.tracking.op_goldens_attention import PADDED_ROWS, collective_golden_of, golden_of
 from tttdebug.tracking.op_record import COMPARED, GOLDEN_FAILED, NO_GOLDEN, NONFINITE, SHAPE_MISMATCH, UNREADABLE
@@ -53,10 +54,9 @@ def read_arguments(op: HeardOp) -> Arguments | Judged:
     if op.golden is None and golden_of(op.name) is None and not collective:
         return Judged(NO_GOLDEN, note=f"neither ttnn nor tttdebug has a golden of {op.name}")
     copies = _writes_in_place(op)
-    if freed := [value for value in _tensors((*op.args, *op.kwargs.values())) if not value.is_allocated()]:
-        return Judged(UNREADABLE, note=f"an input of shape {list(freed[0].shape)} was freed before the op ran")
-    if reasons := [reason for value in _tensors((*op.args, *op.kwargs.values())) if (reason := unreadable(value))]:
-        return Judged(UNREADABLE, note=reasons[0])
+    for value in _tensors((*op.args, *op.kwargs.values())):
+        if (reason := unreadable(value)) is not None:
+            return Judged(UNREADABLE, note=f"an input of shape {list(value.shape)}: {reason}")
     args = tuple(_read(value, copies) for value in op.args)
     return args, {name: _read(value, copies) for name, value in op.kwargs.items() if name not in _PREALLOCATED}
 
@@ -80,10 +80,9 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
     outputs = [output] if is_device_tensor(output) or is_torch_tensor(output) else list(_tensors([output]))
     if not outputs:  # an op that only writes in place
         outputs = list(_tensors((*op.args, *op.kwargs.values())))[:1]
-    if any(not is_torch_tensor(value) and not value.is_allocated() for value in outputs):
-        return Judged(UNREADABLE, golden=by, note="an output was freed before it could be read")
-    if reasons := [reason for value in outputs if (reason := unreadable(value))]:
-        return Judged(UNREADABLE, golden=by, note=reasons[0])
+    for value in outputs:
+        if (reason := unreadable(value)) is not None:
+            return Judged(UNREADABLE, golden=by, note=f"an output of shape {list(value.shape)}: {reason}")
     if len(golden) != len(outputs):
         return Judged(
             SHAPE_MISMATCH, golden=by, note=f"the op gave {len(outputs)} tensors, its golden has {len(golden)}"
@@ -232,11 +231,7 @@ def _shards(tensor: Any, copies: bool) -> Sequence[torch.Tensor]:
 
         read = [shard.values for shard in device_tensors(tensor)]
         return [_plain(values.clone() if copies else values) for values in read]
-    import ttnn
-
-    from tttdebug.backends import to_torch
-
-    return [_plain(to_torch(shard)) for shard in ttnn.get_device_tensors(tensor)]
+    return [_plain(to_torch(shard)) for shard in tensors_of_devices(tensor)]
 
 
 def is_torch_tensor(value: Any) -> bool:

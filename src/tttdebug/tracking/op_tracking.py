@@ -22,7 +22,7 @@ from tttdebug.tracking.op_record import OpRecord, TensorNote
 from tttdebug.tracking.op_tap import HeardOp, listening
 
 if TYPE_CHECKING:
-    from tttdebug.tracking.comparer import Call
+    from tttdebug.tracking.calls import Call
     from tttdebug.tracking.hooks import PortTap
     from tttdebug.tracking.writer import RunWriter
 

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.errors import PairingError
 from tttdebug.tracking.discovery import PortModule, discover
 from tttdebug.tracking.fused_projections import fused_pairs
+from tttdebug.tracking.heads_in_config import HeadsInConfig
 from tttdebug.tracking.module_roles import Role, has_norms_after, parts_of, roles_of
 from tttdebug.tracking.module_weights import (
+    Shapes,
     are_the_same,
     could_be_the_same,
     kind_of,
     shapes_in_port,
     shapes_in_torch,
 )
-from tttdebug.tracking.pairing import AS_IT_IS, Pair, PairLayout, module_at, pairs_from_mapping
+from tttdebug.tracking.pairing import AS_IT_IS, Pair, module_at, pairs_from_mapping
 from tttdebug.tracking.pairing_plan import FoundBy, PairingPlan, PlannedPair, Unpaired, UserPairs, in_order
 
 if TYPE_CHECKING:
@@ -148,12 +150,14 @@ class _Finding:
         self._planned: list[PlannedPair] = []
         self._reasons: dict[tuple[str, str], str] = {}  # (side, path) → why it is left
         self._known_roles: set[Role] | None = None
-        self._layouts = LayoutHints.of(reference_model)
+        self._heads = HeadsInConfig.of(reference_model)
+        self._taken: set[str] = set()  # boundaries
 
     def take(self, pairs: Iterable[Pair]) -> None:
         """The user's pairs, before any other; a module in one of them is in no other."""
         for pair in pairs:
             self._planned.append(PlannedPair(pair, "mapping"))
+            self._taken.add(pair.boundary)
             target = module_at(self._port, pair.port, pair.boundary)
             for path, candidate in list(self._port_left.items()):
                 if candidate.module is target:
@@ -196,9 +200,9 @@ class _Finding:
 
     def fused(self) -> None:
         """Queries, keys and values that one side computes with one matrix and the other with three."""
-        for fused in list(fused_pairs(self._port_left.values(), self._reference_left.values(), self._model)):
+        for fused in list(fused_pairs(self._port_left.values(), self._reference_left.values(), self._heads)):
             for pair in fused.pairs:
-                layout = self._layouts.of_boundary(pair.boundary, pair.layout)
+                layout = self._heads.layout_at(pair.boundary, pair.layout)
                 self._planned.append(PlannedPair(self._named(replace(pair, layout=layout)), "synonym", fused.because))
             for path in fused.port_paths:
                 self._port_left.pop(path)
@@ -212,7 +216,7 @@ class _Finding:
             if len(here) != len(there) or known_apart:  # by their names they are two different things
                 continue
             fits = all(
-                could_be_the_same(shapes_in_port(a.module), shapes_in_torch(b.module))
+                could_be_the_same(self._shapes_in_port(a), shapes_in_torch(b.module))
                 for a, b in zip(here, there, strict=True)
             )
             if not fits:
@@ -229,7 +233,7 @@ class _Finding:
     def by_shapes(self) -> None:
         """Of several of one kind, those whose weights have the same shapes, where only one of each side does."""
         for kind, here, there in self._leftovers():
-            mine = {a.path: shapes_in_port(a.module) for a in here}
+            mine = {a.path: self._shapes_in_port(a) for a in here}
             theirs = {b.path: shapes_in_torch(b.module) for b in there}
             for a in here:
                 fits = [
@@ -290,6 +294,13 @@ class _Finding:
                 self._reasons.setdefault((side, path), "the plan that was given leaves it out")
         return self.plan([])
 
+    def _shapes_in_port(self, candidate: Candidate) -> Shapes:
+        """The shapes of a port's module, without those of what it is a part of."""
+        whole = [
+            each.module for path, each in self._all_port.items() if not path or candidate.path.startswith(f"{path}.")
+        ]
+        return shapes_in_port(candidate.module, [self._port, *whole])
+
     def _leftovers(self) -> list[tuple[str, list[Candidate], list[Candidate]]]:
         """What is left of each kind within each whole, in the order of the attributes."""
         here, there = (_by_kind(left.values()) for left in (self._port_left, self._reference_left))
@@ -301,14 +312,15 @@ class _Finding:
 
     def _pair(self, here: Candidate, there: Candidate, found_by: FoundBy, because: str = "") -> None:
         boundary = there.role.boundary
-        pair = Pair(boundary, here.path, there.path, self._layouts.of_boundary(boundary, AS_IT_IS))
+        pair = Pair(boundary, here.path, there.path, self._heads.layout_at(boundary, AS_IT_IS))
         self._planned.append(PlannedPair(self._named(pair), found_by, because))
         del self._port_left[here.path], self._reference_left[there.path]
 
     def _named(self, pair: Pair) -> Pair:
         """The pair under a boundary that no other has."""
-        taken = {planned.pair.boundary for planned in self._planned}
-        return replace(pair, boundary=pair.reference) if pair.boundary in taken else pair
+        named = replace(pair, boundary=pair.reference) if pair.boundary in self._taken else pair
+        self._taken.add(named.boundary)
+        return named
 
     def _ambiguous(self, here: Sequence[Candidate], there: Sequence[Candidate]) -> None:
         ours, theirs = (", ".join(candidate.path for candidate in side) for side in (here, there))
@@ -343,31 +355,6 @@ class _Finding:
             paired = {each.pair.reference for each in self._planned}
             self._known_roles = {each.role for path, each in self._all_reference.items() if path in paired}
         return self._known_roles
-
-
-@dataclass(frozen=True)
-class LayoutHints:
-    """What a reference's config says of its heads."""
-
-    head_dim: int | None
-    turns: bool
-
-    @classmethod
-    def of(cls, model: nn.Module) -> LayoutHints:
-        """Read from the model's Hugging Face config; a model without one says nothing."""
-        config: Any = getattr(model, "config", None)
-        heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
-        head_dim = getattr(config, "head_dim", None) or (width // heads if heads and width else None)
-        turns = any(
-            getattr(config, name, None) is not None for name in ("rope_theta", "rope_parameters", "rope_scaling")
-        )
-        return cls(head_dim, turns)
-
-    def of_boundary(self, boundary: str, layout: PairLayout) -> PairLayout:
-        """A pair's layout: queries and keys of a model with rotary positions may be in either order of a head."""
-        if boundary.endswith((".self_attn.q_proj", ".self_attn.k_proj")) and self.turns and self.head_dim:
-            return replace(layout, head_order="auto", head_dim=self.head_dim)
-        return layout
 
 
 def _computes(module: nn.Module) -> bool:

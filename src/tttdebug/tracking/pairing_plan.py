@@ -61,11 +61,16 @@ class PairingPlan:
 _BEFORE_LAYERS, _LAYERS, _BETWEEN, _AFTER = range(4)
 _PLACES = {
     "embed": (_BEFORE_LAYERS, 0),
+    "positions": (_BEFORE_LAYERS, 1),
     **{boundary: (_AFTER, i) for i, boundary in enumerate(("final_norm", "pooler", "classifier", "logits"))},
 }
 _IN_LAYER = (
     *("input_norm", "self_attn", "post_attn_norm", "cross_attn"),
     *("pre_mlp_norm", "router", "shared_expert", "mlp", "post_mlp_norm"),
+)
+_PARTS = (
+    *("qkv", "q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "fc1", "act", "down_proj", "fc2"),
 )
 
 
@@ -77,13 +82,14 @@ def in_order(planned: Iterable[PlannedPair]) -> tuple[PlannedPair, ...]:
 def _place(boundary: str) -> tuple[Any, ...]:
     layered = LAYERED.match(boundary)
     if layered is None:
-        return (*_PLACES.get(boundary, (_BETWEEN, 0)), "", 0, 0, 0)
+        first, _, inner = boundary.partition(".")
+        return (*_PLACES.get(first, (_BETWEEN, 0)), 0, "", 0, 0, 0 if inner else 1)
     stack, layer, rest = layered.groups()
-    if rest == "layer_out":
-        return _LAYERS, 0, stack, int(layer), len(_IN_LAYER) + 1, 0
     first, _, inner = rest.partition(".")
-    among = _IN_LAYER.index(first) if first in _IN_LAYER else len(_IN_LAYER)
-    return _LAYERS, 0, stack, int(layer), among, 0 if inner else 1
+    among = _IN_LAYER.index(first) if first in _IN_LAYER else len(_IN_LAYER) + (rest == "layer_out")
+    is_read_later = not any(kind in stack for kind in ("encoder", "vision"))
+    within = _PARTS.index(inner) if inner in _PARTS else -1
+    return _LAYERS, 0, is_read_later, stack, int(layer), among, within if inner else len(_PARTS)
 
 
 UserPairs: TypeAlias = "Mapping[str, tuple[str, str]] | Sequence[Pair] | PairingPlan | str | Path"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import is_device_tensor, namespace_of, to_torch
 from tttdebug.errors import LayoutError
-from tttdebug.tracking.head_order import clear_choice
+from tttdebug.tracking.head_order import are_near, clear_choice
 from tttdebug.tracking.pairing import PairLayout
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def align_spread(
         for fit in _fits(spread, copied, layout, align_whole):
             return _result(fit, spread, _against_topology(copied, spread))
     for fit in _fits(spread, spread.topology, layout, align_whole):
-        if fit.agrees and not _rows_are_whole(spread, fit, layout, phase, align_whole):
+        if fit.agrees and not _rows_are_whole(spread, fit, layout, phase, align_whole, claimed=True):
             return _result(fit, spread, "by topology")
         if not fit.agrees:
             differing.append(fit)
@@ -121,17 +121,23 @@ def align_spread(
     )
 
 
-def _rows_are_whole(spread: Spread, fit: _Fit, layout: PairLayout, phase: str, align_whole: AlignWhole) -> bool:
+def _rows_are_whole(
+    spread: Spread, fit: _Fit, layout: PairLayout, phase: str, align_whole: AlignWhole, *, claimed: bool = False
+) -> bool:
     """Whether rows were joined of shards that have all tokens by themselves, so that they are replicas.
 
-    A few tokens on each of four devices have as many rows as the same tokens padded to 128.
+    A few tokens on each of four devices have as many rows as the same tokens padded to 128. Where a topology claims
+    that rows are cut, the first shard may well have all tokens and the others nothing but padding: then they are
+    replicas only if they are nearly equal.
     """
     rank = spread.shards[0].ndim
     uncut = tuple(None if dim in (-2, rank - 2) else dim for dim in fit.dims)
     if phase == "decode" or uncut == fit.dims:
         return False
     alone = next(_fits(spread, uncut, layout, align_whole), None)
-    return alone is not None and len(alone.versions[0].port_TC) >= len(fit.versions[0].port_TC)
+    if alone is None or len(alone.versions[0].port_TC) < len(fit.versions[0].port_TC):
+        return False
+    return not claimed or all(are_near(alone.versions[0].port_TC, each.port_TC) for each in alone.versions[1:])
 
 
 def _ways(spread: Spread, dims: tuple[int, ...]) -> list[Dims]:

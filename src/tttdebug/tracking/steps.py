@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
-from tttdebug.tracking.comparer import LOGITS, Call, Comparer, UserCall
+from tttdebug.tracking.calls import Call, UserCall
+from tttdebug.tracking.comparer import LOGITS, Comparer
 from tttdebug.tracking.driving import Driver
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import unrecorded

@@ -211,9 +211,7 @@ def _unreadable(placed: PlacedTensor, state: Mapping[str, torch.Tensor]) -> str:
         return f"the checkpoint has no {absent[0]}"
     if not is_device_tensor(placed.tensor):
         return f"the port holds a {type(placed.tensor).__name__} where the weight should be"
-    if not placed.tensor.is_allocated():
-        return "it was freed on the device"
-    return ""
+    return unreadable(placed.tensor) or ""
 
 
 def _name(dtype: Any) -> str:
