@@ -17,10 +17,10 @@ from tttdebug.families import registry
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(?:python|sh test)(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
+PAGES = ["specifying-a-module.md", "adding-a-family.md", "tracking-your-model.md", "pairing.md", "ops-and-weights.md"]
 
-@pytest.mark.parametrize(
-    "page", ["specifying-a-module.md", "adding-a-family.md", "tracking-your-model.md", "pairing.md"]
-)
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

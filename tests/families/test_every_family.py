@@ -39,6 +39,8 @@ def check_decoder(data, family, **of_config):
     port = td.build_model(reference, td.open_device("emulated", engine="ideal"), hw_config=hw_config)
     generator = torch.Generator().manual_seed(seed)
     prompts = [torch.randint(3, 61, (size,), generator=generator).tolist() for size in (length, 33)]
+    audit = td.audit(port, reference)
+    assert audit.passed, audit.faults[:3]
     run = td.track(port, reference, prompts, decode_steps=4)
     worst = worst_of(run)
     assert worst.rel_l2 < EXACT, f"{worst.boundary} in {worst.phase} {worst.step}: rel_l2 {worst.rel_l2}"
@@ -71,6 +73,8 @@ def test_every_boundary_of_a_random_encoder_is_exact(family, data):
     reference = td.load_reference(random_model(config, architecture, seed))
     hw_config = HardwareConfig.preset("bf16").replace(fuse_qkv=fuse_qkv)
     port = td.build_model(reference, td.open_device("emulated", engine="ideal"), hw_config=hw_config)
+    audit = td.audit(port, reference)
+    assert audit.passed, audit.faults[:3]
     generator = torch.Generator().manual_seed(seed)
     if family == "vit":
         inputs = [torch.randn(3, 24, 24, generator=generator)]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ops inside tracked modules: each is recorded, under its module, with its settings and its own error."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import tttdebug as td
 from tttdebug.cli import app
 from tttdebug.emulator import ttnn
 from tttdebug.emulator.device import ANY_DEVICE
+from tttdebug.emulator.drop_in import install
 from tttdebug.emulator.opening import DeviceOptions, device_options
 from tttdebug.errors import RunError
 from tttdebug.tracking.op_comparison import judge_op, read_arguments
@@ -242,11 +245,37 @@ def test_a_freed_tensor_is_never_read():
 
 def test_a_golden_that_raises_is_recorded_and_not_passed_on(device):
     x = on(device, torch.rand(1, 1, 32, 32))
-    op = HeardOp("ttnn.silu", (x,), {}, "ttnn", golden=lambda x: 1 / 0)
+    op = HeardOp("ttnn.lgamma", (x,), {}, "ttnn", golden=lambda x: 1 / 0)
     result = judge_op(op, read_arguments(op), x)
     assert result.status == GOLDEN_FAILED
     assert "ZeroDivisionError" in result.note
     assert result.golden == "ttnn"
+
+
+def test_a_golden_of_ttnns_that_raises_gives_way_to_ours_and_is_noted(device):
+    x = on(device, torch.rand(1, 1, 32, 32))
+    op = HeardOp("ttnn.identity", (x,), {}, "ttnn", golden=lambda x: 1 / 0)
+    result = judge_op(op, read_arguments(op), x)
+    assert (result.status, result.golden, result.rel_l2) == (COMPARED, "tttdebug", 0.0)
+    assert "ttnn's golden raised ZeroDivisionError" in result.note
+    own = HeardOp("ttnn.identity", (x,), {}, "ttnn", golden=lambda x: x + 1)
+    assert judge_op(own, read_arguments(own), x).golden == "ttnn"
+
+
+def test_the_ops_of_a_foreign_port_with_paged_caches_are_their_goldens(reference, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "ports"))
+    with install(engine="ideal"):
+        import drive_ttt_llama as driven
+
+        port = driven.build(reference.model, td.open_device("emulated", engine="ideal"))
+        how = {"prefill": driven.prefill, "decode": driven.decode}
+        run = td.track(port, reference, PROMPTS[:1], decode_steps=2, ops=True, **how)
+    for name in ("drive_ttt_llama", "ttt_llama"):
+        sys.modules.pop(name, None)
+    assert set(run.ops["status"]) == {COMPARED}
+    assert run.ops["rel_l2"].max() < 1e-6
+    paged = {"paged_fill_cache", "paged_update_cache", "rotary_embedding_llama", "nlp_concat_heads_decode"}
+    assert paged <= {name.rpartition(".")[2] for name in run.ops["op"]}
 
 
 def test_an_output_of_another_shape_is_recorded_with_both(device):

@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tttdebug.errors import RunError
-from tttdebug.tracking.op_record import COMPARED
-from tttdebug.tracking.op_tracking import worst_first
+from tttdebug.tracking.op_record import COMPARED, worst_first
 
 if TYPE_CHECKING:
     from tttdebug.tracking.op_record import OpRecord, TensorNote

@@ -12,7 +12,16 @@ from tttdebug.backends import device_tensors as tensors_of_devices
 from tttdebug.backends import is_device_tensor, to_torch, unreadable
 from tttdebug.tracking.op_goldens import NoGoldenError
 from tttdebug.tracking.op_goldens_attention import PADDED_ROWS, collective_golden_of, golden_of
-from tttdebug.tracking.op_record import COMPARED, GOLDEN_FAILED, NO_GOLDEN, NONFINITE, SHAPE_MISMATCH, UNREADABLE
+from tttdebug.tracking.op_record import (
+    COMPARED,
+    GOLDEN_FAILED,
+    NO_GOLDEN,
+    NONFINITE,
+    SHAPE_MISMATCH,
+    UNREADABLE,
+    Judged,
+)
+from tttdebug.tracking.op_tap import is_torch_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -22,22 +31,6 @@ if TYPE_CHECKING:
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 _WRITES_FIRST_ARGUMENT = ("_cache", "_", "in_place")
 _PREALLOCATED = ("output_tensor", "optional_output_tensor", "persistent_output_buffer", "persistent_output_tensor")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The part of an op record that a comparison gives."""
-
-    status: str
-    rel_l2: float = math.nan
-    pcc: float = math.nan
-    max_abs_diff: float = math.nan
-    slope: float = math.nan
-    format_rel_l2: float = math.nan
-    nonfinite_golden: int = 0
-    nonfinite_port: int = 0
-    golden: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,13 +59,16 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
 
     A golden that does not know the call or raises is written down as such: it says nothing of the op.
     """
-    collective = collective_golden_of(op.name)
-    by = "tttdebug" if collective or op.golden is None else "ttnn"
+    ours, fallen_back = golden_of(op.name), ""
+    by = "ttnn" if op.golden is not None and collective_golden_of(op.name) is None else "tttdebug"
     try:
-        if collective is not None:
-            golden = _collective(collective, arguments)
-        else:
-            golden = _on_each_device(op.golden or golden_of(op.name), arguments)
+        try:
+            golden = _golden_outputs(op, arguments, theirs=by == "ttnn")
+        except Exception as error:
+            if by != "ttnn" or ours is None:
+                raise
+            by, fallen_back = "tttdebug", f"ttnn's golden raised {type(error).__name__}: {error}"
+            golden = _golden_outputs(op, arguments, theirs=False)
     except NoGoldenError as error:
         return Judged(NO_GOLDEN, note=str(error))
     except Exception as error:  # noqa: BLE001 (a golden of ttnn's may raise anything; it is recorded, the run goes on)
@@ -88,41 +84,48 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
             SHAPE_MISMATCH, golden=by, note=f"the op gave {len(outputs)} tensors, its golden has {len(golden)}"
         )
     compared = [
-        _compare(op.name, expected, given, by, f"output {i}: " if len(outputs) > 1 else "")
+        _compare(op.name, expected, given, by, (fallen_back, f"of output {i}" if len(outputs) > 1 else ""))
         for i, (expected, given) in enumerate(zip(golden, outputs, strict=True))
     ]
     return max(compared, key=_badness)
+
+
+def _golden_outputs(op: HeardOp, arguments: Arguments, *, theirs: bool) -> list[_OnDevices]:
+    """What the golden gives, ttnn's own or ours."""
+    if (collective := collective_golden_of(op.name)) is not None:
+        return _collective(collective, arguments)
+    return _on_each_device(op.golden if theirs else golden_of(op.name), arguments)
 
 
 def _badness(judged: Judged) -> tuple[bool, float]:
     return judged.status != COMPARED, 0.0 if math.isnan(judged.rel_l2) else judged.rel_l2
 
 
-def _compare(name: str, expected: _OnDevices, given: Any, by: str, prefix: str) -> Judged:
+def _compare(name: str, expected: _OnDevices, given: Any, by: str, about: tuple[str, ...]) -> Judged:
     """One output: its shards beside those of the golden, as one tensor."""
     import torch
 
     actual = _shards(given, copies=False)
-    notes = []
+    notes = [note for note in about if note]
     golden_shards = list(expected.shards) * (len(actual) if len(expected.shards) == 1 else 1)
     pairs = []
     for golden, port in zip(golden_shards, actual, strict=True):
         if name in PADDED_ROWS and golden.ndim == port.ndim and golden.shape[-2] < port.shape[-2]:
-            notes = [f"rows beyond {golden.shape[-2]} are padding"]
+            notes.append(f"rows beyond {golden.shape[-2]} are padding")
             port = port[..., : golden.shape[-2], :]
         if golden.shape != port.shape and golden.squeeze().shape != port.squeeze().shape:
             return Judged(
                 SHAPE_MISMATCH,
                 golden=by,
-                note=f"{prefix}the op gave {list(port.shape)}, its golden is {list(golden.shape)}",
+                note="; ".join((*notes, f"the op gave {list(port.shape)}, its golden is {list(golden.shape)}")),
             )
         pairs.append((golden.reshape(port.shape).float(), port.float()))
     golden_all, port_all = (torch.stack([pair[side] for pair in pairs]) for side in (0, 1))
     if golden_all.numel() == 0:
-        return Judged(COMPARED, golden=by, note=f"{prefix}empty")
+        return Judged(COMPARED, golden=by, note="; ".join((*notes, "empty")))
     return Judged(
         golden=by,
-        note=prefix + "; ".join(notes),
+        note="; ".join(dict.fromkeys(notes)),
         format_rel_l2=_format_error(pairs[0][0], given),
         **_metrics(golden_all.double().flatten(), port_all.double().flatten()),
     )
@@ -232,11 +235,6 @@ def _shards(tensor: Any, copies: bool) -> Sequence[torch.Tensor]:
         read = [shard.values for shard in device_tensors(tensor)]
         return [_plain(values.clone() if copies else values) for values in read]
     return [_plain(to_torch(shard)) for shard in tensors_of_devices(tensor)]
-
-
-def is_torch_tensor(value: Any) -> bool:
-    """Whether this is a torch tensor; a value that is none does not wait for torch."""
-    return type(value).__module__.startswith("torch") and hasattr(value, "is_floating_point")
 
 
 def _plain(values: torch.Tensor) -> torch.Tensor:

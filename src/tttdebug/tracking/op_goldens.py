@@ -249,7 +249,21 @@ def argmax(input_tensor: Tensor, dim: int | None = None, keepdim: bool = False, 
     return torch.argmax(input_tensor, dim, keepdim)
 
 
+def _filled(value: float) -> Golden:
+    def golden(shape: Any, **_: Any) -> Tensor:
+        return torch.full([int(size) for size in shape], value)
+
+    return golden
+
+
+def full(shape: Any, fill_value: float, **_: Any) -> Tensor:
+    return torch.full([int(size) for size in shape], float(fill_value))
+
+
 GOLDENS: dict[str, Golden] = {
+    "ttnn.zeros": _filled(0.0),
+    "ttnn.ones": _filled(1.0),
+    "ttnn.full": full,
     "ttnn.matmul": matmul,
     "ttnn.linear": matmul,
     "ttnn.experimental.minimal_matmul": minimal_matmul,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 NO_GOLDEN, GOLDEN_FAILED, COMPARED = "no golden", "golden failed", "compared"
@@ -20,6 +20,22 @@ class TensorNote:
     dtype: str
     layout: str
     memory: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The part of an op record that a comparison gives."""
+
+    status: str
+    rel_l2: float = math.nan
+    pcc: float = math.nan
+    max_abs_diff: float = math.nan
+    slope: float = math.nan
+    format_rel_l2: float = math.nan
+    nonfinite_golden: int = 0
+    nonfinite_port: int = 0
+    golden: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,7 @@ class OpRecord:
         """A JSON-ready dict; floats that JSON cannot hold become the strings "nan", "inf" and "-inf"."""
         line = {name: getattr(self, name) for name in COLUMNS}
         line = {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in line.items()}
-        notes = {name: [asdict(note) for note in line[name]] for name in ("inputs", "outputs")}
+        notes = {name: [vars(note) for note in line[name]] for name in ("inputs", "outputs")}
         return line | notes
 
     @classmethod
@@ -92,3 +108,8 @@ _READERS: dict[str, Any] = {
     f.name: {"float": float, "int": int, "str": str}.get(str(f.type), lambda value: value) for f in fields(OpRecord)
 }
 _READERS["settings"] = dict
+
+
+def worst_first(ops: list[OpRecord]) -> list[OpRecord]:
+    """Records that hold no number first, then by falling rel_l2; those without a golden last."""
+    return sorted(ops, key=lambda op: (-op.badness[0], -op.badness[1] if not math.isnan(op.badness[1]) else 0.0))

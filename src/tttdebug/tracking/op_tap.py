@@ -39,12 +39,13 @@ After = Callable[[Any, Any, object, float], None]
 def listening(before: Before, after: After) -> Iterator[None]:
     """Tell `before` and `after` of every op while the block lasts; what was changed is put back.
 
-    Ops of the emulator are heard, and those of the real package where it is loaded.
+    Ops of the emulator and of the real package are heard, of whichever is loaded: a device is open before an op runs.
     """
     decorators = sys.modules.get("ttnn.decorators")
     operation = getattr(decorators, "FastOperation", None)  # the emulator as drop-in ttnn has no such module
     with ExitStack() as stack:
-        stack.enter_context(_to_emulator(before, after))
+        if "tttdebug.emulator.device" in sys.modules:
+            stack.enter_context(_to_emulator(before, after))
         if isinstance(operation, type):
             stack.enter_context(to_operation_class(operation, before, after))
         yield
@@ -122,3 +123,8 @@ def to_operation_class(operation: type[Any], before: Before, after: After) -> It
         yield
     finally:
         operation.__call__ = original
+
+
+def is_torch_tensor(value: Any) -> bool:
+    """Whether this is a torch tensor; a value that is none does not wait for torch."""
+    return type(value).__module__.startswith("torch") and hasattr(value, "is_floating_point")

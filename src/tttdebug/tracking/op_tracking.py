@@ -7,7 +7,7 @@ An op's inputs are read before it runs, since an op may free or overwrite them, 
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +17,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import is_device_tensor
-from tttdebug.tracking.op_comparison import Judged, is_torch_tensor, judge_op, read_arguments
-from tttdebug.tracking.op_record import OpRecord, TensorNote
-from tttdebug.tracking.op_tap import HeardOp, listening
+from tttdebug.tracking.op_record import Judged, OpRecord, TensorNote
+from tttdebug.tracking.op_tap import HeardOp, is_torch_tensor, listening
 
 if TYPE_CHECKING:
     from tttdebug.tracking.calls import Call
@@ -55,6 +54,10 @@ class OpTracker:
         self._writer = writer
         self._call = call
         self._compare = compare
+        if compare:
+            from tttdebug.tracking.op_comparison import judge_op, read_arguments  # they need torch, settings do not
+
+            self._read, self._judge = read_arguments, judge_op
         self._tap: PortTap | None = None
         self._counted: Counter[str] = Counter()
         self._counted_call: Call | None = None
@@ -89,14 +92,14 @@ class OpTracker:
         index = self._counted[boundary]
         self._counted[boundary] += 1
         inputs = tuple(_notes(op))
-        arguments: Any = read_arguments(op) if self._compare else Judged("not compared")
+        arguments: Any = self._read(op) if self._compare else Judged("not compared")
         return _Begun(boundary, index, call, op, inputs, arguments, time.perf_counter() - started)
 
     def _after(self, begun: _Begun, output: Any, plan: object, seconds: float) -> None:
         started = time.perf_counter()
         outputs = tuple(_outputs(output))
         given = begun.arguments
-        judged = given if isinstance(given, Judged) else judge_op(begun.op, given, output)
+        judged: Judged = given if isinstance(given, Judged) else self._judge(begun.op, given, output)
         users = list(begun.call.users)
         kwargs = begun.op.kwargs
         self._writer.append_op(
@@ -173,6 +176,8 @@ _NAMES: dict[str, list[str]] = {}
 
 def _argument_names(op: str) -> list[str]:
     """How the op calls its positional arguments, as far as its golden says."""
+    if "torch" not in sys.modules:  # goldens are made of it
+        return []
     from tttdebug.tracking.op_goldens_attention import collective_golden_of, golden_of
 
     if op not in _NAMES:
@@ -219,8 +224,3 @@ def _plan(plan: object) -> str:
 def _short(value: object) -> str:
     text = "" if value is None else str(value)
     return text if len(text) <= _LONGEST_SETTING else f"{text[: _LONGEST_SETTING - 1]}…"
-
-
-def worst_first(ops: list[OpRecord]) -> list[OpRecord]:
-    """Records that hold no number first, then by falling rel_l2; those without a golden last."""
-    return sorted(ops, key=lambda op: (-op.badness[0], -op.badness[1] if not math.isnan(op.badness[1]) else 0.0))
