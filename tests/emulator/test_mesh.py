@@ -350,3 +350,32 @@ def test_the_machine_has_as_many_chips_as_its_largest_mesh():
     assert ttnn.cluster.get_cluster_type() is ttnn.cluster.ClusterType.T3K
     ttnn.close_mesh_device(mesh)
     assert ttnn.cluster.get_cluster_type() is ttnn.cluster.ClusterType.N150
+
+
+def test_outputs_say_how_they_lie_as_the_real_ones_do():
+    """The rules are those that tests/real_ttnn finds the wheel to follow."""
+    mesh = ttnn.open_mesh_device(ttnn.MeshShape(1, 2))
+    whole, shard = ttnn.PlacementReplicate(), ttnn.PlacementShard
+
+    def put(along):
+        mapper = ttnn.create_mesh_mapper(mesh, ttnn.MeshMapperConfig([whole, along]))
+        rows, columns = (64 if along == shard(2) else 32), (128 if along == shard(3) else 64)
+        return ttnn.from_torch(
+            torch.ones(1, 1, rows, columns),
+            dtype=ttnn.bfloat16,
+            layout=ttnn.TILE_LAYOUT,
+            device=mesh,
+            mesh_mapper=mapper,
+        )
+
+    def said(tensor):
+        return tensor.tensor_topology().placements()
+
+    assert said(ttnn.add(put(whole), put(shard(3)))) == [whole, shard(3)]
+    assert said(ttnn.add(put(shard(2)), put(shard(3)))) == [whole, shard(2)]
+    assert said(ttnn.all_gather(put(shard(3)), dim=3)) == [whole, whole]
+    assert said(ttnn.all_reduce(put(shard(3)))) == [whole, whole]
+    assert said(ttnn.reduce_scatter(put(whole), dim=-1, cluster_axis=1)) == [whole, shard(3)]
+    in_line = ttnn.reduce_scatter(put(whole), dim=3)
+    assert said(in_line) == [shard(3)]
+    assert in_line.tensor_topology().distribution_shape() == ttnn.MeshShape(2)

@@ -17,8 +17,10 @@ from tttdebug.backends import (
 from tttdebug.errors import DeviceError
 from tttdebug.modules import HardwareConfig
 from tttdebug.modules.matmul_programs import Product, choose_matmul
+from tttdebug.tracking.device_tensors import tensors_held_by
 from tttdebug.tracking.discovery import discover
 from tttdebug.tracking.hooks import PortTap
+from tttdebug.tracking.op_tap import to_operation_class
 
 FLOATS = ("float32", "bfloat16", "bfloat8_b", "bfloat4_b")
 WEIGHTS = [
@@ -52,6 +54,7 @@ def test_a_weight_is_placed_in_the_format_that_the_hardware_config_chooses(ttnn,
         "memory": "interleaved",
         "buffer": "dram",
         "shard": None,
+        "mesh": "",
     }
     assert tensor.is_allocated()
     ttnn.deallocate(tensor)
@@ -159,3 +162,38 @@ def test_discovery_finds_the_modules_and_reads_no_tensor(ttnn, device):
     ttnn.deallocate(network.parts[1].weight)  # to read it would end the process
     found = discover(network)
     assert {"parts.0", "parts.1"} <= {module.path for module in found.modules}
+
+
+def test_every_op_is_heard_where_op_tracking_listens(ttnn, device):
+    from ttnn.decorators import FastOperation
+
+    heard = []
+
+    def before(op):
+        heard.append((op.name, [tuple(value.shape) for value in op.args if is_device_tensor(value)], op.engine))
+        return op
+
+    def after(op, output, plan, seconds):
+        heard.append((op.name, tuple(output.shape), unreadable(output)))
+
+    x, weight = on(ttnn, device, np.ones((1, 1, 32, 64))), on(ttnn, device, np.ones((64, 96)), "bfloat8_b")
+    original = FastOperation.__call__
+    with to_operation_class(FastOperation, before, after):
+        ttnn.add(ttnn.linear(x, weight), 1.0)
+    assert FastOperation.__call__ is original
+    assert heard == [
+        ("ttnn.linear", [(1, 1, 32, 64), (64, 96)], "ttnn"),
+        ("ttnn.linear", (1, 1, 32, 96), "mock cluster"),
+        ("ttnn.add", [(1, 1, 32, 96)], "ttnn"),
+        ("ttnn.add", (1, 1, 32, 96), "mock cluster"),
+    ]
+
+
+def test_the_weights_of_a_port_are_found_without_being_read(ttnn, device):
+    from plain_modules import Network
+
+    network = Network(device)
+    ttnn.deallocate(network.parts[1].weight)
+    held = dict(tensors_held_by(network))
+    assert [tuple(tensor.shape) for tensor in held.values()] == [(64, 64), (64, 64)]
+    assert [unreadable(tensor) for tensor in held.values()] == ["mock cluster", "freed before it could be read"]

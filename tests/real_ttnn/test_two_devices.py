@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Meshes of the real ttnn: both devices of an n300, with what is spread over them read through its topology."""
 
+import json
+
 import numpy as np
 import pytest
+from replay import Replay
 
 from tttdebug.backends import (
     describe_topology,
@@ -72,7 +75,9 @@ def test_hooks_and_discovery_on_tensors_of_a_mesh(ttnn, mesh):
     assert {"parts.0", "parts.1"} <= {module.path for module in discover(network).modules}
 
 
-def test_a_collective_of_both_devices_is_taken(ttnn, mesh):
-    placed = spread(ttnn, mesh, ttnn.PlacementReplicate(), ttnn.PlacementShard(3))
-    placed = ttnn.to_dtype(placed.to(ttnn.TILE_LAYOUT), dtype=ttnn.bfloat16).to(mesh)
-    assert tuple(ttnn.all_gather(placed, dim=3).shape) == VALUES.shape
+def test_every_call_of_a_program_on_two_devices_is_taken(ttnn, mesh, cases):
+    calls = json.loads((cases / "mesh.json").read_text())
+    assert {"all_gather", "reduce_scatter", "all_reduce"} <= {call["function"] for call in calls}
+    replay = Replay(ttnn, mesh)
+    for number, call in enumerate(calls):
+        replay.make(call, number)

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes what the real ttnn is to be compared with.
 
-PYTHONPATH=tests/modules python tests/real_ttnn/write_cases.py FOLDER
+PYTHONPATH=tests/modules:tests/ports:tests/references python tests/real_ttnn/write_cases.py FOLDER
 
 Runs in an environment with torch and the emulator; the folder is then read where ttnn is, which needs no torch.
-calls.json holds the calls of small ports, ops.json the emulated ops, packing.npz the packed tiles of its inputs.
+calls.json holds the calls of small ports, mesh.json those of a program on two devices, ops.json the emulated ops,
+packing.npz inputs of the packers and their tiles.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from call_recorder import CallRecorder
 from small_models import ENCODERS, MODELS
+from tiny_llamas import tiny_llama
 
 from tttdebug.backends import opened_device
 from tttdebug.emulator import ttnn
@@ -26,6 +29,7 @@ from tttdebug.emulator.formats import BFLOAT4_B, BFLOAT8_B, BFLOAT16
 from tttdebug.emulator.operation import OPS
 from tttdebug.modules import CausalLM, EncoderModel, HardwareConfig, module, positions, rotary_embedding
 
+FOREIGN = ("drive_ttt_llama", "ttt_qwen_style")  # modules of tests/ports
 PRECISIONS = ("bf16", "accuracy", "performance")
 PROMPT, USERS = 45, 2
 SIDE = 1024  # elements along each side of the packing's input: 2^20 of them
@@ -39,7 +43,7 @@ def calls_of_ports() -> dict[str, list[dict[str, Any]]]:
             recorded[f"{name}-{precision}"] = _calls(lambda device, spec=spec, p=precision: _generate(spec, device, p))
     for name, spec in ENCODERS.items():
         recorded[f"encoder-{name}"] = _calls(lambda device, spec=spec, name=name: _encode(spec, device, name))
-    return recorded
+    return recorded | {name: _calls_of_foreign(name) for name in FOREIGN}
 
 
 def _calls(use: Any) -> list[dict[str, Any]]:
@@ -57,6 +61,26 @@ def _calls(use: Any) -> list[dict[str, Any]]:
     return recorder.calls
 
 
+def _calls_of_foreign(name: str) -> list[dict[str, Any]]:
+    """Of a port that imports ttnn itself, as users' models do: prefill of a prompt and a decode step."""
+    recorder = CallRecorder(ttnn)
+    before = set(sys.modules)
+    sys.modules["ttnn"] = recorder  # type: ignore[assignment]
+    try:
+        builder = import_module(name)
+        with opened_device("emulated") as device, torch.no_grad():
+            port = builder.build(tiny_llama(3, num_attention_heads=2, num_key_value_heads=1), device)
+            driver = port if hasattr(port, "prefill") else builder
+            own = () if driver is port else (port,)
+            driver.prefill(*own, torch.arange(PROMPT)[None])
+            driver.decode(*own, torch.tensor([5]), torch.tensor([PROMPT]))
+    finally:
+        for module_name in set(sys.modules) - before:
+            if module_name == "ttnn" or module_name.removeprefix("drive_").startswith("ttt_"):
+                del sys.modules[module_name]
+    return recorder.calls
+
+
 def _generate(spec: Any, device: Any, precision: str) -> None:
     model = CausalLM(spec, device=device, hw_config=HardwareConfig.preset(precision))
     model.allocate_cache(users=USERS, length=128)
@@ -68,6 +92,37 @@ def _generate(spec: Any, device: Any, precision: str) -> None:
 def _encode(spec: Any, device: Any, position: str) -> None:
     inputs = torch.zeros(3, 56, 56) if position == "pre" else torch.arange(20)
     EncoderModel(spec, device=device).encode(inputs)
+
+
+def calls_on_a_mesh() -> list[dict[str, Any]]:
+    """A feed-forward whose weights are cut over two devices, with every collective that puts its sums together."""
+    recorder: Any = CallRecorder(ttnn)
+    with opened_device("emulated", mesh="N300", fabric_config="FABRIC_1D") as mesh:
+        whole, columns, rows, last = (
+            recorder.create_mesh_mapper(mesh, recorder.MeshMapperConfig(row_dim=None, col_dim=dim))
+            for dim in (None, 1, 0, 3)
+        )
+
+        def put(*shape: int, mapper: Any, dtype: Any = recorder.bfloat16) -> Any:
+            return recorder.from_torch(
+                torch.zeros(shape), dtype=dtype, layout=recorder.TILE_LAYOUT, device=mesh, mesh_mapper=mapper
+            )
+
+        x, gain = put(1, 1, 32, 128, mapper=whole), put(1, 1, 1, 128, mapper=whole)
+        first = put(128, 256, mapper=columns, dtype=recorder.bfloat8_b)
+        second = put(256, 128, mapper=rows, dtype=recorder.bfloat4_b)
+        inner = recorder.silu(recorder.linear(recorder.rms_norm(x, weight=gain), first))
+        partial = recorder.linear(inner, second)
+        scattered = recorder.reduce_scatter(partial, dim=3)
+        gathered = recorder.all_gather(scattered, dim=3)
+        recorder.add(x, gathered)
+        recorder.add(x, recorder.all_reduce(partial, cluster_axis=1))
+        recorder.add(recorder.reduce_scatter(partial, dim=3, cluster_axis=1), scattered)
+        recorder.multiply(x, put(1, 1, 32, 256, mapper=last))
+        recorder.multiply(put(1, 1, 32, 256, mapper=last), x)
+        recorder.get_device_tensors(gathered)
+        recorder.deallocate(partial)
+    return recorder.calls
 
 
 def packing_inputs() -> dict[str, torch.Tensor]:
@@ -125,6 +180,7 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     calls = calls_of_ports()
     (folder / "calls.json").write_text(json.dumps(calls))
+    (folder / "mesh.json").write_text(json.dumps(calls_on_a_mesh()))
     (folder / "ops.json").write_text(json.dumps(emulated_ops()))
     np.savez(folder / "packing.npz", **packing())
     print(

@@ -99,6 +99,9 @@ def test_prompts_read_in_one_prefill_are_compared_user_by_user(models, port, ref
     assert len([call for call in run.calls if call["boundary"] == "L00.self_attn"]) == 3  # a prefill and two steps
     with pytest.raises(PromptError, match="prompts of 37, 40 tokens cannot be read in one prefill"):
         track(models, port, reference, PROMPTS, together=True)
+    two = [list(range(first, first + 16)) for first in (3, 50)]
+    with pytest.raises(PromptError, match=r"2 prompts of 16 tokens .* as long as one .* padded to 32"):
+        track(models, port, reference, two, together=True)
 
 
 def one_by_one(models, port, token_ids):
@@ -372,6 +375,10 @@ def test_what_cannot_be_driven_or_compared_is_an_error_and_no_green_run(models, 
     encoder = td.load_reference(random_model(transformers.BertConfig(**TINY_BERT), "BertModel", seed=3))
     with pytest.raises(PairingError, match=r"gives no logits, .* give the port a method encode"):
         track(models, port, encoder, pairs={"embed": ("embedding", "embeddings")})
+    with pytest.raises(PromptError, match="there are no prompts"):
+        track(models, port, reference, [])
+    with pytest.raises(PromptError, match="no tokenizer; give the prompt as token ids"):
+        track(models, port, reference, None)
     with pytest.raises(PairingError, match="decode= is given without prefill="):
         td.track(port, reference, PROMPTS[:1], decode=models["driven"].decode)
     with pytest.raises(PairingError, match=r"has no 'atention' .* nearest: attention"):

@@ -184,6 +184,19 @@ def test_a_fused_projection_cut_so_that_each_device_has_its_own_heads(meshes):
         assert any("of each of 2 parts" in step for step in aligned.adapters)
 
 
+def test_a_fused_projection_cut_as_it_stands_is_told_by_its_values(meshes):
+    q, k, v = noise(32, 128), noise(32, 64) + 1, noise(32, 64) - 1
+    spread = read_output(lies(meshes[1, 2], torch.cat([q, k, v], dim=-1)[None, None], 3))
+    for truth, columns in ((q, (0, 128)), (k, (128, 192)), (v, (192, 256))):
+        aligned = align(truth[None], spread, layout=PairLayout(port_columns=columns))
+        assert torch.equal(aligned.port_TC, truth)
+        assert f"port_columns {columns[0]}:{columns[1]} of 256" in aligned.adapters
+    wrong = align(
+        k[None] * -1, spread, layout=PairLayout(port_columns=(128, 192))
+    )  # near in neither: as devices have it
+    assert any("of each of 2 parts" in step for step in wrong.adapters)
+
+
 def test_nan_in_the_same_places_of_replicas_is_no_difference():
     x = noise(32, 64)
     x[3, 3] = float("nan")

@@ -83,6 +83,8 @@ def device_tensors(value: Any) -> list[Any]:
 
 def describe_topology(value: Any) -> str:
     """How a tensor's topology says that it lies on its mesh, e.g. "shard dim 3 over 2"; "" on one device."""
+    if value.is_allocated() and len(namespace_of(value).get_device_tensors(value)) == 1:
+        return ""  # a shard taken off its mesh keeps the topology of the whole
     topology = value.tensor_topology()
     counts = [int(count) for count in topology.distribution_shape()]
     axes = [

@@ -9,14 +9,21 @@ from dataclasses import dataclass
 import torch
 
 from tttdebug.emulator.errors import EmulatorError
-from tttdebug.emulator.mesh import Mesh, MeshCoordinate, MeshShape, Placement, PlacementReplicate
+from tttdebug.emulator.mesh import (
+    Mesh,
+    MeshCoordinate,
+    MeshShape,
+    Placement,
+    PlacementReplicate,
+    PlacementShard,
+)
 from tttdebug.emulator.placement import MemoryConfig
 from tttdebug.emulator.tensor import Shape, Tensor, next_tensor_id
 
 
 @dataclass(frozen=True)
 class TensorTopology:
-    """How a tensor was spread over a mesh. Ops hand on their first operand's, whatever they did to the values."""
+    """How a tensor is spread over a mesh, as ops say it: what they did to the values does not always agree."""
 
     shape: MeshShape
     given: tuple[Placement, ...]
@@ -30,6 +37,26 @@ class TensorTopology:
     def mesh_coords(self) -> list[MeshCoordinate]:
         places = torch.cartesian_prod(*(torch.arange(size) for size in self.shape)).reshape(-1, len(self.shape))
         return [MeshCoordinate([int(i) for i in place]) for place in places]
+
+
+def merged(topologies: Sequence[TensorTopology]) -> TensorTopology:
+    """What an op of such operands says of its output: along each mesh axis the first shard that any of them has."""
+    first = topologies[0]
+    alike = [topology.given for topology in topologies if topology.shape == first.shape]
+    axes = zip(*alike, strict=True)
+    return TensorTopology(
+        first.shape,
+        tuple(next((place for place in axis if isinstance(place, PlacementShard)), axis[0]) for axis in axes),
+    )
+
+
+def placed_along(topology: TensorTopology, cluster_axis: int | None, placement: Placement) -> TensorTopology:
+    """A topology with `placement` along one mesh axis; along all of them where it names none or has only one."""
+    count = len(topology.given)
+    chosen = range(count) if cluster_axis is None or count == 1 else [cluster_axis % count]
+    return TensorTopology(
+        topology.shape, tuple(placement if i in chosen else given for i, given in enumerate(topology.given))
+    )
 
 
 class MeshTensor(Tensor):

@@ -8,7 +8,7 @@ from typing import Any
 
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.mesh import Mesh
-from tttdebug.emulator.mesh_tensor import MeshTensor
+from tttdebug.emulator.mesh_tensor import MeshTensor, merged
 from tttdebug.emulator.tensor import Tensor
 
 
@@ -62,7 +62,8 @@ def _joined(name: str, outputs: list[Any], tensors: list[MeshTensor], mesh: Mesh
         if given is not None:
             return given
         on_host = first.device() is None
-        return MeshTensor(outputs, None if on_host else mesh, tensors[0].topology if tensors else None)
+        topology = merged([tensor.topology for tensor in tensors]) if tensors else None
+        return MeshTensor(outputs, None if on_host else mesh, topology)
     if isinstance(first, (tuple, list)):
         return type(first)(_joined(name, list(parts), tensors, mesh) for parts in zip(*outputs, strict=True))
     if first is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
 from tttdebug.tracking.floor import FloorError
-from tttdebug.tracking.layout import PADDED_TO
+from tttdebug.tracking.layout import padded_lengths
 from tttdebug.tracking.output_elements import element_of
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def is_of_one_prompt(output: Any, call: Call) -> bool:
     if call.read_together == 1 or not hasattr(tensor, "shape"):
         return False
     rows, tokens = math.prod(tuple(tensor.shape)[:-1]), len(next(iter(call.users.values())).token_ids)
-    padded = {-(-tokens // multiple) * multiple for multiple in PADDED_TO}
-    return rows != tokens * call.read_together and rows in {tokens, *padded}
+    return rows in (tokens, *padded_lengths(tokens))  # never as many as all have: see `refuse_lengths`
 
 
 def known_call(boundary: str, activations: Mapping[str, torch.Tensor]) -> str | None:

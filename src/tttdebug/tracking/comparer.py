@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import UNKNOWN, describe_device, device_of, is_device_tensor, unreadable
+from tttdebug.backends.readback import MOCK
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
@@ -164,11 +165,10 @@ class Comparer:
         if name in self._caches:
             self._compare_caches(name, pair)
         tensor, taken = element_of(output, pair.layout.port_element, "port")
-        if reason := _why_skipped(pair.port, tensor):
+        if reason := self._why_skipped(pair.port, tensor):
             for user in self._call.users:
                 self._skip(name, user, reason)
             return
-        note_device(self._writer, tensor)
         values, dtype = read_output(tensor), _dtype_name(tensor)
         self._compare_users(
             Output(name, pair.port, pair.reference, values, dtype, seconds, note, taken, pair.layout), self._call
@@ -178,17 +178,30 @@ class Comparer:
         """What the whole port returned, compared as its logits where asked for; None when it cannot be read."""
         assert self._whole is not None
         (tensor, taken), path = element_of(output, None, "port"), f"the {self._whole.phase} of the port"
-        if reason := _why_skipped(path, tensor):
+        if reason := self._why_skipped(path, tensor):
             for user in self._whole.users:
                 self._skip(LOGITS, user, reason)
             self._writer.expect_more(0 if compared else len(self._whole.users))
             return None
-        note_device(self._writer, tensor)
         values, dtype = read_output(tensor), _dtype_name(tensor)
         returned = Output(LOGITS, path, "the model's logits", values, dtype, seconds, adapters=taken)
         if compared:
             self._compare_users(returned, self._whole)
         return returned.values
+
+    def _why_skipped(self, path: str, output: Any) -> str:
+        """Why what stands at `path` in the port gave nothing that can be compared, or ""."""
+        import torch
+
+        if is_device_tensor(output):
+            if not output.is_allocated():
+                return f"{path} returned a tensor {tuple(output.shape)} that it had freed already"
+            note_device(self._writer, output)
+        elif not isinstance(output, torch.Tensor):
+            return f"{path} returned {type(output).__name__} without a tensor"
+        if self._writer.manifest.device.get("runs_on") == MOCK:  # also what the port read back from it by itself
+            return MOCK
+        return unreadable(output) or ""
 
     def cannot_agree(self, user: int, error: LayoutError) -> None:
         """Write down that a user's returned logits could not be set beside the reference's."""
@@ -212,7 +225,7 @@ class Comparer:
         for pair in self._caches[boundary]:
             self._missing.pop(pair.boundary)
             cache = module_at(self._port, pair.port, pair.boundary)
-            if reason := _why_skipped(pair.port, cache):
+            if reason := self._why_skipped(pair.port, cache):
                 for user in self._call.users:
                     self._skip(pair.boundary, user, reason)
                 continue
@@ -304,19 +317,6 @@ def note_device(writer: RunWriter, output: Any) -> None:
     """A port need not say what it runs on: its first output does."""
     if writer.manifest.device["engine"] == UNKNOWN.engine and (device := device_of(output)) is not None:
         writer.manifest = replace(writer.manifest, device=asdict(describe_device(device)))
-
-
-def _why_skipped(path: str, output: Any) -> str:
-    """Why what the module at `path` gave cannot be compared, or ""."""
-    import torch
-
-    if isinstance(output, torch.Tensor):
-        return ""
-    if not is_device_tensor(output):
-        return f"{path} returned {type(output).__name__} without a tensor"
-    if not output.is_allocated():
-        return f"{path} returned a tensor {tuple(output.shape)} that it had freed already"
-    return unreadable(output) or ""
 
 
 def _joined(*notes: str) -> str:

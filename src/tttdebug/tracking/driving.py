@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import UNKNOWN, DeviceDescription, describe_device, is_device
 from tttdebug.errors import PairingError, PromptError
+from tttdebug.tracking.layout import padded_lengths
 
 if TYPE_CHECKING:
     import torch
@@ -81,11 +82,19 @@ def _method(port: Any, name: str) -> Callable[..., Any] | None:
 
 
 def refuse_lengths(driver: Driver, lengths: Collection[int]) -> None:
-    """Raise PromptError for prompts that one prefill cannot hold."""
-    if driver.together and len(set(lengths)) > 1:
+    """Raise PromptError for prompts that one prefill cannot hold, or that it would leave two readings of."""
+    if not driver.together or len(lengths) == 1:
+        return
+    if len(set(lengths)) > 1:
         raise PromptError(
             f"prompts of {', '.join(map(str, lengths))} tokens cannot be read in one prefill [B, S]: give prompts of "
             "one length, or leave out `together`"
+        )
+    tokens = next(iter(lengths))
+    if tokens * len(lengths) in padded_lengths(tokens):
+        raise PromptError(
+            f"{len(lengths)} prompts of {tokens} tokens in one sequence are as long as one that is padded to "
+            f"{tokens * len(lengths)}, so an output's rows could be either: give prompts of another length"
         )
 
 

@@ -108,11 +108,11 @@ def _align_rows(reference: torch.Tensor, port: torch.Tensor, phase: str, user: i
         return Aligned(reference_TC, port_RC, more)
     if reference.ndim == 3 and reference.shape[0] > 1 and not rows % reference.shape[0]:
         batch, length = reference.shape[:2]
-        if rows // batch in _padded(length):
+        if rows // batch in padded_lengths(length):
             port_BSC = port_RC.reshape(batch, -1, port_RC.shape[-1])[:, :length]
             step = f"unpad_tokens {rows // batch}→{length} of each of {batch} users"
             return Aligned(reference_TC, port_BSC.flatten(0, 1), (*more, step))
-    if rows in _padded(tokens):
+    if rows in padded_lengths(tokens):
         return Aligned(reference_TC, port_RC[:tokens], (*more, f"unpad_tokens {rows}→{tokens}"))
     if rows == 1:
         return Aligned(reference_TC[-1:], port_RC, (*more, f"reference_last_token of {tokens}"))
@@ -143,11 +143,11 @@ def _one_of_several(
     """One user's rows of a prefill of several, folded into one sequence, each padded alike; or each one's last."""
     rows, tokens = port_RC.shape[0], reference_TC.shape[0]
     length, left_over = divmod(rows, users)
-    if user < users and not left_over and length in (tokens, *_padded(tokens)):
+    if user < users and not left_over and length in (tokens, *padded_lengths(tokens)):
         start, step = user * length, f"unfold user {user} of {users}"
         unpadded = () if length == tokens else (f"unpad_tokens {length}→{tokens}",)
         return Aligned(reference_TC, port_RC[start : start + tokens], (*more, step, *unpadded))
-    if user < users and rows in (users, *_padded(users)):
+    if user < users and rows in (users, *padded_lengths(users)):
         step = f"user_row {user} of {rows}"
         return Aligned(reference_TC[-1:], port_RC[user : user + 1], (*more, f"reference_last_token of {tokens}", step))
     raise _mismatch(
@@ -158,7 +158,8 @@ def _one_of_several(
     )
 
 
-def _padded(count: int) -> tuple[int, ...]:
+def padded_lengths(count: int) -> tuple[int, ...]:
+    """How long a sequence of `count` may be after padding."""
     return tuple(-(-count // multiple) * multiple for multiple in PADDED_TO)
 
 

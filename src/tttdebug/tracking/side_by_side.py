@@ -21,7 +21,7 @@ from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import manifest_of
 from tttdebug.tracking.pairing import Pair, pair_modules, pairs_from_mapping
 from tttdebug.tracking.pairing_plan import PairingPlan, UserPairs, plan_pairs
-from tttdebug.tracking.prompts import Input, read_prompt
+from tttdebug.tracking.prompts import Input, default_prompt, read_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
@@ -36,7 +36,7 @@ Progress = Callable[[str, "float | None"], None]
 def track(
     port: Any,
     reference: Reference,
-    prompts: Sequence[Input],
+    prompts: Sequence[Input] | None = None,
     decode_steps: int = 0,
     *,
     prefill: Prefill | None = None,
@@ -57,13 +57,15 @@ def track(
     `port` is any object. `prefill(port, token_ids[B, S])` runs it over a prompt and returns logits, a ttnn or torch
     tensor, padded or not; `decode(port, token_ids[B], positions[B])` over one more token of each user. Without them
     the port has methods of these names that take the same but `port`; a port of `build_model` has them. Each prompt is
-    the only user of such a port (B = 1), or, `together`, all of them are read in one prefill. `pairs` names
-    the modules to compare, else the port's own `pairs` do; else, or with a plan or its TOML file, they are found by
-    `plan_pairs`, and the run lists what stayed unpaired. With `out` the run is written to that folder as it happens,
-    else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
+    the only user of such a port (B = 1), or, `together`, all of them are read in one prefill.
 
-    A prompt is text or token ids. A port with `encode(inputs)` instead is an encoder: each prompt, which may be an
-    image [C, H, W] or an `Image` too, goes once through it, and there is nothing to decode.
+    `pairs` names the modules to compare, else the port's own `pairs` do; else, or with a plan or its TOML file, they
+    are found by `plan_pairs`, and the run lists what stayed unpaired. With `out` the run is written to that folder as
+    it happens, else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
+
+    A prompt is text or token ids; the default is the opening of A Tale of Two Cities. A port with `encode(inputs)`
+    instead is an encoder: each prompt, which may be an image [C, H, W] or an `Image` too, goes once through it, and
+    there is nothing to decode.
 
     With `ops` every ttnn op inside a paired module is recorded too, with its own error against a golden: `Run.ops`.
     `weights`, an audit of the port's weights, is kept in the run and said first.
@@ -71,6 +73,9 @@ def track(
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
     """
+    prompts = [default_prompt()] if prompts is None else prompts
+    if len(prompts) == 0:
+        raise PromptError("there are no prompts, so nothing would run: give one, or leave them out for the default")
     chosen, unpaired, notes = _chosen_pairs(port, reference, pairs)
     if prefill is None and hasattr(port, "encode"):
         if decode_steps:

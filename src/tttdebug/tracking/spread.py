@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import is_device_tensor, namespace_of, to_torch
+from tttdebug.backends import device_tensors, is_device_tensor, to_torch
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.head_order import are_near, clear_choice
 from tttdebug.tracking.pairing import PairLayout
@@ -47,11 +47,11 @@ class Spread:
 def read_output(value: Any) -> torch.Tensor | Spread:
     """The values of a torch, emulated or ttnn tensor; of one on several devices, those of each.
 
-    Raises DeviceError for a tensor that was freed, and for what is no tensor.
+    Raises DeviceError for a tensor that was freed, while a metal trace is being captured, and for what is no tensor.
     """
-    if not is_device_tensor(value) or not value.is_allocated() or value.device() is None:
+    if not is_device_tensor(value):
         return to_torch(value)
-    shards = namespace_of(value.device()).get_device_tensors(value)
+    shards = device_tensors(value)
     if len(shards) == 1:
         return to_torch(value)
     topology = value.tensor_topology()
@@ -100,11 +100,14 @@ def align_spread(
     if all(_same_bits(shard, spread.shards[0]) for shard in spread.shards[1:]):
         for fit in _fits(spread, copied, layout, align_whole):
             return _result(fit, spread, _against_topology(copied, spread))
+    told: list[_Fit] = []
     for fit in _fits(spread, spread.topology, layout, align_whole):
-        if fit.agrees and not _rows_are_whole(spread, fit, layout, phase, align_whole, claimed=True):
-            return _result(fit, spread, "by topology")
         if not fit.agrees:
             differing.append(fit)
+        elif not _rows_are_whole(spread, fit, layout, phase, align_whole, claimed=True):
+            told.append(fit)
+    if told:
+        return _result(_only(reference, told, spread), spread, "by topology")
     found: list[_Fit] = []
     for way in _ways(spread, dims[:1] if phase == "decode" else dims):
         for fit in _fits(spread, way, layout, align_whole):

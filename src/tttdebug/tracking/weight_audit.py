@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tttdebug.backends import is_device_tensor, to_torch, unreadable
+from tttdebug.backends.readback import MOCK
 from tttdebug.errors import AuditError
+from tttdebug.tracking.device_tensors import tensors_held_by
 
 if TYPE_CHECKING:
     import torch
@@ -122,8 +124,13 @@ def audit(port: Any, reference: Reference, *, quick: bool = False) -> Audit:
     tensors are found by walking its attributes and told by what they hold. With `quick` some rows of each weight are
     compared first and the whole weight only where they differ; a fault in other rows is then not seen.
 
-    Raises AuditError where no weight is found.
+    Raises AuditError where no weight is found, and where a mock cluster holds them, which keeps no values.
     """
+    if unreadable(next((tensor for _, tensor in tensors_held_by(port)), None)) == MOCK:
+        raise AuditError(
+            f"{type(port).__name__} lies on a mock cluster, which keeps no values: there are no weights to compare; "
+            "audit it on a card, on the simulator or on the emulator"
+        )
     state = reference.model.state_dict()
     if hasattr(port, "placed_weights"):
         findings = tuple(_declared(list(port.placed_weights()), state, quick))
@@ -164,8 +171,8 @@ def _audit_tensor(
         shape, dtype = (tuple(held.shape), _name(held.dtype)) if known else ((), "")
         return WeightFinding(placed.path, part.name, part.source, status, detail, rel_l2, dtype, shape)
 
-    if unreadable := _unreadable(placed, state):
-        yield from (finding(part, "missing", unreadable) for part in placed.parts)
+    if reason := _unreadable(placed, state):
+        yield from (finding(part, "missing", reason) for part in placed.parts)
         return
     actual = to_torch(placed.tensor).float()
     wanted = [part.layout.to_port(part.matrix(state[part.source]).float()) for part in placed.parts]

@@ -11,8 +11,8 @@ from tttdebug.emulator.collectives import Topology, gathered, parted, scattered_
 from tttdebug.emulator.device import Device
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.kernel import WormholeComputeKernelConfig
-from tttdebug.emulator.mesh import Mesh, MeshCoordinate
-from tttdebug.emulator.mesh_tensor import MeshTensor, device_tensors
+from tttdebug.emulator.mesh import Mesh, MeshCoordinate, MeshShape, Placement, PlacementReplicate, PlacementShard
+from tttdebug.emulator.mesh_tensor import MeshTensor, TensorTopology, device_tensors, placed_along
 from tttdebug.emulator.operation import device_of, operation, result
 from tttdebug.emulator.tensor import Tensor
 
@@ -24,8 +24,16 @@ def _groups(op: str, tensor: Tensor, cluster_axis: int | None) -> list[list[int]
     return device.groups(op, cluster_axis) if isinstance(device, Mesh) else [[0]]
 
 
-def _joined(tensor: Tensor, values: Sequence[torch.Tensor]) -> Tensor:
-    """The outputs of the devices as a tensor of their mesh; block formats are packed where groups were torn apart."""
+def _joined(
+    tensor: Tensor,
+    values: Sequence[torch.Tensor],
+    cluster_axis: int | None = None,
+    placement: Placement | None = None,
+) -> Tensor:
+    """The outputs of the devices as a tensor of their mesh, with `placement` along the axis that they talked over.
+
+    Without one the tensor's own topology stays. Block formats are packed where groups were torn apart.
+    """
     shards = device_tensors(tensor)
     outputs = []
     for shard, value in zip(shards, values, strict=True):
@@ -37,7 +45,11 @@ def _joined(tensor: Tensor, values: Sequence[torch.Tensor]) -> Tensor:
         return outputs[0]
     device = tensor.device()
     assert isinstance(device, Mesh)
-    return MeshTensor(outputs, device, tensor.topology)
+    if placement is None:
+        return MeshTensor(outputs, device, tensor.topology)
+    if cluster_axis is None and isinstance(placement, PlacementShard):  # the devices count as one line
+        return MeshTensor(outputs, device, TensorTopology(MeshShape(len(outputs)), (placement,)))
+    return MeshTensor(outputs, device, placed_along(tensor.topology, cluster_axis, placement))
 
 
 def _ring(topology: Topology | None) -> Topology:
@@ -55,7 +67,7 @@ def gather_over(op: str, tensor: Tensor, dim: int, cluster_axis: int | None) -> 
         together = gathered([values[i] for i in group], dim)
         for i in group:
             outputs[i] = together
-    return _joined(tensor, outputs)
+    return _joined(tensor, outputs, cluster_axis, PlacementReplicate())
 
 
 def scatter_sums_over(op: str, tensor: Tensor, dim: int, cluster_axis: int | None, topology: Topology) -> Tensor:
@@ -69,7 +81,7 @@ def scatter_sums_over(op: str, tensor: Tensor, dim: int, cluster_axis: int | Non
         )
         for i, part in zip(group, sums, strict=True):
             outputs[i] = part
-    return _joined(tensor, outputs)
+    return _joined(tensor, outputs, cluster_axis, PlacementShard(dim % len(tensor.shape)))
 
 
 def sum_over(op: str, tensor: Tensor, cluster_axis: int | None, topology: Topology) -> Tensor:
@@ -90,7 +102,7 @@ def sum_over(op: str, tensor: Tensor, cluster_axis: int | None, topology: Topolo
             total = gathered(scattered_sums(op, values, dim, topology, tensor.dtype, devices), dim)
         for i in group:
             outputs[i] = total
-    return _joined(tensor, outputs)
+    return _joined(tensor, outputs, cluster_axis, PlacementReplicate())
 
 
 @operation(
