@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import tttdebug as td
 from tttdebug.cli import app
+from tttdebug.emulator import ttnn
 from tttdebug.emulator.drop_in import install
 from tttdebug.emulator.formats import FORMATS
 from tttdebug.errors import AuditError
@@ -227,6 +228,11 @@ def interleaved_back(columns, heads):
     return split_heads_in_halves(columns.T.contiguous(), 96 // heads, 96 // heads).T.contiguous()
 
 
+def heads_moved(port):
+    config = port.layers[1].attention.config
+    config.wqkv = torch.cat([config.wqkv[:, 32:96], config.wqkv[:, :32], config.wqkv[:, 96:]], 1)
+
+
 def shortened(port):
     del port.layers[2].feed_forward.w2
 
@@ -239,6 +245,7 @@ BROKEN = {
     coarse: {DOWN: "quantised otherwise"},
     noise: {DOWN: "different"},
     not_permuted: {Q: "permuted", K: "permuted", VALUE: "permuted"},
+    heads_moved: {Q: "permuted", K: "permuted", VALUE: "permuted"},
     shortened: {DOWN.replace("layers.1", "layers.2"): "missing"},
 }
 
@@ -255,6 +262,33 @@ def test_a_foreign_port_with_a_stale_layer(reference, ports):
     assert {fault.path for fault in stale_ones} == {"layers.1.attention.wqkv"}
     assert all("layer 0's" in fault.detail for fault in stale_ones)
     assert {source for source, status in statuses(audit).items() if status == "missing"} == {Q, K, VALUE}
+
+
+class OnAMesh:
+    """Weights spread over two devices: columns of the fused projection interleaved as [q|k|v] of each device."""
+
+    def __init__(self, state, device):
+        parts = {part: state[f"{LAYER}self_attn.{part}_proj.weight"].chunk(2) for part in "qkv"}
+        first, second = (torch.cat([parts[part][i] for part in "qkv"]).T for i in (0, 1))
+        down = state[DOWN].T
+        self.layers = {"1": {}}
+        here = self.layers["1"]
+        here["wqkv"] = self.spread(device, torch.cat([first, second], 1), 1)
+        here["w2"] = self.spread(device, down, 0)
+
+    @staticmethod
+    def spread(device, values, dim):
+        mapper = ttnn.ShardTensorToMesh(device, dim=dim)
+        return ttnn.from_torch(values, ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device, mesh_mapper=mapper)
+
+
+def test_weights_spread_over_a_mesh_are_recognised():
+    even = td.load_reference(tiny_llama(9, **SHAPE | {"num_attention_heads": 4, "num_key_value_heads": 2}))
+    port = OnAMesh(even.model.state_dict(), ttnn.open_mesh_device(ttnn.MeshShape(1, 2)))
+    found = {finding.source: finding for finding in td.audit(port, even).findings}
+    for name in (Q, K, VALUE, DOWN):
+        assert found[name].status == "quantised as declared", found[name]
+    assert found[Q].path == "layers.1.wqkv on device 1"
 
 
 # the command

@@ -7,7 +7,6 @@ up by theirs and then compared in full.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,13 +21,12 @@ _SAME_DIRECTION = 0.97  # of two rows that are one in some number format: bfloat
 
 @dataclass(frozen=True)
 class Origin:
-    """Where rows of a matrix come from: tensors of the checkpoint in the order of the rows, and the first row's number.
-
-    `share` is the part of the rows that were looked up and found.
+    """Where rows of a matrix come from: tensors of the checkpoint in the order of the rows, and of each the number of
+    the lowest row that was found. `share` is the part of the rows that were looked up and found.
     """
 
     names: tuple[str, ...]
-    first_row: int
+    first_rows: tuple[int, ...]
     share: float
 
 
@@ -67,9 +65,9 @@ class CheckpointRows:
                 found.append((name, number))
         if 2 * len(found) < len(asked):
             return None
-        counts = Counter(name for name, _ in found)
-        names = tuple(name for name in dict.fromkeys(name for name, _ in found) if counts[name] > 0)
-        return Origin(names, found[0][1], len(found) / len(asked))
+        names = tuple(dict.fromkeys(name for name, _ in found))
+        first_rows = tuple(min(number for owner, number in found if owner == name) for name in names)
+        return Origin(names, first_rows, len(found) / len(asked))
 
     def _rows_of_width(self, width: int) -> _Rows | None:
         import torch

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.backends import to_torch, unreadable
-from tttdebug.tracking.checkpoint_rows import CheckpointRows
+from tttdebug.backends import device_tensors, to_torch, unreadable
+from tttdebug.tracking.checkpoint_rows import CheckpointRows, Origin
 from tttdebug.tracking.device_tensors import tensors_held_by
 from tttdebug.tracking.weight_audit import Status, WeightFinding
 from tttdebug.tracking.weight_causes import ALIKE, layer_of, relative_error
@@ -42,7 +42,8 @@ _ROLE_OF = {spelling: role for role, spellings in _ROLES.items() for spelling in
 @dataclass(frozen=True)
 class Recognised:
     """A device tensor and what it was found to hold. `turned` says that it lies as [in, out]; `orders` are the rotary
-    orders of its query and key parts; `exact` the format in which it is the checkpoint's to the bit, "" where none."""
+    orders of its query and key parts; `exact` the format in which it is the checkpoint's to the bit, "" where none;
+    not `in_order` are rows of the checkpoint's that stand elsewhere."""
 
     path: str
     tensor: Any
@@ -52,8 +53,8 @@ class Recognised:
     orders: tuple[str, ...] = ()
     factor: float = 1.0
     exact: str = ""
+    in_order: bool = True
     rel_l2: float = math.nan
-    note: str = ""
 
 
 def recognised(port: Any, state: Mapping[str, torch.Tensor]) -> Iterator[WeightFinding]:
@@ -70,8 +71,11 @@ def recognised(port: Any, state: Mapping[str, torch.Tensor]) -> Iterator[WeightF
         if not bool(values.any()):  # an empty cache
             continue
         recognition = _recognise(path, tensor, values, known, rows, heads)
-        found += [recognition] if recognition is not None else []
-        unknown += [(path, tensor, values)] if recognition is None else []
+        here = [recognition] if recognition is not None else []
+        if recognition is None or not recognition.in_order:
+            here = _recognise_shards(path, tensor, known, rows, heads) or here
+        found += here
+        unknown += [] if here else [(path, tensor, values)]
     conventions = _Conventions(found)
     for recognition in found:
         yield from _findings(recognition, conventions, aliases)
@@ -101,8 +105,9 @@ def _recognise(
     state: Mapping[str, torch.Tensor],
     rows: CheckpointRows,
     head_sizes: Sequence[int],
+    devices: int = 1,
 ) -> Recognised | None:
-    """What the tensor holds, or None."""
+    """What the tensor holds, or None. On one of several `devices` that may be a part of each of several weights."""
     if values.numel() == max(values.shape):
         return _recognise_vector(path, tensor, values.flatten(), state)
     matrix = values.reshape(-1, values.shape[-1])
@@ -112,13 +117,32 @@ def _recognise(
         if origin is None or (best is not None and origin.share <= best[0]):
             continue
         held = matrix.T if turned else matrix
-        expected, orders = _assembled(held, origin.names, origin.first_row, state, head_sizes)
+        expected, orders = _assembled(held, origin, state, head_sizes, devices)
         if expected is None:
             continue
         square = matrix.shape[0] == matrix.shape[1] and all(_role(name) for name in origin.names)
         recognition = _measured(path, tensor, held, expected, origin.names, turned)
         best = (origin.share, replace(recognition, turned=turned, square=square, orders=orders))
     return best[1] if best else None
+
+
+def _recognise_shards(
+    path: str,
+    tensor: Any,
+    state: Mapping[str, torch.Tensor],
+    rows: CheckpointRows,
+    head_sizes: Sequence[int],
+) -> list[Recognised]:
+    """What each device of a mesh holds, where that is another part of a fused weight; nothing unless all are known."""
+    shards = device_tensors(tensor)
+    if len(shards) == 1:
+        return []
+    found = [
+        _recognise(f"{path} on device {i}", shard, to_torch(shard).float(), state, rows, head_sizes, len(shards))
+        for i, shard in enumerate(shards)
+    ]
+    sound = [item for item in found if item is not None and item.in_order]
+    return sound if len(sound) == len(shards) else []
 
 
 def _recognise_vector(
@@ -138,10 +162,10 @@ def _recognise_vector(
 
 def _assembled(
     held: torch.Tensor,
-    names: tuple[str, ...],
-    first_row: int,
+    origin: Origin,
     state: Mapping[str, torch.Tensor],
     head_sizes: Sequence[int],
+    devices: int,
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """The rows that `held` should have if it is made of these tensors side by side, and the rotary orders of q and k.
 
@@ -150,17 +174,20 @@ def _assembled(
     import torch
 
     parts, orders, start = [], [], 0
-    if len(names) == 1 and len(held) < len(state[names[0]]):
+    names, first_rows = origin.names, origin.first_rows
+    if devices == 1 and len(names) == 1 and len(held) < len(state[names[0]]):
         whole = state[names[0]].float()
-        chunk = whole[first_row : first_row + len(held)]
+        chunk = whole[first_rows[0] : first_rows[0] + len(held)]
         return (chunk, ()) if len(chunk) == len(held) else (None, ())
-    for name in names:
-        part = state[name].float()
+    for name, first_row in zip(names, first_rows, strict=True):
+        size = len(state[name]) // devices
+        part = state[name].float()[first_row // size * size :][:size]
         here = held[start : start + len(part)]
         if here.shape != part.shape:
             return None, ()
         if _role(name) in ("q", "k"):
-            choices = [("half-split", part), *(("interleaved", _interleaved(part, size)) for size in head_sizes)]
+            sizes = [size for size in head_sizes if len(part) % size == 0]
+            choices = [("half-split", part), *(("interleaved", _interleaved(part, size)) for size in sizes)]
             order, part = min(choices, key=lambda choice: relative_error(here, choice[1]))
             orders.append(order)
         parts.append(part)
@@ -188,6 +215,7 @@ def _measured(
     factor = float(held.flatten().double() @ expected.flatten().double()) / square if square else 1.0
     on_device, declared = (expected.T.contiguous() if turned else expected), _dtype(tensor)
     here = held.T if turned else held
+    in_order = bool(factor) and relative_error(held / factor, expected) <= ALIKE
     exact = ""
     for name in dict.fromkeys((declared, *_FORMATS)):
         form = FORMATS.get(name)
@@ -195,7 +223,9 @@ def _measured(
         if torch.equal(here, packed) or (declared in FORMATS and torch.equal(here, FORMATS[declared].quantise(packed))):
             exact = name
             break
-    return Recognised(path, tensor, sources, factor=factor, exact=exact, rel_l2=relative_error(held, expected))
+    return Recognised(
+        path, tensor, sources, factor=factor, exact=exact, in_order=in_order, rel_l2=relative_error(held, expected)
+    )
 
 
 class _Conventions:
@@ -237,6 +267,8 @@ def _status_of(item: Recognised, conventions: _Conventions) -> tuple[Status, str
         return "transposed", "lies the other way round than the port's other matrices"
     if any(order != conventions.order for order in item.orders):
         return "permuted", f"rotary order {', '.join(item.orders)}, the port's other heads are {conventions.order}"
+    if not item.in_order:
+        return "permuted", "its rows are the checkpoint's in another order"
     if abs(item.factor - 1) > _UNSCALED and not item.exact:
         return "scaled", f"by {item.factor:.4g}"
     declared = _dtype(item.tensor)
