@@ -99,7 +99,7 @@ def test_wormholes_adder_takes_minus_one_for_sixteen(wormhole):
 
 
 def test_a_bfloat16_dest_grows_and_then_sticks():
-    """Golden vector G8 of the notes on numerics: 1024 steps of 1.0 end at 512."""
+    """Each step adds 1.0: from 512 on the sum cannot take it any more."""
     dest = torch.zeros(1, 1)
     ones = torch.zeros(1, 32)
     ones[0, [0, 16]] = 1.0

@@ -83,6 +83,19 @@ def test_a_sound_ttt_model_passes_with_pairs_that_are_found(models, port, refere
     assert names_of(port) == before
 
 
+def test_an_audit_tells_the_floors_the_formats_that_the_port_does_not_declare(models, port, reference, ttnn):
+    for layer in port.layers:
+        for weight in (layer.feed_forward.w1, layer.feed_forward.w2, layer.feed_forward.w3):
+            weight.dtype, weight._placed = ttnn.bfloat4_b, None
+    blind = track(models, port, reference, steps=0)
+    told = track(models, port, reference, steps=0, weights=td.audit(port, reference))
+    assert blind.first_divergence().boundary == "L00.mlp"
+    assert told.passed, told.first_divergence()
+    floors = [next(r.floor_rel_l2 for r in run.records if r.boundary == "L00.mlp") for run in (blind, told)]
+    assert floors[1] > 5 * floors[0]
+    assert "--audit" in blind.manifest.notes[0]
+
+
 def test_the_other_names_and_harder_objects_pass_too_by_the_ports_own_methods(models, reference, ttnn):
     port = models["qwen"].build(reference.model, ttnn.open_device(device_id=0))
     run = td.track(port, reference, PROMPTS, 2)

@@ -147,12 +147,22 @@ def test_heads_come_side_by_side_from_either_order_of_dimensions(tokens, heads, 
         assert f"heads {heads} side by side" in aligned.adapters
 
 
-@given(st.integers(0, 7), st.integers(2, 5))
-def test_a_decode_steps_heads_come_without_their_padding(user, heads):
-    x_BKE = noise(8, heads, 32)
-    port = torch.nn.functional.pad(x_BKE, (0, 0, 0, TILE - heads), value=9.0)[None]
-    aligned = align(x_BKE[user].reshape(1, 1, -1), port, phase="decode", user=user, tokens=1)
+@given(
+    user=st.integers(0, 7),
+    heads=st.integers(1, 5),
+    head_dim=st.sampled_from([20, 24, 32, 64, 80]),
+    pad=st.booleans(),
+    reference_by_head=st.booleans(),
+)
+def test_a_decode_steps_heads_come_without_their_padding(user, heads, head_dim, pad, reference_by_head):
+    x_BKE = noise(8, heads, head_dim)
+    port = torch.nn.functional.pad(x_BKE, (0, -head_dim % TILE, 0, TILE - heads if pad else 0), value=9.0)[None]
+    reference = x_BKE[user][None, :, None] if reference_by_head else x_BKE[user][None, None]
+    layout = PairLayout(head_dim=head_dim)
+    aligned = align(reference, port, phase="decode", user=user, tokens=1, layout=layout)
     assert torch.equal(aligned.port_TC, x_BKE[user].reshape(1, -1))
+    if not pad and heads > 1:  # what the shapes say alone
+        assert torch.equal(align(reference, port, phase="decode", user=user, tokens=1).port_TC, aligned.port_TC)
 
 
 @given(st.integers(2, 4), st.integers(1, 70))

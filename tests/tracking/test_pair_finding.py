@@ -153,10 +153,13 @@ def test_every_family_is_paired_as_its_own_table_says(architecture, data):
     plan = plan_pairs(port, reference.model)
     found = {(pair.boundary, pair.port, pair.reference) for pair in plan.pairs}
     table = {(pair.boundary, pair.port, pair.reference) for pair in port.pairs}
-    scaled = {("logits", "lm_head", "")}  # what a port's lm_head does besides cannot be told by names; the plan says so
-    assert table - found <= scaled
+    # what a port's head does besides cannot be told by names: that is reported
     scales = getattr(config, "final_logit_softcapping", None) or getattr(config, "logit_scale", 1.0) != 1.0
-    assert bool(scales) == any(note.startswith("logits: the reference caps or scales") for note in plan.notes)
+    assert {boundary for boundary, _, _ in table - found} == ({"logits"} if scales else set()) or (
+        table - found == {("logits", "lm_head", "")} and ("logits", "lm_head", "lm_head") in found
+    )
+    left = {item.path: item.reason for item in plan.unpaired_port}
+    assert left.get("lm_head", "").startswith("ambiguous: the reference caps or scales") == bool(scales)
     extra = {boundary.partition(".")[2] for boundary, _, _ in found - table} - {""}
     assert extra <= {"self_attn.q_norm", "self_attn.k_norm", "post_mlp_norm", "layernorm"}
     assert [p for p in plan.pairs if (p.boundary, p.port, p.reference) in table] == [

@@ -114,13 +114,16 @@ def described(port: Any) -> DeviceDescription:
     return UNKNOWN if device is None else describe_device(device)
 
 
-def what_is_missing(port: Any) -> tuple[str, ...]:
-    """A sentence for each thing that a port does not declare, and what the run does instead."""
+def what_is_missing(port: Any, *, audited: bool = False) -> tuple[str, ...]:
+    """A sentence for each thing that a port does not declare, and what the run does instead. An audit finds formats."""
     missing = []
     if not callable(getattr(port, "declared_weights", None)):
         missing.append(
-            "the port declares no weight formats: each floor is that of the reference in bfloat16, and what coarser "
-            "weights cost counts as the port's own error"
+            "the port declares no weight formats: each floor has those that the audit found, and is silent on math "
+            "fidelities"
+            if audited
+            else "the port declares no weight formats: each floor is that of the reference in bfloat16, and what "
+            "coarser weights cost counts as the port's own error; an audit of its weights (--audit) finds them"
         )
     if not hasattr(port, "caches") and not hasattr(port, "encode"):
         missing.append("the port declares no key/value caches: none was compared")

@@ -58,6 +58,7 @@ def track_encoder(
             expected=len(paired) * len(read),
             command=command,
             seed=seed,
+            weights=weights,
         ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
@@ -66,7 +67,7 @@ def track_encoder(
         writer.keep_audit(weights)
     comparer = Comparer(port, paired, (), writer)
     truth = (reference.model, {modules.pair.boundary: modules.reference for modules in paired})
-    floor, elements = floor_of(port, reference, paired), reference_elements(paired)
+    floor, elements = floor_of(port, reference, paired, weights), reference_elements(paired)
     try:
         watched = {modules.pair.boundary: modules.port for modules in paired}
         tap = PortTap(watched, comparer.on_output, comparer.on_call)

@@ -11,7 +11,7 @@ from tttdebug.tracking.pairing import PairLayout
 if TYPE_CHECKING:
     from torch import nn
 
-_TURNED = (".self_attn.q_proj", ".self_attn.k_proj")
+_TURNED = tuple(f".self_attn.{part}" for part in ("q_proj", "k_proj", "q_norm", "k_norm"))
 
 
 @dataclass(frozen=True)

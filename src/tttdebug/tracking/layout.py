@@ -77,7 +77,7 @@ def _align_given(
     if layout.port_columns is not None:
         given, named = _columns(port, layout.port_columns, "port", reference, port)
         chosen.append(named)
-    given, joined = _heads_side_by_side(given, wanted.shape[-1], phase)
+    given, joined = _heads_side_by_side(given, wanted.shape[-1], phase, layout.head_dim)
     try:
         aligned = _align_rows(wanted, given, phase, user, users)
         port_TC, ordered = in_reference_order(aligned.reference_TC, aligned.port_TC, layout)
@@ -231,22 +231,36 @@ def _heads_of_reference(reference: torch.Tensor, port: torch.Tensor, tokens: int
     return by_token.flatten(2)
 
 
-def _heads_side_by_side(port: torch.Tensor, channels: int, phase: str) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """A port's heads as channels: of [1, K, T, E] in prefill, and [1, B, K, E] with K padded in decode."""
-    if port.ndim != 4 or port.shape[-1] == channels:
+def _heads_side_by_side(
+    port: torch.Tensor, channels: int, phase: str, head_dim: int | None
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """A port's heads as channels: of [1, K, T, E] in prefill and [1, B, K, E] in decode, K and E whole tiles or not.
+
+    `head_dim` is what the pair says of E, where it does.
+    """
+    if port.ndim != 4:
         return port, ()
-    head_dim = port.shape[-1]
-    if phase == "decode":
-        heads, left_over = divmod(channels, head_dim)
-        if left_over or port.shape[2] not in (heads, -(-heads // TILE) * TILE) or heads < 2:
-            return port, ()
-        return port[:, :, :heads].flatten(2), (f"heads {heads} of {port.shape[2]} side by side",)
-    heads = port.shape[1]
-    own_dim, left_over = divmod(channels, heads)
-    if heads < 2 or left_over or head_dim not in (own_dim, -(-own_dim // TILE) * TILE):
+    place = 2 if phase == "decode" else 1
+    given, given_dim = port.shape[place], port.shape[-1]
+    is_whole = given_dim in (channels, _whole_tiles(channels))  # then only a pair that says so means heads
+    if is_whole and port.shape[1] == 1:
         return port, ()
-    unpadded = () if head_dim == own_dim else (f"unpad_heads {head_dim}→{own_dim}",)
-    return port[..., :own_dim].transpose(1, 2).flatten(2), (f"heads {heads} side by side", *unpadded)
+    for own_dim in (head_dim,) if is_whole else (head_dim, given_dim, channels // given):
+        if not own_dim or channels % own_dim or given_dim not in (own_dim, _whole_tiles(own_dim)):
+            continue
+        heads = channels // own_dim
+        one_is_padded = heads == 1 < given and own_dim == head_dim and port.shape[1] > 1
+        padded = (heads, _whole_tiles(heads)) if phase == "decode" else (heads,)
+        if given in padded and (heads > 1 or one_is_padded):
+            of_each = port if phase == "decode" else port.transpose(1, 2)
+            unpadded = () if given_dim == own_dim else (f"unpad_heads {given_dim}→{own_dim}",)
+            named = f"heads {heads} side by side" if heads == given else f"heads {heads} of {given} side by side"
+            return of_each[:, :, :heads, :own_dim].flatten(2), (named, *unpadded)
+    return port, ()
+
+
+def _whole_tiles(size: int) -> int:
+    return -(-size // TILE) * TILE
 
 
 def _as_rows(port: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.driving import described, what_is_missing
 from tttdebug.tracking.floor import FloorError, floor_error, floor_model
+from tttdebug.tracking.held_formats import weights_as_held
 from tttdebug.tracking.manifest import Manifest, Unpaired
 from tttdebug.tracking.pairing import PairedModules
 
@@ -18,17 +19,20 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tttdebug.references import Reference
+    from tttdebug.tracking.weight_audit import Audit
 
 
 def floor_of(
-    port: Any, reference: Reference, paired: Sequence[PairedModules]
+    port: Any, reference: Reference, paired: Sequence[PairedModules], weights: Audit | None = None
 ) -> tuple[nn.Module, dict[str, nn.Module]]:
-    """The reference in bfloat16, with the weights as the port's formats leave them where the port says which.
+    """The reference in bfloat16, with the weights as the port's formats leave them where the port, or an audit of its
+    weights, says which.
 
     With it its module at each boundary.
     """
-    declared_weights = getattr(port, "declared_weights", None)
-    model = floor_model(reference.model, declared_weights(reference.model.state_dict()) if declared_weights else {})
+    state, declares = reference.model.state_dict(), getattr(port, "declared_weights", None)
+    declared = declares(state) if declares else {} if weights is None else weights_as_held(weights, state)
+    model = floor_model(reference.model, declared)
     named = dict(model.named_modules(remove_duplicate=False))
     return model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}
 
@@ -48,6 +52,7 @@ def manifest_of(
     command: str,
     seed: int | None,
     unpaired: Sequence[Unpaired] = (),
+    weights: Audit | None = None,
 ) -> Manifest:
     """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
     hardware = getattr(port, "hw_config", None)
@@ -69,5 +74,5 @@ def manifest_of(
         hardware=hardware.to_dict() if hardware is not None else {},
         expected=expected,
         unpaired=tuple(unpaired),
-        notes=what_is_missing(port),
+        notes=what_is_missing(port, audited=weights is not None),
     )

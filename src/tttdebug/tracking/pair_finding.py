@@ -57,6 +57,7 @@ def find_pairs(port: Any, reference_model: nn.Module, mapping: UserPairs | None)
     finding.take(user_pairs(mapping, port, reference_model))
     if isinstance(mapping, PairingPlan) and mapping.complete:
         return finding.plan_as_given(mapping)
+    finding.leave_scaled_logits()
     finding.by_path()
     finding.embedding_with_positions()
     finding.by_role()
@@ -147,6 +148,8 @@ class _Finding:
         }
         self._all_reference = dict(self._reference_left)
         self._all_port = dict(self._port_left)
+        self._port_aside: dict[str, Candidate] = {}
+        self._reference_aside: dict[str, Candidate] = {}
         self._planned: list[PlannedPair] = []
         self._reasons: dict[tuple[str, str], str] = {}  # (side, path) → why it is left
         self._known_roles: set[Role] | None = None
@@ -163,6 +166,23 @@ class _Finding:
                 if candidate.module is target:
                     del self._port_left[path]
             self._reference_left.pop(pair.reference, None)
+
+    def leave_scaled_logits(self) -> None:
+        """Where a reference caps or scales its logits after its head, a port's head may do so too, or not."""
+        config: Any = getattr(self._model, "config", None)
+        cap, scale = getattr(config, "final_logit_softcapping", None), getattr(config, "logit_scale", None)
+        if cap is None and scale in (None, 1):
+            return
+        for side, left, aside in (
+            ("port", self._port_left, self._port_aside),
+            ("reference", self._reference_left, self._reference_aside),
+        ):
+            for path in [path for path, each in left.items() if each.role == Role("", None, ("logits",))]:
+                aside[path] = left.pop(path)
+                self._reasons[side, path] = (
+                    "ambiguous: the reference caps or scales its logits after its head, and what the port's head does "
+                    'cannot be told; give a pair with that head, or with the whole reference: reference = ""'
+                )
 
     def by_path(self) -> None:
         """A module that is at the same place on both sides."""
@@ -253,13 +273,13 @@ class _Finding:
             in_order(self._planned),
             tuple(
                 Unpaired(path, left.class_name, self._why("port", left, self._reference_left))
-                for path, left in self._port_left.items()
+                for path, left in {**self._port_left, **self._port_aside}.items()
             ),
             tuple(
                 Unpaired(path, left.class_name, self._why("reference", left, self._port_left))
-                for path, left in self._reference_left.items()
+                for path, left in {**self._reference_left, **self._reference_aside}.items()
             ),
-            (*notes, *self._notes()),
+            tuple(notes),
         )
         if not plan.planned:
             found = ", ".join(path or type(self._port).__name__ for path in list(self._all_port)[:5]) or "none"
@@ -268,18 +288,6 @@ class _Finding:
                 f"modules: {found}. Give pairs={{boundary: (port path, reference path)}}"
             )
         return plan
-
-    def _notes(self) -> list[str]:
-        """What a user should know of the pairs."""
-        config: Any = getattr(self._model, "config", None)
-        cap, scale = getattr(config, "final_logit_softcapping", None), getattr(config, "logit_scale", None)
-        by_head = any(each.pair.boundary == "logits" and each.pair.reference for each in self._planned)
-        if by_head and (cap is not None or scale not in (None, 1, 1.0)):
-            return [
-                "logits: the reference caps or scales its logits after its lm_head; where the port's lm_head does it "
-                'too, pair it with the whole reference: reference = ""'
-            ]
-        return []
 
     def plan_as_given(self, given: PairingPlan) -> PairingPlan:
         """A user's complete plan: how its pairs were found, as it says, and what it leaves out."""

@@ -68,7 +68,8 @@ def track(
     there is nothing to decode.
 
     With `ops` every ttnn op inside a paired module is recorded too, with its own error against a golden: `Run.ops`.
-    `weights`, an audit of the port's weights, is kept in the run and said first.
+    `weights`, an audit of the port's weights, is kept in the run and said first; the floors of a port that declares no
+    formats take them from it.
 
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
@@ -118,6 +119,7 @@ def track(
             command=command,
             seed=seed,
             unpaired=unpaired,
+            weights=weights,
         ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
@@ -129,7 +131,9 @@ def track(
     if driver.decode is None:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
-        steps = Steps(port, driver, reference, paired, caches, writer, progress, returned_logits=returned_logits)
+        steps = Steps(
+            port, driver, reference, paired, caches, writer, progress, weights, returned_logits=returned_logits
+        )
         comparer = steps.comparer
         watched = {modules.pair.boundary: modules.port for modules in paired}
         tap = PortTap(watched, comparer.on_output, comparer.on_call)

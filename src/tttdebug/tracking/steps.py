@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from tttdebug.references import Reference
+    from tttdebug.tracking.weight_audit import Audit
 
 Progress = Callable[[str, "float | None"], None]
 
@@ -45,6 +46,7 @@ class Steps:
         caches: Sequence[CachePair],
         writer: RunWriter,
         progress: Progress,
+        weights: Audit | None,
         *,
         returned_logits: bool,
     ) -> None:
@@ -55,7 +57,7 @@ class Steps:
         elements = reference_elements(paired)
         modules = {pair.pair.boundary: pair.reference for pair in paired}
         self.truth = TorchSide(reference.model, modules, caches, elements)
-        self.floor = TorchSide(*floor_of(port, reference, paired), caches, elements)
+        self.floor = TorchSide(*floor_of(port, reference, paired, weights), caches, elements)
         self.comparer = Comparer(port, paired, caches, writer)
         self.returned_logits = returned_logits
         self.agreements: list[TokenAgreement] = []

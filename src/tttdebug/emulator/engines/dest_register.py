@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dest, the register that the matrix unit adds into, as compiled integer arithmetic (numerics.md §2.4).
+"""Dest, the register that the matrix unit adds into, as compiled integer arithmetic.
 
 These are pieces of compiled loops. They work in 32 bits throughout, where numba's own operators would widen to 64, so
 that the compiler turns a loop around them into vector instructions.

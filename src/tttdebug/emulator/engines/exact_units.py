@@ -47,7 +47,7 @@ class ExactUnits:
         return torch.stack([self._blocks(left, right, plan, bias_follows) for left, right in pairs]).view(shape)
 
     def _blocks(self, a_MK: Tensor, b_KN: Tensor, plan: MatmulPlan, bias_follows: bool) -> Tensor:
-        """One product, its K blocks added as their partial sums rest between them (numerics.md §2.7)."""
+        """One product, its K blocks added as their partial sums rest between them."""
         blocking, kernel, partials = plan.blocking, plan.kernel, plan.partials
         if not blocking.l1_acc and not (isinstance(partials, BlockFormat) and blocking.blocks > 1):
             return self.into_dest(a_MK, b_KN, kernel)  # a partial sum is reloaded as it was

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Elementwise sums and products of the matrix unit bit by bit, compiled (numerics.md §3.1 and 3.2)."""
+"""Elementwise sums and products of the matrix unit bit by bit, compiled."""
 
 from __future__ import annotations
 
