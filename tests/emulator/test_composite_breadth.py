@@ -272,7 +272,11 @@ def test_arange_and_as_tensor(any_device):
     assert back(ttnn.arange(2, 20, 3, device=any_device)).tolist() == [2, 5, 8, 11, 14, 17]
     assert back(ttnn.arange(4, dtype=ttnn.float32, device=any_device)).tolist() == [0, 1, 2, 3]
     x = randn(32, 32)
-    made = ttnn.as_tensor(x, ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=any_device, preprocess=lambda t: 2 * t)
+    put = {"layout": ttnn.TILE_LAYOUT, "device": any_device}
+    with pytest.raises(EmulatorError, match="a memory_config must be given"):
+        ttnn.as_tensor(x, ttnn.bfloat16, **put)
+    put["memory_config"] = ttnn.DRAM_MEMORY_CONFIG
+    made = ttnn.as_tensor(x, ttnn.bfloat16, **put, preprocess=lambda t: 2 * t)
     assert torch.equal(back(made), 2 * x)
     assert torch.equal(back(ttnn.from_device(made)), 2 * x)
     assert torch.equal(

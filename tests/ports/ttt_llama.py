@@ -32,7 +32,11 @@ class LazyWeight:
     def get_device_weight(self):
         if self._placed is None:
             self._placed = ttnn.as_tensor(
-                self.source, dtype=self.dtype or ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=self.device
+                self.source,
+                dtype=self.dtype or ttnn.bfloat16,
+                layout=ttnn.TILE_LAYOUT,
+                device=self.device,
+                memory_config=ttnn.DRAM_MEMORY_CONFIG,
             )
         return self._placed
 
@@ -170,7 +174,13 @@ class Attention1D(LightweightModule):
 
 class Embedding1D(LightweightModule):
     def __init__(self, weights, device):
-        self.weights = ttnn.as_tensor(weights, dtype=ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT, device=device)
+        self.weights = ttnn.as_tensor(
+            weights,
+            dtype=ttnn.bfloat16,
+            layout=ttnn.ROW_MAJOR_LAYOUT,
+            device=device,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )
 
     def forward(self, ids):
         return ttnn.unsqueeze_to_4D(ttnn.embedding(ids, self.weights, layout=ttnn.TILE_LAYOUT, dtype=ttnn.bfloat16))

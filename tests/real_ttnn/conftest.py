@@ -17,6 +17,7 @@ import pytest
 
 CASES = "TTTDEBUG_REAL_TTNN_CASES"
 MOCK_CLUSTER = "TT_METAL_MOCK_CLUSTER_DESC_PATH"
+WITH_TORCH = "TTTDEBUG_TTNN_WITH_TORCH"
 HERE = Path(__file__).parent
 
 
@@ -26,6 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     cluster = Path(os.environ[MOCK_CLUSTER]).stem
     other = [item for item in mine if (item.get_closest_marker("two_devices") is not None) != (cluster == "n300")]
+    if not os.environ.get(WITH_TORCH):
+        other += [item for item in mine if item.get_closest_marker("torch") and item not in other]
     config.hook.pytest_deselected(items=other)
     items[:] = [item for item in items if item not in other]
 

@@ -29,6 +29,8 @@ class Replay:
         arguments = [self._read(value) for value in call["args"]]
         keywords = {name: self._read(value) for name, value in call["kwargs"].items()}
         if call["function"] in ("from_torch", "as_tensor"):
+            if call["function"] == "as_tensor" and "device" in keywords:
+                assert keywords.get("memory_config") is not None, "ttnn.as_tensor with a device takes a memory_config"
             result = place(self._ttnn, *arguments, **keywords)
         else:
             result = self._named(call["function"])(*arguments, **keywords)

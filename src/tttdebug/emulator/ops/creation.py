@@ -114,6 +114,8 @@ def as_tensor(
     mesh_mapper: MeshMapper | None = None,
 ) -> Tensor:
     """`from_torch` with an optional `preprocess`. No cache file is written or read: quantising again costs little."""
+    if device is not None and memory_config is None:
+        raise EmulatorError("ttnn.as_tensor: with a device a memory_config must be given, e.g. ttnn.DRAM_MEMORY_CONFIG")
     if preprocess is not None:
         tensor = preprocess(tensor)
     if dtype is not None and dtype.is_block:
