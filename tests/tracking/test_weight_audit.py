@@ -191,6 +191,22 @@ def test_foreign_ports_are_recognised_whatever_their_layout(reference, ports):
     assert all("interleaved" in finding.detail for finding in fused)
 
 
+def padded_heads(columns, heads):
+    """Columns of a projection to heads with zeros behind each head's, up to twice its size."""
+    return torch.nn.functional.pad(columns.unflatten(1, (heads, -1)), (0, columns.shape[1] // heads)).flatten(1)
+
+
+def test_heads_that_are_padded_are_recognised(reference, ports):
+    port = ports[0].build(reference.model, td.open_device("emulated"))
+    for layer in port.layers:
+        config = layer.attention.config
+        config.wqkv = padded_heads(config.wqkv, 5)  # three query heads, a key head and a value head
+        config.wo = padded_heads(config.wo.T, 3).T.contiguous()
+    audit = td.audit(port, reference)
+    assert audit.passed, audit.faults
+    assert {finding.source for finding in audit.findings} == set(reference.model.state_dict())
+
+
 def exchanged(port):
     mlp = port.layers[1].feed_forward
     mlp.w1, mlp.w3 = mlp.w3, mlp.w1

@@ -111,17 +111,43 @@ def _recognise(
     if values.numel() == max(values.shape):
         return _recognise_vector(path, tensor, values.flatten(), state)
     matrix = values.reshape(-1, values.shape[-1])
+    recognition = _recognise_matrix(path, tensor, matrix, state, rows, head_sizes, devices)
+    padded = bool((matrix.norm(dim=1) == 0).any() or (matrix.norm(dim=0) == 0).any())
+    if padded and (recognition is None or not recognition.in_order):
+        without = _recognise_matrix(path, tensor, matrix, state, rows, head_sizes, devices, leave_out_zeros=True)
+        return without or recognition
+    return recognition
+
+
+def _recognise_matrix(
+    path: str,
+    tensor: Any,
+    matrix: torch.Tensor,
+    state: Mapping[str, torch.Tensor],
+    rows: CheckpointRows,
+    head_sizes: Sequence[int],
+    devices: int,
+    *,
+    leave_out_zeros: bool = False,
+) -> Recognised | None:
+    """What the matrix holds, either way round; without its rows and columns of zeros where heads may be padded."""
     best: tuple[float, Recognised] | None = None
     for turned in (True, False):
-        origin = rows.origin_of(matrix.T if turned else matrix)
+        whole = matrix.T if turned else matrix
+        kept_rows, kept_columns = (whole.norm(dim=dim) != 0 for dim in (1, 0))  # what is nan is kept
+        held = whole[kept_rows][:, kept_columns] if leave_out_zeros else whole
+        origin = rows.origin_of(held)
         if origin is None or (best is not None and origin.share <= best[0]):
             continue
-        held = matrix.T if turned else matrix
         expected, orders = _assembled(held, origin, state, head_sizes, devices)
         if expected is None:
             continue
+        if leave_out_zeros:
+            padded = whole.new_zeros(whole.shape)
+            padded[kept_rows.nonzero(), kept_columns.nonzero().T] = expected
+            expected = padded
         square = matrix.shape[0] == matrix.shape[1] and all(_role(name) for name in origin.names)
-        recognition = _measured(path, tensor, held, expected, origin.names, turned)
+        recognition = _measured(path, tensor, whole, expected, origin.names, turned)
         best = (origin.share, replace(recognition, turned=turned, square=square, orders=orders))
     return best[1] if best else None
 
