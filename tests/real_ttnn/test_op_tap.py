@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from plain_modules import Network, on_device
 
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
@@ -36,6 +35,8 @@ def recorded(modules, run):
 
 
 def test_each_op_inside_a_module_is_recorded_under_it(ttnn, device):
+    from plain_modules import Network, on_device
+
     network = Network(device)
     modules = {"L00.mlp": network, "L00.gate": network.parts[0], "L00.up": network.parts[1]}
     assert ttnn.CONFIG.enable_fast_runtime_mode
@@ -55,6 +56,8 @@ def test_each_op_inside_a_module_is_recorded_under_it(ttnn, device):
 
 
 def test_how_an_op_was_told_to_run_is_recorded(ttnn, device):
+    from plain_modules import on_device
+
     kernel = ttnn.WormholeComputeKernelConfig(math_fidelity=ttnn.MathFidelity.HiFi2, packer_l1_acc=True)
     x = on_device(np.ones((1, 1, 32, 64)), device)
     weight = on_device(np.ones((64, 64)), device)
@@ -71,6 +74,8 @@ def test_how_an_op_was_told_to_run_is_recorded(ttnn, device):
 
 
 def test_a_freed_input_is_noted_and_not_touched(ttnn, device):
+    from plain_modules import on_device
+
     x = on_device(np.ones((1, 1, 32, 64)), device)
 
     class Module:
