@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tttdebug.emulator.engines import vector_unit as sfpu
@@ -77,6 +77,7 @@ def test_sums_are_within_one_ulp_of_exact_and_products_within_one_and_a_half(a, 
 @given(bfloat16s, bfloat16s)
 def test_a_higher_fidelity_drops_fewer_bits(a, b):
     exact = a.double() * b.double()
+    assume(exact.abs() > 2.0**-112)  # of smaller products the later phases fall out of the exponent's range
     errors = [
         ((UNITS.multiply(a, b, Kernel(fidelity, fp32_dest=True)).double() - exact) / exact).abs().item()
         for fidelity in FIDELITIES
