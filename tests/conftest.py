@@ -5,10 +5,14 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is first imported
 
+import hypothesis
 import pytest
 import torch
 
 pytest_plugins = ["pytester"]
+# No test asserts a time: the first call of a compiled loop compiles it.
+hypothesis.settings.register_profile("untimed", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("untimed")
 torch.set_num_threads(2)
 
 
