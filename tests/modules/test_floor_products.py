@@ -31,17 +31,17 @@ def test_a_bfloat16_sum_is_the_ports_own(kernel):
     x, weight = torch.randn(40, 256).bfloat16(), torch.randn(256, 96).bfloat16()
     device = open_device("exact", grid=GRID)
     a, b = (ttnn.from_torch(t, layout=ttnn.TILE_LAYOUT, device=device) for t in (x, weight))
-    multiply = bfloat16_sums(WeightFormat(Linear(), "bfloat16", kernel), "automatic", GRID)
+    multiply = bfloat16_sums(WeightFormat(Linear(), "bfloat16", kernel), "automatic", GRID)(weight)
     expected = ttnn.to_torch(ttnn.linear(a, b, compute_kernel_config=kernel.to_ttnn(ttnn)))
-    assert torch.equal(multiply(x, weight), expected)
-    assert not torch.equal(multiply(x, weight), x @ weight)
+    assert torch.equal(multiply(x), expected)
+    assert not torch.equal(multiply(x), x @ weight)
 
 
 def test_a_layer_of_the_floor_multiplies_as_declared():
     model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 32))
 
-    def sevens(x, w):
-        return torch.full((len(x), w.shape[1]), 7.0, dtype=torch.bfloat16)
+    def sevens(weight):
+        return lambda x: torch.full((len(x), weight.shape[1]), 7.0, dtype=torch.bfloat16)
 
     weight = DeclaredWeight(model[0].weight.detach(), lambda x: x, sevens)
     floor, x = floor_model(model, {"0.weight": weight}), torch.randn(2, 3, 64).bfloat16()

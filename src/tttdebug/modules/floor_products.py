@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def bfloat16_sums(
     weight: WeightFormat, policy: Policy, grid: tuple[int, int]
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None:
-    """A function that multiplies x [T, K] by such a weight [K, N], given as the values that the device reads.
+) -> Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]] | None:
+    """Of such a weight [K, N], given as the values that the device reads, the function that multiplies x [T, K] by it.
 
     None when the weight's kernel adds up in fp32, where plain arithmetic errs no less.
     """
@@ -31,11 +31,18 @@ def bfloat16_sums(
 
     device = open_device("fast", grid=grid)
 
-    def multiply(x_TK: torch.Tensor, weight_KN: torch.Tensor) -> torch.Tensor:
-        product = Product(x_TK.shape[0], weight_KN.shape[0], weight_KN.shape[1], weight=weight.dtype)
-        program = choose_matmul(product, kernel, grid, policy).program
-        x, w = (ttnn.from_torch(t, ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device) for t in (x_TK, weight_KN))
-        options = {} if program is None else {"program_config": program.to_ttnn(ttnn)}
-        return ttnn.to_torch(ttnn.linear(x, w, compute_kernel_config=kernel.to_ttnn(ttnn), **options))
+    def placed(values: torch.Tensor) -> ttnn.Tensor:
+        return ttnn.from_torch(values, ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
 
-    return multiply
+    def multiplier(weight_KN: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        w, (inner, columns) = placed(weight_KN), weight_KN.shape
+
+        def multiply(x_TK: torch.Tensor) -> torch.Tensor:
+            product = Product(x_TK.shape[0], inner, columns, weight=weight.dtype)
+            program = choose_matmul(product, kernel, grid, policy).program
+            options = {} if program is None else {"program_config": program.to_ttnn(ttnn)}
+            return ttnn.to_torch(ttnn.linear(placed(x_TK), w, compute_kernel_config=kernel.to_ttnn(ttnn), **options))
+
+        return multiply
+
+    return multiplier

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 class DeclaredWeight:
     """What the port's settings leave of one weight, and of the input that is multiplied by it.
 
-    `multiply(x_TK, weight_KN)` computes a product where it is the accumulation that errs most, in bfloat16; else None.
+    `multiplier(weight_KN)` gives the function of x [T, K] that computes the product where it is the accumulation that
+    errs most, in bfloat16; else it is None.
     """
 
     values: torch.Tensor
     read_input: Callable[[torch.Tensor], torch.Tensor]
-    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    multiplier: Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]] | None = None
 
 
 def floor_model(model: nn.Module, declared: Mapping[str, DeclaredWeight]) -> nn.Module:
@@ -45,8 +46,8 @@ def floor_model(model: nn.Module, declared: Mapping[str, DeclaredWeight]) -> nn.
         weight = declared.get(f"{name}.weight")
         if isinstance(module, nn.Linear) and weight is not None:
             module.register_forward_pre_hook(_reading_through(weight.read_input))
-            if weight.multiply is not None:
-                setattr(module, "forward", _multiplying(module, weight.multiply))  # noqa: B010 (mypy refuses the other way)
+            if weight.multiplier is not None:
+                setattr(module, "forward", _multiplying(module, weight.multiplier))  # noqa: B010 (mypy refuses the other way)
     return copied
 
 
@@ -55,13 +56,13 @@ def _reading_through(read_input: Callable[[torch.Tensor], torch.Tensor]) -> Call
 
 
 def _multiplying(
-    layer: nn.Linear, multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    layer: nn.Linear, multiplier: Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """What the layer computes instead."""
-    weight_KN = layer.weight.detach().T.contiguous()
+    multiply = multiplier(layer.weight.detach().T)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        output = multiply(x.reshape(-1, x.shape[-1]), weight_KN).view(*x.shape[:-1], weight_KN.shape[1])
+        output = multiply(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], layer.out_features)
         return output if layer.bias is None else output + layer.bias
 
     return forward
