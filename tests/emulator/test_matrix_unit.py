@@ -14,7 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tttdebug.emulator.engines import matrix_unit, matrix_unit_elementwise
+from tttdebug.emulator.engines.exact_units import ExactUnits
 from tttdebug.emulator.engines.fpu import to_source
+from tttdebug.emulator.formats import BFLOAT16
+from tttdebug.emulator.kernel import Arch, Kernel, MathFidelity
+from tttdebug.emulator.plans import Blocking, MatmulPlan
 
 WORDS = st.integers(0, 2**32 - 1)
 
@@ -122,6 +126,16 @@ def test_threads_and_blocks_do_not_change_a_bit():
     matrix_unit.multiply_into(one, left[69:], right[:, 299:], phases=4, fp32_dest=True, wormhole=True)
     assert torch.equal(results[0], results[1])
     assert one.item() == results[0][69, 299].item()
+
+
+@pytest.mark.parametrize("repeated", [0, 1, 5, 7])
+def test_rows_that_repeat_the_last_one_come_out_as_if_multiplied(repeated):
+    units, kernel = ExactUnits(Arch.WORMHOLE_B0), Kernel(MathFidelity.HiFi2, l1_acc=True)
+    plan = MatmulPlan(kernel, Blocking("1d", 1, 4, True), BFLOAT16, BFLOAT16, BFLOAT16)
+    left, right = torch.randn(8, 128).bfloat16(), torch.randn(128, 70).bfloat16()
+    left[8 - repeated :] = left[-1]
+    rows = torch.cat([units.matrix_product(row[None], right, plan) for row in left])
+    assert torch.equal(units.matrix_product(left, right, plan), rows)
 
 
 def test_the_kernels_for_gpus_give_the_same_bits():

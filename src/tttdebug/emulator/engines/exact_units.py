@@ -47,6 +47,14 @@ class ExactUnits:
         return torch.stack([self._blocks(left, right, plan, bias_follows) for left, right in pairs]).view(shape)
 
     def _blocks(self, a_MK: Tensor, b_KN: Tensor, plan: MatmulPlan, bias_follows: bool) -> Tensor:
+        """One product; rows that repeat the last one, as those of a batch's padding do, are multiplied once."""
+        rows = _without_repetition(a_MK)
+        product = self._sum_of_blocks(a_MK[:rows], b_KN, plan, bias_follows)
+        if rows == len(a_MK):
+            return product
+        return torch.cat([product, product[-1:].expand(len(a_MK) - rows, -1)])
+
+    def _sum_of_blocks(self, a_MK: Tensor, b_KN: Tensor, plan: MatmulPlan, bias_follows: bool) -> Tensor:
         """One product, its K blocks added as their partial sums rest between them."""
         blocking, kernel, partials = plan.blocking, plan.kernel, plan.partials
         if not blocking.l1_acc and not (isinstance(partials, BlockFormat) and blocking.blocks > 1):
@@ -105,3 +113,9 @@ class ExactUnits:
     def rsqrt(self, x: Tensor, kernel: Kernel) -> Tensor:
         root = sfpu.rsqrt_approx(x) if kernel.approx else sfpu.rsqrt(x)
         return root if kernel.fp32_dest else to_bfloat16_ties_away(root).to(torch.float32)
+
+
+def _without_repetition(a_MK: Tensor) -> int:
+    """How many rows there are up to the first of those at the end that are all equal."""
+    different = (a_MK != a_MK[-1:]).any(-1).nonzero()
+    return int(different[-1]) + 2 if len(different) else min(1, len(a_MK))

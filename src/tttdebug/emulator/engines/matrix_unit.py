@@ -39,6 +39,7 @@ COLUMNS, ROWS = 64, 32  # of the result that one job computes: its operands stay
 _EMPTY = -100_000  # the exponent of a zero: it never is the largest of a group
 _LOWERED = np.array([0, 5, 7, 12], dtype=np.int32)  # how far below the operands' exponents each phase lies
 _STRETCH = 1 + 2.0**-13
+_WORTH_A_JOB = 1 << 21  # multiplications
 _SINGLE, _DOUBLE = np.ones(1, np.float32), np.ones(1, np.float64)  # the float that group sums are kept in
 
 
@@ -84,12 +85,18 @@ def multiply_into(
     parts = np.array([left_source.part_of_phase, right_source.part_of_phase], np.int64)
     loops = _into_fp32 if fp32_dest else _into_bfloat16
 
-    def job(corner: tuple[int, int]) -> None:
-        settings = (left, right, dest, *corner, sources, parts, lowered, halves_first, wormhole)
-        if not loops(*settings, _SINGLE):
-            loops(*settings, _DOUBLE)
+    def job(block: tuple[int, int, int]) -> None:
+        m, n, end = block
+        settings = (sources, parts, lowered, halves_first, wormhole)
+        while n < end:
+            n = loops(left, right, dest, m, n, end, *settings, _SINGLE)
+            if n < end:  # where it stopped, a larger float is needed
+                n = loops(left, right, dest, m, n, min(n + COLUMNS, end), *settings, _DOUBLE)
 
-    run_jobs(job, [(m, n) for n in range(0, dest.shape[1], COLUMNS) for m in range(0, dest.shape[0], ROWS)])
+    rows, columns = dest.shape
+    panels = -(-_WORTH_A_JOB // (min(rows, ROWS) * left.shape[1] * phases * COLUMNS)) * COLUMNS
+    starts = [(m, n) for n in range(0, columns, panels) for m in range(0, rows, ROWS)]
+    run_jobs(job, [(m, n, min(n + panels, columns)) for m, n in starts])
     return None
 
 
@@ -245,12 +252,19 @@ def _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first,
 
 
 @compiled
-def _into_fp32(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
+def _into_fp32(a, b, dest, m0, n0, end, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
+    """Panels of columns from n0 to `end`. Gives the first that was not done for want of a larger float, else `end`."""
     use_the_widest_vectors()
-    return _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, True, wormhole, like)
+    for n in range(n0, end, COLUMNS):
+        if not _multiply(a, b, dest, m0, n, sources, part_of_phase, lowered, halves_first, True, wormhole, like):
+            return n
+    return end
 
 
 @compiled
-def _into_bfloat16(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
+def _into_bfloat16(a, b, dest, m0, n0, end, sources, part_of_phase, lowered, halves_first, wormhole, like):  # type: ignore[no-untyped-def]
     use_the_widest_vectors()
-    return _multiply(a, b, dest, m0, n0, sources, part_of_phase, lowered, halves_first, False, False, like)
+    for n in range(n0, end, COLUMNS):
+        if not _multiply(a, b, dest, m0, n, sources, part_of_phase, lowered, halves_first, False, False, like):
+            return n
+    return end
