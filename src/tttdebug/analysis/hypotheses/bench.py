@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench of one call: hypotheses are tried on it, and it says which of them the number formats cannot tell apart.
 
-T tokens, C output channels.
+T tokens, C output channels, F channels before the last product, H query heads, E head dimension.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tttdebug.analysis.finding import Experiment, Fix
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis, rel_l2
-from tttdebug.analysis.mathematics import Memory, Numbers
+from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Numbers
+from tttdebug.analysis.mathematics.attention import Heads, mix, project
+from tttdebug.analysis.mathematics.feed_forward import inner
 from tttdebug.analysis.mathematics.low_sums import low_sums
+from tttdebug.specs import AttentionSpec, FeedForwardSpec, ModuleSpec
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.analysis.module_call import ModuleCall
 
+Spec = TypeVar("Spec", bound=ModuleSpec)
 MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
 CLEARLY = 0.5
@@ -43,6 +47,15 @@ class Trial:
     hypothesis: Hypothesis
 
 
+@dataclass(frozen=True)
+class LastProduct:
+    """The product that a module ends in: the weight's name, what it reads, and the weight as the port reads it."""
+
+    name: str
+    inner_TF: torch.Tensor
+    weight_CF: torch.Tensor
+
+
 class Bench:
     """One call with all that its hypotheses share."""
 
@@ -63,6 +76,43 @@ class Bench:
     def error(self, *changes: Change) -> float:
         """The rel_l2 that is left against the port when those changes hold."""
         return rel_l2(self.port_TC, self.predict(Hypothesis(changes)))
+
+    @cached_property
+    def arithmetic(self) -> Arithmetic:
+        """The call's weights as the port reads them."""
+        return Arithmetic(self.call.weights, Numbers(self.call.formats), self.memory)
+
+    @cached_property
+    def heads(self) -> Heads:
+        """Queries, keys and values of an attention as they should be."""
+        spec, call = self._spec_of(AttentionSpec), self.call
+        return project(spec, self.arithmetic, self.memory.input_TD, call.positions_T, call.past, AttentionSteps())
+
+    @cached_property
+    def last_product(self) -> LastProduct | None:
+        """The product that a module ends in; None where it ends in none."""
+        spec = self.call.spec
+        if isinstance(spec, FeedForwardSpec):
+            return LastProduct("w2", inner(spec, self.arithmetic, self.memory.input_TD), self.arithmetic.weight("w2"))
+        if isinstance(spec, AttentionSpec):
+            mixed_HTE = mix(spec, self.arithmetic, self.heads, self.call.positions_T, AttentionSteps())
+            return LastProduct("wo", mixed_HTE.transpose(0, 1).flatten(1), self.arithmetic.weight("wo"))
+        return None
+
+    @cached_property
+    def port_behind_TF(self) -> torch.Tensor:
+        """The port's output times the last weight: what each inner channel has in common with it.
+
+        Raises ValueError for a module that ends in no product.
+        """
+        if self.last_product is None:
+            raise ValueError(f"{self.call.boundary} ends in no product with a weight")
+        return self.port_TC @ self.last_product.weight_CF
+
+    def _spec_of(self, spec_class: type[Spec]) -> Spec:
+        if not isinstance(self.call.spec, spec_class):
+            raise ValueError(f"{self.call.boundary} has no {spec_class.__name__}")
+        return self.call.spec
 
     @cached_property
     def healthy_TC(self) -> torch.Tensor:

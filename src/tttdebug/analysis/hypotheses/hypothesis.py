@@ -29,7 +29,8 @@ class Change:
 
     `spec` changes what the spec says, `weights` the fp32 weights before their format is applied, `numbers` the formats,
     `steps` fields of the module's steps, and `output` what comes out. `fitted` counts the numbers in it that were
-    fitted to the port's output; of two changes that explain it alike, the one with fewer is meant.
+    fitted to the port's output; of two changes that explain it alike, the one with fewer is meant. A change that only
+    says where the error sits has `localises`: it takes that part from the port, and explains no other call.
     """
 
     cause: str
@@ -41,6 +42,7 @@ class Change:
     steps: Mapping[str, Any] = field(default_factory=dict)
     output: OutputOf | None = None
     fitted: int = 0
+    localises: bool = False
 
     def __post_init__(self) -> None:
         if self.cause not in CAUSES:
@@ -78,6 +80,11 @@ class Hypothesis:
         settings = {name: value for fix in fixes for name, value in fix.settings.items()}
         return Fix("; ".join(fix.says for fix in fixes), "\n".join(fix.code for fix in fixes if fix.code), settings)
 
+    @property
+    def localises(self) -> bool:
+        """Whether part of the output is not predicted but taken from the port."""
+        return any(change.localises for change in self.changes)
+
     def plus(self, change: Change) -> Hypothesis:
         """This and one change more."""
         return Hypothesis((*self.changes, change))
@@ -102,7 +109,7 @@ class Hypothesis:
     def _compute(self, call: ModuleCall, memory: Memory, numbers: Numbers) -> torch.Tensor:
         import torch
 
-        if call.spec is None or not computes(call.spec):
+        if call.spec is None or not computes(call):
             out_TC = call.reference_TC.float()
             return out_TC.to(torch.bfloat16).float() if numbers.rounds_activations else out_TC
         spec, weights, steps = call.spec, call.weights, default_steps(call.spec)

@@ -40,7 +40,7 @@ def exchanged(bench: Bench) -> Iterator[Change]:
                 "weights_exchanged",
                 f"{_in_words(one)} and {_in_words(other)} are exchanged",
                 Fix(f"exchange {one} and {other}"),
-                weights=_exchange(one, other),
+                weights=exchange_weights([(one, other)]),
             )
 
 
@@ -90,6 +90,15 @@ def edit(edits: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]) -> Weights
     }
 
 
+def exchange_weights(pairs: Sequence[tuple[str, str]]) -> WeightsOf:
+    """The two weights of each pair in each other's place, with their biases."""
+    with_biases = [pair for one, other in pairs for pair in ((one, other), (bias_of(one), bias_of(other)))]
+    places = {name: place for one, other in with_biases for name, place in ((one, other), (other, one))}
+    return lambda weights, call: {
+        name: weights[places[name]] if places.get(name) in weights else weight for name, weight in weights.items()
+    }
+
+
 def bias_of(name: str) -> str:
     """The name of the bias that goes with a matrix, as the port's modules have it: `bq` with `wq`."""
     path, _, own = name.rpartition(".")
@@ -114,13 +123,6 @@ def _is_bias(name: str) -> bool:
 
 def _zeros(weight: torch.Tensor) -> torch.Tensor:
     return weight * 0.0
-
-
-def _exchange(one: str, other: str) -> WeightsOf:
-    places = {one: other, other: one, bias_of(one): bias_of(other), bias_of(other): bias_of(one)}
-    return lambda weights, call: {
-        name: weights[places[name]] if places.get(name) in weights else weight for name, weight in weights.items()
-    }
 
 
 def _from_layer(layer: int, names: Sequence[str]) -> WeightsOf:

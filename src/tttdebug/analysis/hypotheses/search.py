@@ -4,52 +4,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from tttdebug.analysis.hypotheses import (
-    of_attention,
-    of_feed_forward,
-    of_heads,
-    of_norms,
-    of_output,
-    of_rotation,
-    of_weights,
-)
+from tttdebug.analysis.hypotheses.catalogue import CATALOGUE, WHERE_NONE_FITS, Source
 from tttdebug.analysis.hypotheses.bench import Bench, Trial
-from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis
+from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Hypothesis
 
 if TYPE_CHECKING:
     from tttdebug.analysis.module_call import ModuleCall
-
-Source: TypeAlias = Callable[[Bench], Iterator[Change]]
-
-CATALOGUE: tuple[Source, ...] = (
-    of_output.doubled_reduce,
-    of_norms.of_norm,
-    of_feed_forward.of_activation,
-    of_attention.mask,
-    of_attention.head_norm,
-    of_heads.repeat,
-    of_rotation.order,
-    of_rotation.missing,
-    of_rotation.positions,
-    of_weights.exchanged,
-    of_weights.turned,
-    of_weights.missing,
-    of_attention.scale,
-    of_attention.softcap,
-    of_rotation.theta,
-    of_rotation.scaling,
-    of_rotation.partial,
-    of_attention.window,
-    of_attention.padding,
-    of_output.scale,
-    of_output.slope_and_offset,
-    of_weights.of_other_layers,
-)
-"""Every source of changes, in the order in which they are tried: what is cheap and frequent first."""
 
 NEAREST = 5  # candidates that are kept where none is confirmed
 ALIKE = 1.1  # errors nearer to each other than this factor do not choose between two explanations
@@ -81,7 +45,9 @@ def search(call: ModuleCall, *, combine: bool = True, budget_seconds: float | No
     bench = Bench(call)
     if bench.is_at_floor or not bench.before < float("inf"):
         return Diagnosis((), (), bench.before, bench.floor)
-    trials = _singles(bench, deadline)
+    trials = _singles(bench, CATALOGUE, deadline)
+    if not any(trial.at_floor for trial in trials):
+        trials += _singles(bench, WHERE_NONE_FITS, deadline)
     if combine and not any(trial.at_floor for trial in trials):
         trials += _pairs(bench, trials, deadline)
     ranked = sorted(trials, key=lambda trial: trial.rel_l2)
@@ -90,29 +56,24 @@ def search(call: ModuleCall, *, combine: bool = True, budget_seconds: float | No
     return Diagnosis(tuple(confirmed), tuple(nearest[:NEAREST]), bench.before, bench.floor)
 
 
-def changes_for(bench: Bench) -> Iterator[Change]:
-    """The whole catalogue for one call."""
-    for source in CATALOGUE:
-        yield from source(bench)
-
-
-def _singles(bench: Bench, deadline: float) -> list[Trial]:
+def _singles(bench: Bench, sources: Sequence[Source], deadline: float) -> list[Trial]:
     trials = []
-    for change in changes_for(bench):
-        trials.append(bench.attempt(NOTHING.plus(change)))
-        if time.monotonic() > deadline:
-            break
+    for source in sources:
+        for change in source(bench):
+            if time.monotonic() > deadline:
+                return trials
+            trials.append(bench.attempt(NOTHING.plus(change)))
     return trials
 
 
 def _pairs(bench: Bench, singles: list[Trial], deadline: float) -> list[Trial]:
     """The nearest changes, each with every other, until one pair reaches the floor."""
     ranked = sorted(singles, key=lambda trial: trial.rel_l2)
-    helping = [trial for trial in ranked if trial.rel_l2 < _HELPS * bench.before][:_COMBINED]
+    helping = [trial for trial in ranked if trial.rel_l2 < _HELPS * bench.before and not trial.hypothesis.localises]
     trials: list[Trial] = []
-    for first in helping:
+    for first in helping[:_COMBINED]:
         for second in singles:
-            if second.cause == first.cause or time.monotonic() > deadline:
+            if second.cause == first.cause or second.hypothesis.localises or time.monotonic() > deadline:
                 continue
             pair = Hypothesis((*first.hypothesis.changes, *second.hypothesis.changes))
             trials.append(bench.attempt(pair))
@@ -130,8 +91,8 @@ def _simplest_first(confirmed: list[Trial]) -> list[Trial]:
         return []
     least = min(trial.rel_l2 for trial in confirmed)
 
-    def order(trial: Trial) -> tuple[bool, int, float]:
-        return trial.rel_l2 > ALIKE * least, trial.hypothesis.fitted, trial.rel_l2
+    def order(trial: Trial) -> tuple[bool, bool, int, float]:
+        return trial.hypothesis.localises, trial.rel_l2 > ALIKE * least, trial.hypothesis.fitted, trial.rel_l2
 
     simplest: dict[str, Trial] = {}
     for trial in sorted(confirmed, key=order):

@@ -6,6 +6,7 @@ from tttdebug.analysis.mathematics.attention_steps import AttentionSteps
 from tttdebug.analysis.mathematics.compute import compute, computes, default_steps
 from tttdebug.analysis.mathematics.ends import EmbeddingSteps, HeadSteps
 from tttdebug.analysis.mathematics.feed_forward import FeedForwardSteps
+from tttdebug.analysis.mathematics.layer import LayerSteps
 from tttdebug.analysis.mathematics.mixture import MixtureSteps
 from tttdebug.analysis.mathematics.norm import NormSteps
 
@@ -15,6 +16,7 @@ __all__ = [
     "EmbeddingSteps",
     "FeedForwardSteps",
     "HeadSteps",
+    "LayerSteps",
     "Memory",
     "MixtureSteps",
     "NormSteps",

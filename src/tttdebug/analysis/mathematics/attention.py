@@ -78,12 +78,12 @@ def project(
         if steps.turns_keys:
             turned = rotate(spec.rope, spec.rotary_dim, k_KTE, sign * (positions_T + steps.key_shift))
             k_KTE = arithmetic.rounded(turned)
-    if not steps.own_written:
-        k_KTE, v_KTE = (torch.cat([each[:, :-1], torch.zeros_like(each[:, -1:])], dim=1) for each in (k_KTE, v_KTE))
     if past is not None:
         found = past if steps.edit_past is None else steps.edit_past(past)
         k_KTE = torch.cat([found.keys_KPE.float(), k_KTE], dim=1)
         v_KTE = torch.cat([found.values_KPE.float(), v_KTE], dim=1)
+    if steps.own_written is not True:
+        k_KTE, v_KTE = (_without_own(each_KSE, steps.own_written == "before") for each_KSE in (k_KTE, v_KTE))
     return Heads(q_HTE, k_KTE, v_KTE)
 
 
@@ -149,3 +149,11 @@ def _softmax(scores_HTS: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
     weights_HTS = below.exp() if steps.exp is None else steps.exp(below)
     weights_HTS = weights_HTS / weights_HTS.sum(-1, keepdim=True)
     return weights_HTS[..., :-1] if steps.padding_keys else weights_HTS
+
+
+def _without_own(each_KSE: torch.Tensor, is_before: bool) -> torch.Tensor:
+    """Nothing at the last position, and what belongs there nowhere, or in the place of the one before."""
+    import torch
+
+    kept_KSE = torch.cat([each_KSE[:, :-2], each_KSE[:, -1:]], dim=1) if is_before else each_KSE[:, :-1]
+    return torch.cat([kept_KSE, torch.zeros_like(each_KSE[:, -1:])], dim=1)

@@ -26,7 +26,7 @@ class AttentionSteps:
     `padding_keys`    keys of zeros, with values of zeros, that every query sees besides
     `turns_…`, `…_shift`, `backwards`   which of queries and keys turn, by positions off by how many, in which direction
     `norms_…`         whether the spec's norm of heads is applied to queries and to keys
-    `own_written`     whether the keys and values of the call's last token are there for it
+    `own_written`     whether the key and value of the call's last token are there for it; before: at the position before
     `edit_past`       the cache before the call as the port finds it
     `exp`             the exponential of the softmax, of scores less their maximum
     """
@@ -42,6 +42,6 @@ class AttentionSteps:
     backwards: bool = False
     norms_queries: bool = True
     norms_keys: bool = True
-    own_written: bool = True
+    own_written: bool | Literal["before"] = True
     edit_past: Callable[[KeysValues], KeysValues] | None = None
     exp: Callable[[torch.Tensor], torch.Tensor] | None = None

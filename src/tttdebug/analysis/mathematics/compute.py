@@ -9,12 +9,15 @@ from tttdebug.analysis.mathematics.attention import attention
 from tttdebug.analysis.mathematics.attention_steps import AttentionSteps
 from tttdebug.analysis.mathematics.ends import EmbeddingSteps, HeadSteps, embed, logits
 from tttdebug.analysis.mathematics.feed_forward import FeedForwardSteps, feed_forward
+from tttdebug.analysis.mathematics.layer import LayerSteps, residual_sum
 from tttdebug.analysis.mathematics.mixture import MixtureSteps, mixture
 from tttdebug.analysis.mathematics.norm import NormSteps, norm
 from tttdebug.errors import SpecError
 from tttdebug.specs import (
     AttentionSpec,
+    DecoderLayerSpec,
     EmbeddingSpec,
+    EncoderLayerSpec,
     FeedForwardSpec,
     LMHeadSpec,
     MixtureOfExpertsSpec,
@@ -35,17 +38,19 @@ _STEPS: dict[type[ModuleSpec], type] = {
     NormSpec: NormSteps,
     EmbeddingSpec: EmbeddingSteps,
     LMHeadSpec: HeadSteps,
+    DecoderLayerSpec: LayerSteps,
+    EncoderLayerSpec: LayerSteps,
 }
 
 
-def computes(spec: ModuleSpec | None) -> bool:
-    """Whether there is mathematics for this spec."""
-    return type(spec) in _STEPS
+def computes(call: ModuleCall) -> bool:
+    """Whether there is mathematics for this call: a layer needs what its branches gave."""
+    return type(call.spec) in _STEPS and (call.kind != "layer" or bool(call.parts))
 
 
 def default_steps(spec: ModuleSpec) -> Any:
     """The steps of a module of this spec, none of them changed. Raises SpecError for a spec without mathematics."""
-    if not computes(spec):
+    if type(spec) not in _STEPS:
         raise _no_mathematics(spec)
     return _STEPS[type(spec)]()
 
@@ -69,6 +74,8 @@ def compute(call: ModuleCall, spec: ModuleSpec, arithmetic: Arithmetic, steps: A
             return embed(spec, arithmetic, x_TD, call.positions_T, steps)
         case LMHeadSpec():
             return logits(spec, arithmetic, x_TD, steps)
+        case DecoderLayerSpec() | EncoderLayerSpec():
+            return residual_sum(arithmetic, x_TD, call.parts, steps)
         case _:
             raise _no_mathematics(spec)
 
