@@ -56,12 +56,12 @@ def mask(bench: Bench) -> Iterator[Change]:
             steps={"mask": "none"},
         )
     if spec.causal:
-        yield Change(
-            "mask_wrong",
-            "a query does not see its own position: the diagonal is masked",
-            Fix("mask the positions after the query only: triu(diagonal=1)"),
-            steps={"mask": "strict"},
-        )
+        for shift, says in (
+            (-1, "a query does not see its own position: the diagonal is masked"),
+            (1, "a query sees the position after its own: the mask begins one too far"),
+        ):
+            fix = Fix("mask the positions after the query only: triu(diagonal=1)")
+            yield Change("mask_wrong", says, fix, steps={"mask_shift": shift})
     else:
         yield Change(
             "mask_wrong",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
-from tttdebug.analysis.hypotheses.of_weights import edit
+from tttdebug.analysis.hypotheses.of_weights import bias_of, edit
 from tttdebug.analysis.hypotheses.orders import best_order, in_words, likeness, rows_in_order
 from tttdebug.analysis.mathematics import AttentionSteps
 from tttdebug.analysis.mathematics.attention import Heads, mix
@@ -55,10 +55,11 @@ def orders(bench: Bench) -> Iterator[Change]:
         )
     order = best_order(matching.of_queries())
     if order is not None:
-        yield _rows("wq", "query", order)
+        yield from _rows(bench, "query", order, ("wq",))
     if spec.num_kv_heads == 1:
         return
-    sources = best_sources_of_groups(matching.of_keys_and_values(), spec)
+    of_keys_and_values = matching.of_keys_and_values()
+    sources = _sources(of_keys_and_values, spec)
     if sources is not None:
         yield Change(
             "gqa_repeat",
@@ -67,20 +68,21 @@ def orders(bench: Bench) -> Iterator[Change]:
             steps={"kv_of_query": sources},
         )
     for names, likeness_HK in (
-        (("wk", "wv"), matching.of_keys_and_values()),
+        (("wk", "wv"), of_keys_and_values),
         (("wk",), matching.of_keys()),
         (("wv",), matching.of_values()),
     ):
         by_group_KK = likeness_HK.unflatten(0, (spec.num_kv_heads, -1)).sum(1)
         order = best_order(by_group_KK)
         if order is not None:
-            yield _rows(" and ".join(names), "key/value" if len(names) == 2 else names[0][1:], order, names)
+            yield from _rows(bench, {"wk": "key", "wv": "value"}.get("".join(names), "key/value"), order, names)
 
 
-def best_sources_of_groups(likeness_HK: torch.Tensor, spec: AttentionSpec) -> tuple[int, ...] | None:
-    """The key/value head that each query head reads; None where it is its group's for all."""
+def _sources(likeness_HK: torch.Tensor, spec: AttentionSpec) -> tuple[int, ...] | None:
+    """The key/value head that each query head reads; None where whole groups read another, or each its own."""
     sources = tuple(int(i) for i in likeness_HK.argmax(-1))
-    return None if sources == tuple(h // spec.queries_per_kv_head for h in range(spec.num_heads)) else sources
+    by_group = [set(sources[first : first + spec.queries_per_kv_head]) for first in range(0, spec.num_heads, spec.queries_per_kv_head)]
+    return None if all(len(group) == 1 for group in by_group) else sources
 
 
 class _Matching:
@@ -150,12 +152,15 @@ class _Matching:
         return mix(self.spec, self.bench.arithmetic, heads, positions_T, AttentionSteps()).flatten(1)
 
 
-def _rows(of: str, kind: str, order: tuple[int, ...], names: tuple[str, ...] = ("wq",)) -> Change:
-    reorder = rows_in_order(order, len(order))
-    edits = {f"{prefix}{name[1:]}": reorder for name in names for prefix in "wb"}
-    return Change(
-        "heads_permuted",
-        f"the {kind} heads of {of} are in another order: {in_words(order)}",
-        Fix(f"bring the heads of {of} into their own order when they are loaded"),
-        weights=edit(edits),
-    )
+def _rows(bench: Bench, kind: str, order: tuple[int, ...], names: tuple[str, ...]) -> Iterator[Change]:
+    """Heads in another order in those weights: with their biases, and without."""
+    reorder, matrices = rows_in_order(order, len(order)), " and ".join(names)
+    biases = {bias_of(name): reorder for name in names if bias_of(name) in bench.call.weights}
+    for too, edits in ((", and of their biases,", biases), ("", {})):
+        if biases or not too:
+            yield Change(
+                "heads_permuted",
+                f"the {kind} heads of {matrices}{too} are in another order: {in_words(order)}",
+                Fix(f"bring the heads of {matrices} into their own order when they are loaded"),
+                weights=edit(dict.fromkeys(names, reorder) | edits),
+            )

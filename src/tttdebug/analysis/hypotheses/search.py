@@ -51,7 +51,7 @@ def search(call: ModuleCall, *, combine: bool = True, budget_seconds: float | No
     if combine and not any(trial.at_floor for trial in trials):
         trials += _pairs(bench, trials, deadline)
     ranked = sorted(trials, key=lambda trial: trial.rel_l2)
-    confirmed = _simplest_first([trial for trial in ranked if trial.at_floor])
+    confirmed = _simplest_first([trial for trial in trials if trial.at_floor])
     nearest = [trial for trial in ranked if not trial.at_floor and trial.rel_l2 < bench.before]
     return Diagnosis(tuple(confirmed), tuple(nearest[:NEAREST]), bench.before, bench.floor)
 
@@ -82,23 +82,18 @@ def _pairs(bench: Bench, singles: list[Trial], deadline: float) -> list[Trial]:
     return trials
 
 
-def _simplest_first(confirmed: list[Trial]) -> list[Trial]:
-    """Explanations that the error does not choose between go by how few numbers are fitted in them.
-
-    A fitted one is left out where the same cause explains the error without.
+def _simplest_first(confirmed: Sequence[Trial]) -> list[Trial]:
+    """The best first, of those that the error does not choose between the one with the fewest fitted numbers, then the
+    one that was tried first; none with more fitted numbers than the first of all.
     """
     if not confirmed:
         return []
-    least = min(trial.rel_l2 for trial in confirmed)
+    predicting = [trial for trial in confirmed if not trial.hypothesis.localises] or confirmed
+    least = min(trial.rel_l2 for trial in predicting)
+    ranked = sorted(predicting, key=lambda trial: (_worse(trial.rel_l2, least), trial.hypothesis.fitted))
+    return [trial for trial in ranked if trial.hypothesis.fitted <= ranked[0].hypothesis.fitted]
 
-    def order(trial: Trial) -> tuple[bool, bool, int, float]:
-        return trial.hypothesis.localises, trial.rel_l2 > ALIKE * least, trial.hypothesis.fitted, trial.rel_l2
 
-    simplest: dict[str, Trial] = {}
-    for trial in sorted(confirmed, key=order):
-        simplest.setdefault(trial.cause, trial)
-    return [
-        trial
-        for trial in sorted(confirmed, key=order)
-        if trial is simplest[trial.cause] or trial.hypothesis.fitted == 0
-    ]
+def _worse(rel_l2: float, least: float) -> float:
+    """0 for an error that is alike the least, else the error."""
+    return 0.0 if rel_l2 <= ALIKE * least else rel_l2

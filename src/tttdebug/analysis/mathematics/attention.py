@@ -44,6 +44,7 @@ def attention(
     steps: AttentionSteps = AttentionSteps(),
 ) -> torch.Tensor:
     """Hidden states [T, D] to hidden states [T, D]. Raises WeightsError for a missing weight."""
+    positions_T = positions_T + steps.step_at
     heads = project(spec, arithmetic, x_TD, positions_T, past, steps)
     mixed_HTE = mix(spec, arithmetic, heads, positions_T, steps)
     return out_of_heads(spec, arithmetic, mixed_HTE, steps)
@@ -80,8 +81,9 @@ def project(
             k_KTE = arithmetic.rounded(turned)
     if past is not None:
         found = past if steps.edit_past is None else steps.edit_past(past)
-        k_KTE = torch.cat([found.keys_KPE.float(), k_KTE], dim=1)
-        v_KTE = torch.cat([found.values_KPE.float(), v_KTE], dim=1)
+        before = found.keys_KPE.shape[1] + steps.step_at
+        k_KTE = torch.cat([_to_length(found.keys_KPE.float(), before), k_KTE], dim=1)
+        v_KTE = torch.cat([_to_length(found.values_KPE.float(), before), v_KTE], dim=1)
     if steps.own_written is not True:
         k_KTE, v_KTE = (_without_own(each_KSE, steps.own_written == "before") for each_KSE in (k_KTE, v_KTE))
     return Heads(q_HTE, k_KTE, v_KTE)
@@ -128,10 +130,8 @@ def unseen(spec: AttentionSpec, positions_T: torch.Tensor, keys: int, steps: Att
 
     query_T1, key_S = positions_T[:, None], torch.arange(keys)
     hidden_TS = torch.zeros(len(positions_T), keys, dtype=torch.bool)
-    if steps.mask == "strict":
-        hidden_TS |= key_S >= query_T1
-    elif spec.causal and steps.mask == "declared":
-        hidden_TS |= key_S > query_T1
+    if spec.causal and steps.mask == "declared":
+        hidden_TS |= key_S > query_T1 + steps.mask_shift
     if spec.sliding_window is not None and steps.mask != "none":
         hidden_TS |= key_S <= query_T1 - spec.sliding_window
     return hidden_TS if bool(hidden_TS.any()) else None
@@ -157,3 +157,10 @@ def _without_own(each_KSE: torch.Tensor, is_before: bool) -> torch.Tensor:
 
     kept_KSE = torch.cat([each_KSE[:, :-2], each_KSE[:, -1:]], dim=1) if is_before else each_KSE[:, :-1]
     return torch.cat([kept_KSE, torch.zeros_like(each_KSE[:, -1:])], dim=1)
+
+
+def _to_length(kept_KPE: torch.Tensor, length: int) -> torch.Tensor:
+    """The first positions, or all of them and zeros behind."""
+    import torch
+
+    return torch.nn.functional.pad(kept_KPE[:, :length], (0, 0, 0, max(0, length - kept_KPE.shape[1])))

@@ -9,7 +9,7 @@ from tttdebug.analysis.mathematics.attention import attention
 from tttdebug.analysis.mathematics.attention_steps import AttentionSteps
 from tttdebug.analysis.mathematics.ends import EmbeddingSteps, HeadSteps, embed, logits
 from tttdebug.analysis.mathematics.feed_forward import FeedForwardSteps, feed_forward
-from tttdebug.analysis.mathematics.layer import LayerSteps, residual_sum
+from tttdebug.analysis.mathematics.layer import LayerSteps, branches, residual_sum
 from tttdebug.analysis.mathematics.mixture import MixtureSteps, mixture
 from tttdebug.analysis.mathematics.norm import NormSteps, norm
 from tttdebug.errors import SpecError
@@ -45,7 +45,7 @@ _STEPS: dict[type[ModuleSpec], type] = {
 
 def computes(call: ModuleCall) -> bool:
     """Whether there is mathematics for this call: a layer needs what its branches gave."""
-    return type(call.spec) in _STEPS and (call.kind != "layer" or bool(call.parts))
+    return type(call.spec) in _STEPS and (call.kind != "layer" or bool(branches(call.spec, call.parts)))
 
 
 def default_steps(spec: ModuleSpec) -> Any:
@@ -75,7 +75,7 @@ def compute(call: ModuleCall, spec: ModuleSpec, arithmetic: Arithmetic, steps: A
         case LMHeadSpec():
             return logits(spec, arithmetic, x_TD, steps)
         case DecoderLayerSpec() | EncoderLayerSpec():
-            return residual_sum(arithmetic, x_TD, call.parts, steps)
+            return residual_sum(arithmetic, x_TD, branches(spec, call.parts), steps)
         case _:
             raise _no_mathematics(spec)
 
