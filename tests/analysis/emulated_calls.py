@@ -148,7 +148,7 @@ def step_of(spec, weights=None, *, precision="bf16", before=70, given=None, faul
 def past_of(spec, weights, x_PD):
     """The keys and values of a prompt, as the reference caches them."""
     arithmetic = Arithmetic(weights, Numbers(dict.fromkeys(weights, Exactly())), Memory(x_PD))
-    heads = project(spec, arithmetic, x_PD, torch.arange(len(x_PD)), None, AttentionSteps())
+    heads = project(spec, arithmetic, torch.arange(len(x_PD)), None, AttentionSteps())
     return KeysValues(heads.keys_KSE, heads.values_KSE)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Causes of an attention's error in which head goes with which.
 
-T tokens, S keys, H query heads, K key/value heads, G = H / K, E head dimension.
+R queries, S keys, H query heads, K key/value heads, G = H / K, E head dimension.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from tttdebug.analysis.hypotheses.bench import Bench
 
-_QUERIES = 32  # that are enough to tell heads apart
-
 
 def repeat(bench: Bench) -> Iterator[Change]:
     """Key/value heads repeated as a whole where each should be repeated in its place."""
@@ -41,10 +39,10 @@ def repeat(bench: Bench) -> Iterator[Change]:
 
 def orders(bench: Bench) -> Iterator[Change]:
     """Heads in another order, found by what the port's output has in common with every head in every place."""
-    spec, last = bench.call.spec, bench.last_product
-    if not isinstance(spec, AttentionSpec) or last is None or spec.num_heads == 1:
+    spec = bench.call.spec
+    if not isinstance(spec, AttentionSpec) or spec.num_heads == 1:
         return
-    matching = _Matching(bench, spec)
+    matching = _Matching(bench.sketch, spec)
     order = best_order(matching.of_outputs())
     if order is not None:
         yield Change(
@@ -86,20 +84,15 @@ def _sources(likeness_HK: torch.Tensor, spec: AttentionSpec) -> tuple[int, ...] 
 
 
 class _Matching:
-    """What the port's output has in common with heads that are mixed otherwise, over a few of the queries."""
+    """What the port's output has in common with heads that are mixed otherwise."""
 
     def __init__(self, bench: Bench, spec: AttentionSpec) -> None:
-        import torch
-
-        self.bench, self.spec = bench, spec
-        tokens = bench.port_TC.shape[0]
-        self.rows = torch.arange(0, tokens, max(1, tokens // _QUERIES))
-        self.heads = replace(bench.heads, queries_HTE=bench.heads.queries_HTE[:, self.rows])
-        port_TF = bench.port_TC[self.rows]
-        if bench.arithmetic.has("bo") and spec.output_bias:
-            port_TF = port_TF - bench.arithmetic.weight("bo")
-        behind_TF = port_TF @ bench.arithmetic.weight("wo")
-        self.port_HX = behind_TF.unflatten(1, (spec.num_heads, -1)).transpose(0, 1).flatten(1)
+        self.bench, self.spec, self.heads = bench, spec, bench.heads
+        port_RC = bench.port_TC
+        if spec.output_bias:
+            port_RC = port_RC - bench.arithmetic.weight("bo")
+        behind_RF = port_RC @ bench.arithmetic.weight("wo")
+        self.port_HX = behind_RF.unflatten(1, (spec.num_heads, -1)).transpose(0, 1).flatten(1)
 
     def of_outputs(self) -> torch.Tensor:
         """Of each place before the output projection with each query head, [H, H]."""
@@ -109,7 +102,7 @@ class _Matching:
         """Of each place with each head's queries on that place's keys and values, [H, H]."""
         count = self.spec.num_heads
         return self._over_shifts(
-            count, lambda shift: replace(self.heads, queries_HTE=self.heads.queries_HTE.roll(-shift, 0)), group=1
+            count, lambda shift: replace(self.heads, queries_HRE=self.heads.queries_HRE.roll(-shift, 0)), group=1
         )
 
     def of_keys(self) -> torch.Tensor:
@@ -148,8 +141,8 @@ class _Matching:
         return found_HN
 
     def _mixed(self, heads: Heads) -> torch.Tensor:
-        positions_T = self.bench.call.positions_T[self.rows]
-        return mix(self.spec, self.bench.arithmetic, heads, positions_T, AttentionSteps()).flatten(1)
+        positions_R = self.bench.memory.asked(self.bench.call.positions_T)
+        return mix(self.spec, self.bench.arithmetic, heads, positions_R, AttentionSteps()).flatten(1)
 
 
 def _rows(bench: Bench, kind: str, order: tuple[int, ...], names: tuple[str, ...]) -> Iterator[Change]:

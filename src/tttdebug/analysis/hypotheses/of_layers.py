@@ -56,7 +56,7 @@ def _fit(bench: Bench, added: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """How often each part is in the port's output, by least squares; whole numbers where it is nearly one."""
     import torch
 
-    parts = {INPUT: bench.memory.input_TD, **added}
+    parts = {INPUT: bench.memory.asked_TD, **{name: bench.memory.asked(part) for name, part in added.items()}}
     parts_XP = torch.stack([part.flatten().double() for part in parts.values()], dim=1)
     gram_PP, with_port_P = parts_XP.T @ parts_XP, parts_XP.T @ bench.port_TC.flatten().double()
     found_P = torch.linalg.lstsq(gram_PP, with_port_P[:, None]).solution[:, 0]

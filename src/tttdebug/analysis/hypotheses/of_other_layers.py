@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causes that lie in weights of another layer: a cache of converted weights that is keyed without the layer, an index.
-
-T tokens, D hidden.
-"""
+"""Causes that lie in weights of another layer: a cache of converted weights that is keyed without the layer, an index."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 from tttdebug.analysis.finding import Fix
-from tttdebug.analysis.hypotheses.hypothesis import Change, Hypothesis, WeightsOf, rel_l2
-from tttdebug.analysis.mathematics import Memory, Numbers
+from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +17,6 @@ if TYPE_CHECKING:
     from tttdebug.analysis.module_call import ModuleCall
 
 Names: TypeAlias = tuple[str, ...]
-_TOKENS = 16  # that are enough to tell layers apart
 _TRIED = 3  # layers that are tried with weights as the port reads them
 _FUSED = ({"wq", "wk", "wv", "bq", "bk", "bv"}, {"wk", "wv", "bk", "bv"}, {"w1", "w3", "b1", "b3"})
 
@@ -30,17 +24,17 @@ _FUSED = ({"wq", "wk", "wv", "bq", "bk", "bv"}, {"wk", "wv", "bk", "bv"}, {"w1",
 def of_other_layers(bench: Bench) -> Iterator[Change]:
     """Weights of another layer: all of them, each alone, and those that are loaded together.
 
-    All are tried on a few tokens with weights in fp32, and the nearest to the port are given.
+    All are tried on a few tokens, and the nearest to the port are given.
     """
     call = bench.call
     if call.layer is None:
         return
-    sketch, layers = _Sketch(bench), _Layers()
+    sketch, layers = bench.sketch, _Layers()
     tried = []
     for layer in _layers(call):
-        for names in _loaded_together(call):
-            change = _stale(call.layer, layer, names, layers)
-            tried.append((sketch.error(change), abs(layer - call.layer), change))
+        changes = [_stale(call.layer, layer, names, layers) for names in _loaded_together(call)]
+        with sketch.memory.keeping((layers.of(call, layer) or {}).values()):
+            tried += [(sketch.error(change), abs(layer - call.layer), change) for change in changes]
     yield from (change for _, _, change in sorted(tried, key=lambda entry: entry[:2])[:_TRIED])
 
 
@@ -55,34 +49,6 @@ class _Layers:
         if key not in self._read:
             self._read[key] = (call, call.weights_of_layer(layer))
         return self._read[key][1]
-
-
-class _Sketch:
-    """The first tokens of a call, with weights as they are."""
-
-    def __init__(self, bench: Bench) -> None:
-        call = bench.call
-        of = slice(None) if getattr(call.spec, "causal", True) is False else slice(_TOKENS)
-        self._port_TC = bench.port_TC[of]
-        self._call = replace(call, input_TD=bench.memory.input_TD[of], positions_T=call.positions_T[of])
-        self._memory = Memory(self._call.input_TD)
-        self._numbers = Numbers(dict.fromkeys(call.weights, _AsItIs()))
-
-    def error(self, change: Change) -> float:
-        """The error that is left on those tokens under a change."""
-        return rel_l2(self._port_TC, Hypothesis((change,)).predict(self._call, self._memory, self._numbers))
-
-
-class _AsItIs:
-    """A weight in fp32."""
-
-    dtype = "float32"
-
-    def quantise(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight
-
-    def read_input(self, x: torch.Tensor) -> torch.Tensor:
-        return x
 
 
 def _stale(here: int, layer: int, names: Names, layers: _Layers) -> Change:

@@ -71,7 +71,7 @@ def theta(bench: Bench) -> Iterator[Change]:
     usual = [theta for theta in USUAL_THETAS if theta != own]
     for value in usual:
         yield _theta(own, value)
-    fitted = best_near(lambda value: bench.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
+    fitted = best_near(lambda value: bench.sketch.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
     if fitted > 1.0:
         yield _theta(own, fitted, fitted=1)
 

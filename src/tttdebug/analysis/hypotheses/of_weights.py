@@ -65,16 +65,9 @@ def missing(bench: Bench) -> Iterator[Change]:
 
 
 def edit(edits: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]) -> WeightsOf:
-    """Those weights changed, each once a call, so that what is computed from them is kept too."""
-    made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def changed(name: str, weight: torch.Tensor) -> torch.Tensor:
-        if id(weight) not in made:
-            made[id(weight)] = (weight, edits[name](weight))
-        return made[id(weight)][1]
-
+    """Those weights changed, where the module has them."""
     return lambda weights, call: {
-        name: changed(name, weight) if name in edits else weight for name, weight in weights.items()
+        name: edits[name](weight) if name in edits else weight for name, weight in weights.items()
     }
 
 
