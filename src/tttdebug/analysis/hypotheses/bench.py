@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tttdebug.analysis.finding import Experiment, Fix
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis, memory_of, rel_l2
-from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Numbers
+from tttdebug.analysis.hypotheses.narrowing import narrowed
+from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Numbers
 from tttdebug.analysis.mathematics.attention import Heads, mix, project
 from tttdebug.analysis.mathematics.feed_forward import inner
 from tttdebug.analysis.mathematics.low_sums import low_sums
@@ -63,22 +64,26 @@ class LastProduct:
 class Bench:
     """One call, or some of its tokens, with all that its hypotheses share."""
 
-    def __init__(self, call: ModuleCall, rows: torch.Tensor | None = None, *, is_sketch: bool = False) -> None:
+    def __init__(self, call: ModuleCall, rows: torch.Tensor | None = None, sketch_of: Bench | None = None) -> None:
         self.call, self.rows = call, rows
-        self.memory = memory_of(call, rows, changed_as_they_are=is_sketch)
+        self.is_whole = rows is None
+        shared = None if sketch_of is None else sketch_of.memory.weights
+        self.memory: Memory = memory_of(call, rows, shared, changed_as_they_are=sketch_of is not None)
         self.port_TC = self.memory.asked(call.port_TC.float())
 
     @classmethod
     def of(cls, call: ModuleCall) -> Bench:
-        """The bench of a call; of a very long one, of some of its tokens."""
+        """The bench of a call; of a very long one, of some of its tokens, and of some of very many logits."""
         tokens = call.port_TC.shape[0]
-        return cls(call, spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None)
+        bench = cls(narrowed(call), spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None)
+        bench.is_whole = bench.rows is None and bench.call is call
+        return bench
 
     @cached_property
     def sketch(self) -> Bench:
-        """A few tokens of the same call, on which a change costs little to try; weights that it changes stay in fp32."""
+        """A few tokens of the same call, on which a change costs little to try; changed weights stay in fp32."""
         tokens = self.call.port_TC.shape[0]
-        return Bench(self.call, spread(tokens, SKETCHED) if tokens > SKETCHED else None, is_sketch=True)
+        return Bench(self.call, spread(tokens, SKETCHED) if tokens > SKETCHED else None, sketch_of=self)
 
     def predict(self, hypothesis: Hypothesis, *, as_on_device: bool = False) -> torch.Tensor:
         """What the module would give under that hypothesis, [R, C]; with activations and sums in their formats too."""

@@ -94,7 +94,9 @@ def padding(bench: Bench) -> Iterator[Change]:
     likely = {(-keys) % size for size in (32, 64, 128, 256, 512)} | {32, 64, 128}
     for count in sorted(likely - {0}):
         yield _padding(count)
-    best = best_on_a_log_scale(lambda count: bench.sketch.error(_padding(max(1, round(count)))), 1, 4096, 9, refinements=8)
+    best = best_on_a_log_scale(
+        lambda count: bench.sketch.error(_padding(max(1, round(count)))), 1, 4096, 9, refinements=8
+    )
     if (count := max(1, round(best))) not in likely:
         yield _padding(count, fitted=1)
 

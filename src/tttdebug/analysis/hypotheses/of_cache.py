@@ -30,7 +30,9 @@ def own_token(bench: Bench) -> Iterator[Change]:
     yield Change(
         "kv_position",
         "the newest token's key and value are not where the step reads them: that position is empty",
-        Fix("write the key and value of the token at its own position before attending", "update_idxs_tensor=positions"),
+        Fix(
+            "write the key and value of the token at its own position before attending", "update_idxs_tensor=positions"
+        ),
         steps={"own_written": False},
     )
     yield Change(
@@ -76,7 +78,9 @@ def past_blocks(bench: Bench) -> Iterator[Change]:
     if past is None:
         return
     length = past.keys_KPE.shape[1]
-    yield _edited("kv_stale", "the cache before this step is empty", "fill the cache in the prefill", _zeroed(0, length))
+    yield _edited(
+        "kv_stale", "the cache before this step is empty", "fill the cache in the prefill", _zeroed(0, length)
+    )
     for size in BLOCKS:
         for start in range(0, length, size):
             end = min(start + size, length)
@@ -112,7 +116,10 @@ def other_values(bench: Bench) -> Iterator[Change]:
         return
     length = past.keys_KPE.shape[1]
     yield _edited(
-        "kv_block_swapped", "keys and values of the cache are exchanged", "exchange the two caches", lambda past: KeysValues(past.values_KPE, past.keys_KPE)
+        "kv_block_swapped",
+        "keys and values of the cache are exchanged",
+        "exchange the two caches",
+        lambda past: KeysValues(past.values_KPE, past.keys_KPE),
     )
     for size in BLOCKS:
         blocks = length // size
@@ -120,7 +127,7 @@ def other_values(bench: Bench) -> Iterator[Change]:
             for other in range(one + 1, min(blocks, 8)):
                 yield _edited(
                     "kv_block_swapped",
-                    f"blocks {one} and {other} of {size} positions are exchanged in the cache of keys, not in that of values",
+                    f"blocks {one} and {other} of {size} positions have changed places among the keys, not the values",
                     "read and write both caches by one page table",
                     _keys_exchanged(one * size, other * size, size),
                 )

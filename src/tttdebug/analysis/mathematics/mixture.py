@@ -33,7 +33,7 @@ class MixtureSteps:
     bias_counts: bool = False
     biases_selection: bool = True
     expert_order: tuple[int, ...] | None = None
-    expert: FeedForwardSteps = FeedForwardSteps()
+    expert: FeedForwardSteps = FeedForwardSteps()  # noqa: RUF009 - a frozen value
 
 
 def mixture(
@@ -61,9 +61,7 @@ def mixture(
     return arithmetic.rounded(out_TD + shared_TD)
 
 
-def shares(
-    spec: MixtureOfExpertsSpec, arithmetic: Arithmetic, x_TD: torch.Tensor, steps: MixtureSteps
-) -> torch.Tensor:
+def shares(spec: MixtureOfExpertsSpec, arithmetic: Arithmetic, x_TD: torch.Tensor, steps: MixtureSteps) -> torch.Tensor:
     """Each expert's share in each token's output, [T, X], zero for those that a token does not go to."""
     import torch
 
