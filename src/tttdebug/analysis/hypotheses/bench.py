@@ -132,7 +132,18 @@ class Bench:
         of_weights = rel_l2(self.memory.asked(self.call.reference_TC.float()), self.healthy_TC)
         declared = self.call.floor_rel_l2
         of_activations = math.sqrt(max(declared**2 - of_weights**2, 0.0)) if math.isfinite(declared) else 0.0
-        return max(self.sketch.rounding, of_activations)
+        return math.hypot(max(self.sketch.rounding, of_activations), self.sketch.of_unsaid_formats)
+
+    @cached_property
+    def of_unsaid_formats(self) -> float:
+        """What weights in bfloat8_b cost, where the port does not say how it keeps them; else 0."""
+        from tttdebug.modules.placement import Linear, WeightFormat
+
+        matrices = [name for name, weight in self.call.weights.items() if weight.dim() == 2]
+        if self.call.formats or not matrices or self.call.kind == "embedding":
+            return 0.0
+        in_blocks = Numbers(dict.fromkeys(matrices, WeightFormat(Linear(), "bfloat8_b")))
+        return rel_l2(NOTHING.predict(self.call, self.memory, in_blocks), self.healthy_TC)
 
     @property
     def is_at_floor(self) -> bool:
