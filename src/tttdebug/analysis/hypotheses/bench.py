@@ -30,6 +30,8 @@ MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
 CLEARLY = 0.5
 """A hypothesis explains an error when it takes at least half of it away."""
+MOST_TIMES = 3.0
+"""A changed module is granted at most so many times the healthy one's floor."""
 MOST_TOKENS = 512
 """Of longer calls so many tokens are looked at, spread over all."""
 SKETCHED = 32
@@ -154,7 +156,8 @@ class Bench:
         """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
         if hypothesis.of_tokens or not self.sketch.rounding:
             return self.floor
-        return self.floor * max(1.0, self.sketch.rounding_of(hypothesis) / self.sketch.rounding)
+        times = self.sketch.rounding_of(hypothesis) / self.sketch.rounding
+        return self.floor * min(max(1.0, times), MOST_TIMES)
 
     @cached_property
     def rounding(self) -> float:

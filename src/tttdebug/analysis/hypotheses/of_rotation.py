@@ -113,23 +113,19 @@ def scaling(bench: Bench) -> Iterator[Change]:
 
 
 def positions(bench: Bench) -> Iterator[Change]:
-    """Positions off by a constant: of queries against keys, and against a cache those of both or of either."""
+    """Positions off by a constant: of queries or of keys, and against a cache of both."""
     if _with_rope(bench) is None:
         return
     last = int(bench.call.positions_T.max())
     shifts = [*SHIFTS, *([-last] if len(bench.call.positions_T) == 1 and last not in (1, 2, 32, 0) else [])]
-    of_both = (
-        ("queries and keys", ("query_shift", "key_shift")),
-        ("queries", ("query_shift",)),
-        ("keys", ("key_shift",)),
-    )
-    against_each_other = (("queries, against those of the keys,", ("query_shift",)),)
-    for of, fields in against_each_other if bench.call.past is None else of_both:
+    of_each = (("queries", ("query_shift",)), ("keys", ("key_shift",)))  # alike without a cache: a step decides
+    of_both = (("queries and keys", ("query_shift", "key_shift")),)
+    for of, fields in of_each if bench.call.past is None else (*of_both, *of_each):
         for shift in shifts:
             yield Change(
                 "position_offset",
                 f"the positions of {of} are off by {shift:+d}",
-                Fix(f"take the positions of {of.partition(',')[0]} {-shift:+d}"),
+                Fix(f"take the positions of {of} {-shift:+d}"),
                 steps=dict.fromkeys(fields, shift),
             )
 
