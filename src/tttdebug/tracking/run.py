@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas
     import torch
 
+    from tttdebug.tracking.subject import Subject
+
 MANIFEST, RECORDS, PROFILES, TOKENS, OPS, TENSORS = (
     "manifest.json",
     "records.jsonl",
@@ -42,6 +44,8 @@ class Run:
     manifest: Manifest
     records: list[Record]
     _temporary: TemporaryDirectory[str] | None = field(default=None, repr=False)
+    subject: Subject | None = field(default=None, repr=False, compare=False)
+    """Both sides, where the run was made in this process: what further experiments need."""
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
