@@ -66,3 +66,7 @@ class RunError(TttdebugError):
 
 class DashboardError(TttdebugError):
     """The dashboard cannot be started: nothing to show, a taken port, or missing files."""
+
+
+class AnalysisError(TttdebugError):
+    """An analysis needs something that is not there: a port to run again, a module that can be called alone."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Composition:
-    """Which paired modules of a reference lie directly within which."""
+    """Which paired modules of a reference lie directly within which: `holders` gives the boundary around each one."""
 
     def __init__(self, paired: Iterable[PairedModules]) -> None:
         paths = {modules.pair.boundary: modules.pair.reference for modules in paired}
-        self._holder: dict[str, str | None] = {
+        self.holders: dict[str, str | None] = {
             boundary: max(
                 (other for other, around in paths.items() if path.startswith(f"{around}.")),
                 key=lambda other: len(paths[other]),
@@ -33,7 +33,7 @@ class Composition:
 
     def parts_of(self, boundary: str) -> tuple[str, ...]:
         """The boundaries of the modules directly within the one at `boundary`, in their order."""
-        return tuple(part for part, holder in self._holder.items() if holder == boundary)
+        return tuple(part for part, holder in self.holders.items() if holder == boundary)
 
     def expected(
         self, boundary: str, truth: Mapping[str, TorchCall], outputs: Mapping[str, torch.Tensor]

@@ -36,8 +36,9 @@ def read_cache(subject: Subject, pair: CachePair, reference_1TC: torch.Tensor, r
     Raises LayoutError where the cache has not that user, those positions or those heads.
     """
     held = read_output(module_at(subject.port, pair.port, pair.boundary))
-    how = {"interleaved": pair.interleaved, "rotary_dim": pair.rotary_dim}
-    return align_cache(reference_1TC, held, user=row, start=start, **how)
+    return align_cache(
+        reference_1TC, held, user=row, start=start, interleaved=pair.interleaved, rotary_dim=pair.rotary_dim
+    )
 
 
 def fill_caches(subject: Subject, caches: Mapping[int, Any]) -> None:
@@ -52,7 +53,8 @@ def fill_caches(subject: Subject, caches: Mapping[int, Any]) -> None:
             held_1TC = reference_part(cache, pair)
             if held_1TC is None:
                 continue
-            how = {"interleaved": pair.interleaved, "rotary_dim": pair.rotary_dim}
-            aligned = align_cache(held_1TC, places, user=row, start=0, **how)
+            aligned = align_cache(
+                held_1TC, places, user=row, start=0, interleaved=pair.interleaved, rotary_dim=pair.rotary_dim
+            )
             values_BKLE.view(-1)[aligned.port_TC.long().flatten()] = aligned.reference_TC.flatten().float()
         namespace_of(device_of(tensor)).copy(like(tensor, values_BKLE), tensor)
