@@ -66,3 +66,7 @@ class RunError(TttdebugError):
 
 class DashboardError(TttdebugError):
     """The dashboard cannot be started: nothing to show, a taken port, or missing files."""
+
+
+class FaultError(TttdebugError, LookupError):
+    """A fault to inject is not known, or fits no such place of the port."""
