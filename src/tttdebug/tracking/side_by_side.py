@@ -24,6 +24,7 @@ from tttdebug.tracking.pairing_plan import PairingPlan, UserPairs, plan_pairs
 from tttdebug.tracking.prompts import Input, default_prompt, read_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
+from tttdebug.tracking.subject import Subject
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
 if TYPE_CHECKING:
@@ -144,7 +145,20 @@ def track(
     except BaseException as error:
         writer.fail(error)
         raise
-    return writer.finish()
+    run = writer.finish()
+    run.subject = Subject(
+        port,
+        driver,
+        reference,
+        tuple(paired),
+        caches,
+        tuple(read),
+        decode_steps,
+        steps.floor.model,
+        steps.floor.modules,
+        weights,
+    )
+    return run
 
 
 def _chosen_pairs(

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From modules at fault to findings: experiments on their calls, the place of the error, the change that mends it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tttdebug.analysis.examination import Examination
+from tttdebug.analysis.finding import Candidate, Experiment, Finding
+from tttdebug.analysis.hypotheses import Diagnosis, search
+from tttdebug.analysis.module_call import ModuleCall
+from tttdebug.analysis.where import locate
+from tttdebug.tracking.gates import kind_of
+from tttdebug.tracking.record import Key
+from tttdebug.tracking.subject import Subject
+
+Progress = Callable[[str, "float | None"], None]
+EXPERIMENTED_OF_A_KIND = 4
+"""Of more modules of one kind at fault, all layers say, the causes of the first ones stand for the others'."""
+
+
+def diagnose(found: Examination, subject: Subject, progress: Progress) -> list[Finding]:
+    """A finding for each module at fault, the greatest error first; layers that share a cause are one finding."""
+    holders = {pair.boundary: pair.after for pair in subject.caches}
+    at_fault: dict[str, list[Key]] = {}
+    for boundary, keys in found.at_fault.items():
+        at_fault.setdefault(holders.get(boundary, boundary), []).extend(keys)
+    findings: list[Finding] = []
+    tried: dict[str, int] = {}
+    for boundary, keys in at_fault.items():
+        progress(f"what is wrong with {boundary}", None)
+        kind = kind_of(boundary)
+        tried[kind] = tried.get(kind, 0) + 1
+        calls = found.calls.get(boundary, [])
+        alike = next((finding for finding in findings if kind_of(finding.boundary) == kind), None)
+        if tried[kind] > EXPERIMENTED_OF_A_KIND and alike is not None:
+            findings[findings.index(alike)] = _also_in(alike, boundary, keys)
+            continue
+        findings.append(_finding(boundary, keys, calls, found))
+    return sorted(_merged(findings), key=lambda finding: _severity(finding, found), reverse=True)
+
+
+def _finding(boundary: str, keys: Sequence[Key], calls: Sequence[ModuleCall], found: Examination) -> Finding:
+    worst = max(keys, key=lambda key: _above(key, found))
+    error = found.errors[worst]
+    if not calls:
+        return Finding(
+            boundary,
+            "unknown",
+            f"the module errs alone: rel_l2 {error.comparison.rel_l2:.3g}, {error.unexplained:.3g} of it unexplained",
+            records=tuple(keys),
+        )
+    call = calls[0]
+    diagnosis = search(call)
+    location = locate(
+        call.reference_TC,
+        call.port_TC,
+        floor_rel_l2=call.floor_rel_l2,
+        head_dim=None,
+        constants={},
+    )
+    about = {
+        "boundary": boundary,
+        "module": call.module,
+        "reference_path": call.reference_path,
+        "where": location.sentences(),
+        "records": tuple(keys),
+        "candidates": tuple(Candidate(trial.cause, trial.says, trial.rel_l2) for trial in _others(diagnosis)),
+    }
+    if not diagnosis.confirmed:
+        says = f"errs alone by rel_l2 {error.comparison.rel_l2:.3g} where its formats explain {error.floor:.3g}"
+        return Finding(cause="unknown", says=f"the module {says}; no experiment brings it to the floor", **about)
+    best = diagnosis.confirmed[0]
+    return Finding(
+        cause=best.cause,
+        says=best.says,
+        experiments=(best.experiment, *_verified(best, calls[1:])),
+        fix=best.fix,
+        **about,
+    )
+
+
+def _others(diagnosis: Diagnosis) -> tuple[object, ...]:
+    return (*diagnosis.confirmed[1:3], *diagnosis.nearest[:3])
+
+
+def _verified(trial: object, calls: Sequence[ModuleCall]) -> tuple[Experiment, ...]:
+    """The same cause tried on the module's other calls."""
+    return ()
+
+
+def _also_in(finding: Finding, boundary: str, keys: Sequence[Key]) -> Finding:
+    return replace(finding, records=(*finding.records, *keys), where=(*finding.where, f"also at fault: {boundary}"))
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Layers that share kind, cause and sentence as one finding at the first of them."""
+    merged: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:
+        key = (kind_of(finding.boundary), finding.cause, finding.says)
+        if key in merged:
+            merged[key] = _also_in(merged[key], finding.boundary, finding.records)
+        else:
+            merged[key] = finding
+    return list(merged.values())
+
+
+def _severity(finding: Finding, found: Examination) -> float:
+    return max((_above(key, found) for key in finding.records if key in found.errors), default=0.0)
+
+
+def _above(key: Key, found: Examination) -> float:
+    """The own error of a record in units of its limit; what is not finite is above all."""
+    error = found.errors[key]
+    ratio = error.unexplained / error.limit if error.limit > 0 else math.inf
+    return ratio if math.isfinite(ratio) else math.inf
