@@ -34,7 +34,7 @@ class Harmless:
     """A port that is sound though it is not the plainest: `build(reference, device, precision)` makes it.
 
     `engine` is the one it is for, `tokens` how long the prompt should be and `users` how many prompts there should be,
-    where that is the point of it. `moves_caches` says that keys and values lie in another order than the reference's.
+    where that is the point of it. `may_say` are causes that name what is so, though it harms nothing.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Harmless:
     engine: str = "fast"
     tokens: int | None = None
     users: int = 1
-    moves_caches: bool = False
+    may_say: frozenset[str] = frozenset()
 
 
 def _as_it_is(reference: Reference, device: Any, precision: str) -> Any:
@@ -238,7 +238,11 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless("two_prompts", _as_it_is, users=2),
     Harmless("attention_chunks", _everywhere(kinds.fused_attention, _other_chunks)),
     Harmless("query_heads_permuted", _everywhere(kinds.attention, _queries_permuted)),
-    Harmless("kv_heads_permuted", _everywhere(kinds.attention, _groups_permuted), moves_caches=True),
+    Harmless(
+        "kv_heads_permuted",  # the caches do hold heads in another order than the reference's
+        _everywhere(kinds.attention, _groups_permuted),
+        may_say=frozenset({"heads_permuted"}),
+    ),
     Harmless("inner_channels_permuted", _everywhere(kinds.network, _channels_permuted)),
     Harmless("up_folded_into_down", _everywhere(kinds.gated, _up_folded)),
     Harmless("scale_folded_into_queries", _everywhere(kinds.attention, _scale_folded)),
