@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases of a self-test: each drawn from one seed, a model with a prompt, a port of it, and a fault or a harmless change.
-"""
+"""Cases of a self-test: each drawn from one seed, a model with a prompt, a port of it, and a fault or a harmless change."""
 
 from __future__ import annotations
 
@@ -137,7 +136,8 @@ def _reference(family: str, seed: int, layers: int) -> Reference:
 def _text_of(reference: Reference) -> tuple[int, ...]:
     """Prose, code and numbers as token ids; the bytes themselves where there is no tokenizer."""
     text = "\n\n".join(
-        (files("tttdebug") / "prompts" / name).read_text(encoding="utf-8") for name in ("default.txt", "calibration.txt")
+        (files("tttdebug") / "prompts" / name).read_text(encoding="utf-8")
+        for name in ("default.txt", "calibration.txt")
     )
     if reference.tokenizer is None:
         return tuple(byte for byte in text.encode("utf-8") if byte >= 3)  # below are the special tokens

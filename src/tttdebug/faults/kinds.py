@@ -67,9 +67,10 @@ def anything(site: Site) -> bool:
 
 def keeps(*names: str) -> Fits:
     """Modules that keep these weights themselves."""
-    return lambda site: isinstance(site.module, TTModule) and set(names) <= {
-        name for held in site.module.places().values() for name in held
-    }
+    return lambda site: (
+        isinstance(site.module, TTModule)
+        and set(names) <= {name for held in site.module.places().values() for name in held}
+    )
 
 
 def other_layers(site: Site) -> bool:

@@ -55,7 +55,9 @@ def _input_as(dtype: str) -> Callable[[Site], None]:
 
         def around(entry: Entry) -> Entry:
             def called(x: Any, *others: Any, **named: Any) -> Any:
-                return entry(ttnn.typecast(ttnn.typecast(x, dtype=getattr(ttnn, dtype)), dtype=x.dtype), *others, **named)
+                return entry(
+                    ttnn.typecast(ttnn.typecast(x, dtype=getattr(ttnn, dtype)), dtype=x.dtype), *others, **named
+                )
 
             return called
 
@@ -77,7 +79,9 @@ def _kernels(site: Site, condition: Callable[[ComputeKernel], bool]) -> tuple[st
     return tuple(name for name in _kernel_names(site) if condition(getattr(site.module.hw_config, name)))
 
 
-def _with_kernels(condition: Callable[[ComputeKernel], bool], **settings: Any) -> tuple[kinds.Fits, Callable[[Site], None]]:
+def _with_kernels(
+    condition: Callable[[ComputeKernel], bool], **settings: Any
+) -> tuple[kinds.Fits, Callable[[Site], None]]:
     """Products of which a setting is another where the condition holds of what is declared."""
     from dataclasses import replace
 
@@ -140,7 +144,9 @@ def _coarser_cache(site: Site) -> None:
     module = site.module
     config = module.hw_config.replace(kv_cache=site.choose(_coarser_than(module.hw_config.kv_cache)))
     allocate = type(module).allocate_cache
-    vars(module)["allocate_cache"] = lambda users, length: allocate(SeenAs(module, {"hw_config": config}), users, length)
+    vars(module)["allocate_cache"] = lambda users, length: allocate(
+        SeenAs(module, {"hw_config": config}), users, length
+    )
 
 
 def _has_gelu(site: Site) -> bool:

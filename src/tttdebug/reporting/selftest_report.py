@@ -43,7 +43,9 @@ def _shares(result: SelftestResult) -> Table:
     table = _table("what is found", "", "cases", *_HEADINGS.values())
     shares = result.shares()
     table.add_row("tttdebug explain", str(len(result.faults)), *(_judged(name, shares[name]) for name in _HEADINGS))
-    table.add_row("target", "", *(f"{'≤' if name == 'false_alarms' else '≥'} {TARGETS[name]:.0%}" for name in _HEADINGS))
+    table.add_row(
+        "target", "", *(f"{'≤' if name == 'false_alarms' else '≥'} {TARGETS[name]:.0%}" for name in _HEADINGS)
+    )
     for practice in result.practices:
         usual = result.usual(practice)
         table.add_row(practice, "", *(_percent(usual[name]) if name in usual else "·" for name in _HEADINGS))

@@ -89,9 +89,7 @@ class Hypothesis:
         """This and one change more."""
         return Hypothesis((*self.changes, change))
 
-    def predict(
-        self, call: ModuleCall, memory: Memory | None = None, numbers: Numbers | None = None
-    ) -> torch.Tensor:
+    def predict(self, call: ModuleCall, memory: Memory | None = None, numbers: Numbers | None = None) -> torch.Tensor:
         """What the module would give for the call's input if this held, [T, C] fp32.
 
         `memory` keeps what several hypotheses about one call share; `numbers` are the formats before any change, as the

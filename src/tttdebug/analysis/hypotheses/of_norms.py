@@ -64,7 +64,9 @@ def _other_type(spec: NormSpec) -> Change:
 
 
 def _eps(spec: NormSpec, eps: float, fitted: int = 1) -> Change:
-    digits = f"{eps:.0e}" if not fitted else f"{eps:.{0 if math.isclose(eps, float(f'{eps:.0e}'), rel_tol=0.05) else 1}e}"
+    digits = (
+        f"{eps:.0e}" if not fitted else f"{eps:.{0 if math.isclose(eps, float(f'{eps:.0e}'), rel_tol=0.05) else 1}e}"
+    )
     return Change(
         "norm_eps",
         f"epsilon is {digits} instead of {spec.eps:g}",

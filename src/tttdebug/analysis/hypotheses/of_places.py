@@ -93,7 +93,11 @@ def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
     if not bool(found.any()):
         yield Change("block_bad", f"{where} are zeros", fix, output=_scaled(indices, dim, 0.0))
     yield Change(
-        "block_bad", f"{where} are {factor:.4g} times what they should be", fix, output=_scaled(indices, dim, factor), fitted=1
+        "block_bad",
+        f"{where} are {factor:.4g} times what they should be",
+        fix,
+        output=_scaled(indices, dim, factor),
+        fitted=1,
     )
     yield Change(
         "block_bad",

@@ -51,7 +51,9 @@ def missing(bench: Bench) -> Iterator[Change]:
         ("queries are", {"turns_queries": False}),
         ("keys are", {"turns_keys": False}),
     ):
-        yield Change("rope_missing", f"{of} not turned by their positions", Fix("apply the rotary embedding"), steps=steps)
+        yield Change(
+            "rope_missing", f"{of} not turned by their positions", Fix("apply the rotary embedding"), steps=steps
+        )
     yield Change(
         "rope_missing",
         "queries and keys are turned in the other direction: the sign of the sine is wrong",
@@ -81,7 +83,9 @@ def scaling(bench: Bench) -> Iterator[Change]:
         return
     own = spec.rope
     if own.scaling != "default":
-        yield _rope(f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out", own, scaling="default")
+        yield _rope(
+            f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out", own, scaling="default"
+        )
         for kind in ("linear", "llama3", "yarn"):
             if kind != own.scaling and (kind == "linear" or own.original_max_position is not None):
                 yield _rope(f"frequencies are scaled as {kind} instead of {own.scaling}", own, scaling=kind)

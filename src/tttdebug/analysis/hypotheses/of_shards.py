@@ -156,7 +156,9 @@ def _cut_across(names: Sequence[str], shards: Sequence[int]) -> Iterator[Change]
             yield Change(
                 "shard_order",
                 f"the rows of {', '.join(names)} lie {says}",
-                Fix(f"cut the fused weight of {', '.join(names)} as it is joined: shard by shard, each with a part of all"),
+                Fix(
+                    f"cut the fused weight of {', '.join(names)} as it is joined: shard by shard, each with a part of all"
+                ),
                 weights=_fused_otherwise(tuple(names), count, interleaved),
             )
 

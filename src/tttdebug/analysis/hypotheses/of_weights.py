@@ -50,11 +50,11 @@ def missing(bench: Bench) -> Iterator[Change]:
         if name.startswith("experts.") or weight.dim() > 2 or _is_table(bench, name):
             continue
         if _is_bias(name):
-            yield Change("bias_missing", f"the bias {name} is not added", Fix(f"add {name}"), weights=edit({name: _zeros}))
-        elif weight.dim() == 2:
             yield Change(
-                "weight_missing", f"{name} is all zeros", Fix(f"load {name}"), weights=edit({name: _zeros})
+                "bias_missing", f"the bias {name} is not added", Fix(f"add {name}"), weights=edit({name: _zeros})
             )
+        elif weight.dim() == 2:
+            yield Change("weight_missing", f"{name} is all zeros", Fix(f"load {name}"), weights=edit({name: _zeros}))
     biases = [name for name in bench.call.weights if _is_bias(name)]
     if len(biases) > 1:
         says = f"the biases {', '.join(biases)} are not added"
@@ -108,7 +108,12 @@ def bias_of(name: str) -> str:
 
 def _matrices(bench: Bench) -> Iterator[tuple[str, torch.Tensor]]:
     for name, weight in bench.call.weights.items():
-        if weight.dim() == 2 and min(weight.shape) > 1 and not name.startswith("experts.") and not _is_table(bench, name):
+        if (
+            weight.dim() == 2
+            and min(weight.shape) > 1
+            and not name.startswith("experts.")
+            and not _is_table(bench, name)
+        ):
             yield name, weight
 
 

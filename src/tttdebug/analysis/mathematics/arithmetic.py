@@ -51,9 +51,7 @@ class Memory:
 class Arithmetic:
     """The weights of one variant under the names of one module, and the steps that read them."""
 
-    def __init__(
-        self, weights: Mapping[str, torch.Tensor], numbers: Numbers, memory: Memory, prefix: str = ""
-    ) -> None:
+    def __init__(self, weights: Mapping[str, torch.Tensor], numbers: Numbers, memory: Memory, prefix: str = "") -> None:
         self.numbers, self.memory = numbers, memory
         self._weights, self._prefix = weights, prefix
 
