@@ -43,6 +43,22 @@ def own_token(bench: Bench) -> Iterator[Change]:
     )
 
 
+def step_position(bench: Bench) -> Iterator[Change]:
+    """The whole step at another position: it turns, attends and writes there."""
+    past = _past(bench)
+    if past is None:
+        return
+    length = past.keys_KPE.shape[1]
+    for shift in (1, -1, 2, -2, -length, -length % 32):
+        if shift and -length <= shift:
+            yield Change(
+                "position_offset",
+                f"the step is taken at a position off by {shift:+d}",
+                Fix(f"give the step its position {-shift:+d}"),
+                steps={"step_at": shift},
+            )
+
+
 def past_positions(bench: Bench) -> Iterator[Change]:
     """What was cached before stands one position off, so that one end of it is lost."""
     if _past(bench) is None:

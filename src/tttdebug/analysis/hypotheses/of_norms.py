@@ -43,7 +43,7 @@ def of_norm(bench: Bench) -> Iterator[Change]:
     for eps in USUAL_EPS:
         if eps != spec.eps:
             yield _eps(spec, eps, fitted=0)
-    fitted = best_on_a_log_scale(lambda eps: bench.error(_eps(spec, eps)), 1e-12, 1e3, 16)
+    fitted = best_on_a_log_scale(lambda eps: bench.sketch.error(_eps(spec, eps)), 1e-12, 1e3, 16)
     yield _eps(spec, fitted)
 
 

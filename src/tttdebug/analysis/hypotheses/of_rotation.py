@@ -33,13 +33,15 @@ def order(bench: Bench) -> Iterator[Change]:
             (split_heads_in_halves, "in half-split order where neighbours turn together", "to interleaved order"),
             (interleave_heads, "in interleaved order where halves turn together", "out of interleaved order"),
         ):
-            edits = {f"{kind}{part}": _reordering(reorder, head, turned) for kind in "wb" for part in parts}
-            yield Change(
-                "rope_order",
-                f"the channels of {of} are {says}",
-                Fix(f"bring the rows of {' and '.join(f'w{part}' for part in parts)} {fix} once when they are loaded"),
-                weights=edit(edits),
-            )
+            matrices, of_bias = [f"w{part}" for part in parts], [f"b{part}" for part in parts]
+            for too, names in ((", their biases too", [*matrices, *of_bias]), ("", matrices)):
+                if spec.qkv_bias or not too:
+                    yield Change(
+                        "rope_order",
+                        f"the channels of {of} are {says}{too}",
+                        Fix(f"bring the rows of {' and '.join(matrices)} {fix} once when they are loaded"),
+                        weights=edit(dict.fromkeys(names, _reordering(reorder, head, turned))),
+                    )
 
 
 def missing(bench: Bench) -> Iterator[Change]:
@@ -71,7 +73,7 @@ def theta(bench: Bench) -> Iterator[Change]:
     usual = [theta for theta in USUAL_THETAS if theta != own]
     for value in usual:
         yield _theta(own, value)
-    fitted = best_near(lambda value: bench.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
+    fitted = best_near(lambda value: bench.sketch.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
     if fitted > 1.0:
         yield _theta(own, fitted, fitted=1)
 
@@ -106,9 +108,9 @@ def positions(bench: Bench) -> Iterator[Change]:
     last = int(bench.call.positions_T.max())
     shifts = [*SHIFTS, *([-last] if len(bench.call.positions_T) == 1 and last not in (1, 2, 32, 0) else [])]
     for of, fields in (
+        *((("queries and keys", ("query_shift", "key_shift")),) if bench.call.past is not None else ()),
         ("queries", ("query_shift",)),
         ("keys", ("key_shift",)),
-        *((("queries and keys", ("query_shift", "key_shift")),) if bench.call.past is not None else ()),
     ):
         for shift in shifts:
             yield Change(
