@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A key or value cache beside the reference's: which heads and positions are wrong, and whether they only lie elsewhere.
+"""A key or value cache beside the reference's: what is wrong in it, and what only lies elsewhere.
 
 K heads, T positions, E head dimension.
 """
@@ -87,7 +87,7 @@ def read_cache(
             "both as [heads, positions, head dimension]"
         )
     reference_KTE, port_KTE = reference_KTE.double(), port_KTE.double()
-    heads, positions, head_dim = reference_KTE.shape
+    positions, head_dim = reference_KTE.shape[1:]
     as_it_lies = _rel_l2(reference_KTE, port_KTE)
     fits = explained_by_floor(floor_rel_l2, positions) if floor_rel_l2 > 0 else _KNOWN_TO_FIT
     by_position = [side.transpose(0, 1).flatten(1) for side in (reference_KTE, port_KTE)]

@@ -130,14 +130,14 @@ def _bytes(values: torch.Tensor) -> memoryview:
     import torch
 
     flat = values.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def _advice(boundary: str, leaks: bool) -> str:
     if leaks:
         return (
-            f"make {boundary} read nothing that an earlier prompt wrote: clear the cache or buffer when a prompt begins, "
-            "or mask what lies beyond its length"
+            f"make {boundary} read nothing that an earlier prompt wrote: clear the cache when a prompt begins, or "
+            "mask what lies beyond its length"
         )
     return (
         f"look in {boundary} for memory that is read before it is written, for padding that is not cleared, and for "

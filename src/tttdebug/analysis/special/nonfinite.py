@@ -89,8 +89,9 @@ def _said_of_op(op: OpRecord) -> str:
             "the inputs are finite and the op's own format or algorithm overflows"
         )
     return (
-        f"{op.op} gives {op.nonfinite_port:,} of them from {into}; in fp32 the same inputs give {op.nonfinite_golden:,} "
-        "too: they are in a weight or another input that no earlier op made, or the function has no value there"
+        f"{op.op} gives {op.nonfinite_port:,} of them from {into}; in fp32 the same inputs give "
+        f"{op.nonfinite_golden:,} too: an input that no earlier op made, a weight say, holds such values, or the result "
+        "is beyond the range of fp32"
     )
 
 
@@ -98,5 +99,5 @@ def _advice(op: OpRecord | None, what: str) -> str:
     if op is None:
         return f"look at the ops inside {what}: run again with --ops, which names the first one"
     if op.nonfinite_golden:
-        return f"read the inputs of {what} back and look for values that are not finite, its weight first"
+        return f"read the inputs of {what} back, its weight first, and look for values that are not finite or huge"
     return f"give {what} a wider output format, or inputs of a smaller range"

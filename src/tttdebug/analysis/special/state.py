@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one prompt leaves behind for the next: the first boundary that gives other bits after another prompt was read."""
+"""What one prompt leaves behind for the next: the first boundary whose bits change once it was read."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def first_leak(
         reference_path=pair.reference if pair else "",
         experiments=(Experiment(what, float(changed), 0.0, 0.0, "count"),),
         fix=Fix(
-            f"make {boundary} read nothing that another prompt wrote: clear the cache when a prompt begins, or mask what "
-            "lies beyond its length"
+            f"make {boundary} read nothing that another prompt wrote: clear the cache when a prompt begins, or mask "
+            "what lies beyond its length"
         ),
         where=(f"all {at} outputs before it have the same bits",),
     )
