@@ -2,6 +2,7 @@
 """Special cases that a running port shows: values that are not finite, state, chance, and flipped choices of a run."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from tiny_llamas import tiny_llama
 
 import tttdebug as td
 from families.random_models import random_model
-from tttdebug.analysis.special import decisions, first_leak, first_nonfinite, first_varying, varies
+from tttdebug.analysis.special import decisions, diverged_caches, first_leak, first_nonfinite, first_varying, varies
 from tttdebug.errors import PairingError
 from tttdebug.tracking.driving import driver_of
 from tttdebug.tracking.pairing import Pair, pair_modules
@@ -218,3 +219,33 @@ def test_flips_of_a_router_are_found_in_its_saved_scores():
     assert choices.real
     assert {expert for flip in choices.real for expert in (*flip.lost, *flip.gained)} == {0, 1}
     assert not math.isnan(choices.kl_of_flips)
+
+
+# Caches of a run
+
+
+def test_keys_that_only_lie_in_the_other_rotary_order_are_told_from_wrong_ones(reference, monkeypatch):
+    from tttdebug.modules.placement import interleave_heads
+
+    port = build(reference)
+    undeclared = tuple(replace(pair, interleaved=False) for pair in port.caches)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(port), "caches", undeclared)
+        harmless = diverged_caches(td.track(port, reference, [PROMPT, OTHER]), head_dim=32)
+    assert {key.user for key in harmless} == {0, 1}
+    assert {key.boundary for key in harmless} == {"L00.k_cache", "L01.k_cache"}
+    assert {reading.cause for reading in harmless.values()} == {"rope_order"}
+    name = "model.layers.1.self_attn.k_proj.weight"
+    turned_in_wrong_pairs = changed(reference, name, lambda weight: interleave_heads(weight, 32, 32))
+    wrong = diverged_caches(td.track(build(reference, turned_in_wrong_pairs), reference, [PROMPT]), head_dim=32)
+    assert [(key.boundary, reading.cause) for key, reading in wrong.items()] == [("L01.k_cache", "unknown")]
+    assert diverged_caches(td.track(build(reference), reference, [PROMPT], save_tensors="all"), head_dim=32) == {}
+
+
+def test_heads_of_values_in_another_order_are_recognised_in_a_run():
+    many_heads = td.load_reference(tiny_llama(7, **{**SHAPE, "num_key_value_heads": 3}))
+    rows = torch.arange(96).view(3, 32)[[2, 0, 1]].flatten()
+    broken = changed(many_heads, "model.layers.0.self_attn.v_proj.weight", lambda weight: weight[rows])
+    readings = diverged_caches(td.track(build(many_heads, broken), many_heads, [PROMPT]), head_dim=32)
+    reading = next(reading for key, reading in readings.items() if key.boundary == "L00.v_cache")
+    assert (reading.cause, reading.order) == ("heads_permuted", (2, 0, 1))

@@ -2,6 +2,7 @@
 """Cases that no experiment on one module shows: values that are not finite, choices, outliers, state and chance."""
 
 from tttdebug.analysis.special.caches import CacheReading as CacheReading
+from tttdebug.analysis.special.caches import diverged_caches as diverged_caches
 from tttdebug.analysis.special.caches import read_cache as read_cache
 from tttdebug.analysis.special.decisions import Choices as Choices
 from tttdebug.analysis.special.decisions import Decisions as Decisions

@@ -90,8 +90,8 @@ def _said_of_op(op: OpRecord) -> str:
         )
     return (
         f"{op.op} gives {op.nonfinite_port:,} of them from {into}; in fp32 the same inputs give "
-        f"{op.nonfinite_golden:,} too: an input that no earlier op made, a weight say, holds such values, or the result "
-        "is beyond the range of fp32"
+        f"{op.nonfinite_golden:,} too: an input that no earlier op made, a weight say, holds such values, or the "
+        "result is beyond the range of fp32"
     )
 
 
