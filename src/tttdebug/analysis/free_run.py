@@ -121,7 +121,7 @@ class FreeRun:
         """
         wanted = {boundary for unit in self.units[:cut] for boundary in unit.boundaries}
         held = {first_call_of(name) for name in self._always_held()}
-        if not self.answers_hold or wanted - held:
+        if cut and (not self.answers_hold or wanted - held):
             missing = ", ".join(sorted(wanted - held)) or self.notes[-1]
             raise AnalysisError(
                 f"the port cannot be begun at {self.units[cut].name}, since what comes before cannot be given to it: "
