@@ -70,3 +70,7 @@ class DashboardError(TttdebugError):
 
 class AnalysisError(TttdebugError):
     """An analysis needs something that is not there: a port to run again, a module that can be called alone."""
+
+
+class FaultError(TttdebugError, LookupError):
+    """A fault to inject is not known, or fits no such place of the port."""
