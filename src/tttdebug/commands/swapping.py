@@ -54,7 +54,8 @@ def bisect(
 ) -> None:
     """Find the layer, and the module in it, where the final error arises: the reference's up to there, then the port's.
 
-    Exit codes: 1 such a place is found, 2 no result, as where the error is no more than what the number formats cost.
+    Exit codes: 0 every gate of the run holds, so that it is their number formats that are placed, 1 one does not, 2 no
+    result, as where the error is no more than what the number formats cost.
     """
     from tttdebug.analysis.bisection import bisect as bisected
     from tttdebug.analysis.free_run import FreeRun
@@ -71,4 +72,6 @@ def bisect(
     console.OUT.print(bisection_table(found))
     if modules:
         console.OUT.print("\nmodules added one by one until the error is gone:", swap_table(modules))
-    raise typer.Exit(1)
+    if saved.passed:
+        console.OUT.print("every gate of this run holds: what is placed here is what its number formats cost")
+    raise typer.Exit(0 if saved.passed else 1)
