@@ -13,11 +13,13 @@ from typing import Annotated
 
 import typer
 
-from tttdebug.commands.experiments import explain
+from tttdebug.commands.explain import explain
 from tttdebug.commands.installation import conformance, doctor, models
 from tttdebug.commands.own_port import audit, pair
 from tttdebug.commands.run import run
 from tttdebug.commands.saved_run import dashboard, show, visualizer
+from tttdebug.commands.selftest import selftest
+from tttdebug.commands.swapping import bisect, swap
 from tttdebug.errors import PortRaisedError, TttdebugError
 
 app = typer.Typer(
@@ -31,7 +33,7 @@ app = typer.Typer(
 DEBUG = "--debug"
 
 app.command(context_settings={"allow_interspersed_args": False})(run)
-for command in (explain, show, dashboard, visualizer, pair, audit, models, doctor):
+for command in (explain, swap, bisect, show, dashboard, visualizer, pair, audit, models, doctor, selftest):
     app.command()(command)
 emulator = typer.Typer(help="The emulated chip itself.", no_args_is_help=True)
 emulator.command()(conformance)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.analysis.exchange import read_whole
 from tttdebug.backends import device_of, is_device_tensor, namespace_of
 from tttdebug.errors import LayoutError
-from tttdebug.tracking.placing import torch_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +28,7 @@ class HeldTensor:
     def on_device(self) -> Any:
         """A new device tensor of the same values, dtype, layout and memory."""
         return namespace_of(self.device).from_torch(
-            self.values.to(torch_dtype(self)),
+            self.values,
             dtype=self.dtype,
             layout=self.layout,
             device=self.device,

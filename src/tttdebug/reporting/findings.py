@@ -88,11 +88,8 @@ def sentence_of(finding: Finding) -> str:
     if not finding.confirmed or not finding.experiments:
         return f"{finding.boundary}: {finding.says}"
     best = finding.experiments[0]
-    floor = "" if math.isnan(best.floor) else f", where the number formats leave {best.floor:.3g}"
-    return (
-        f"{finding.boundary}: {finding.says}; without that its {best.metric} of {best.before:.3g} is "
-        f"{best.after:.3g}{floor}"
-    )
+    floor = "" if math.isnan(best.floor) else f"; its floor is {best.floor:.3g}"
+    return f"{finding.boundary}: {finding.says}: {best.metric} {best.before:.3g} falls to {best.after:.3g}{floor}"
 
 
 def _rows(finding: Finding) -> Iterator[tuple[str, RenderableType]]:
@@ -156,7 +153,7 @@ def _numbers(numbers: Iterable[int]) -> str:
 def costs_table(run: Run) -> Table:
     """What the number formats cost each kind of module, the dearest first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, justify in (("module", "left"), ("rel_l2", "right"), ("floor", "right"), ("worst", "left")):
+    for column, justify in (("module", "left"), ("median rel_l2", "right"), ("floor", "right"), ("worst", "left")):
         table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("formats", overflow="fold")
     for cost in format_costs(run)[:_COSTS]:

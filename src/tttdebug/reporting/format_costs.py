@@ -21,8 +21,8 @@ _SETTINGS = {
     "embed": (("embedding", "", "the table"),),
     "self_attn": (("wqkv", "li_qkv", "QKV"), ("wo", "li_o", "output")),
     "mlp": (("ff1_ff3", "li_ff1_ff3", "FF1/FF3"), ("ff2", "li_ff2", "FF2")),
-    "k_cache": (("kv_cache", "", "the cache"),),
-    "v_cache": (("kv_cache", "", "the cache"),),
+    "k_cache": (("wqkv", "li_qkv", "QKV"), ("kv_cache", "", "the cache")),
+    "v_cache": (("wqkv", "li_qkv", "QKV"), ("kv_cache", "", "the cache")),
     "logits": (("lm_head", "li_lm_head", "the head"),),
 }
 
