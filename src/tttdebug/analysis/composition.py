@@ -24,7 +24,7 @@ class Composition:
         paths = {modules.pair.boundary: modules.pair.reference for modules in paired}
         self.holders: dict[str, str | None] = {
             boundary: max(
-                (other for other, around in paths.items() if path.startswith(f"{around}.")),
+                (other for other, around in paths.items() if _is_within(path, around)),
                 key=lambda other: len(paths[other]),
                 default=None,
             )
@@ -47,3 +47,8 @@ class Composition:
             own = truth[part].output_tensor
             answers[truth[part].module] = truth[part].output_with(output.reshape(own.shape).to(own.dtype))
         return truth[boundary].again(parts=answers)
+
+
+def _is_within(path: str, around: str) -> bool:
+    """Whether a path leads to a module inside of another; the whole model's path is empty."""
+    return path.startswith(f"{around}.") if around else path != ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.analysis.cache_watch import CacheWatch
 from tttdebug.analysis.turns import Turn, UserTurn, turns
 from tttdebug.errors import LayoutError
+from tttdebug.tracking.calls import known_call
 from tttdebug.tracking.comparison import Comparison, compare
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.spread import read_output
@@ -71,8 +72,9 @@ class _Watching:
         if held is not None:
             values = read_output(held)
             for part in self.turn.users.values():
-                if call.boundary in part.calls and (x := self._input(call.boundary, part, values)) is not None:
-                    truth = part.calls[call.boundary]
+                known = known_call(call.boundary, part.calls)
+                if known is not None and (x := self._input(known, part, values)) is not None:
+                    truth = part.calls[known]
                     out = truth.again(x.reshape(truth.input.shape).to(truth.input.dtype))
                     self._tell(
                         Inherited(
@@ -91,9 +93,13 @@ class _Watching:
         return output
 
     def _input(self, boundary: str, part: UserTurn, values: Any) -> torch.Tensor | None:
-        """The port's input in the reference's layout; None where it does not fit, which the isolated pass tells."""
+        """The port's input in the reference's layout; None where it does not fit, which the isolated pass tells, or
+        where the reference reads ids.
+        """
         assert self.turn is not None
         truth = part.calls[boundary].input
+        if not truth.is_floating_point():  # ids, which both sides read alike
+            return None
         try:
             aligned = align(
                 truth,

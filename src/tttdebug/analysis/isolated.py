@@ -21,6 +21,7 @@ from tttdebug.analysis.turns import Turn, UserTurn, turns
 from tttdebug.backends import is_device_tensor, unreadable
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.call_numbers import first_call_of
+from tttdebug.tracking.calls import known_call
 from tttdebug.tracking.layout import Aligned, align
 from tttdebug.tracking.output_elements import element_of
 from tttdebug.tracking.pairing import CachePair
@@ -131,8 +132,8 @@ class _Feeding:
             return output
         values = read_output(tensor)
         for user, part in turn.users.items():
-            if call.boundary in part.calls:
-                self._compare(call.boundary, turn, user, part, values, seconds)
+            if (known := known_call(call.boundary, part.calls)) is not None:
+                self._compare(call.boundary, known, turn, part, values, seconds)
         return output
 
     def _reference_input(self, boundary: str, held: Any) -> Any:
@@ -142,17 +143,21 @@ class _Feeding:
         if isinstance(values, Spread):
             raise LayoutError(f"it lies on {len(values.shards)} devices")
         for part in self._turn.users.values():
-            if boundary not in part.calls:
+            known = known_call(boundary, part.calls)
+            if known is None:
                 raise LayoutError("the reference made no such call")
-            values = put_into(values, part.calls[boundary].input, **_how(self._turn, part))
+            if not part.calls[known].input.is_floating_point():  # the whole model, which takes ids
+                return held
+            values = put_into(values, part.calls[known].input, **_how(self._turn, part))
         return like(held, values)
 
     def _compare(
-        self, boundary: str, turn: Turn, user: int, part: UserTurn, values: torch.Tensor | Spread, seconds: float
+        self, boundary: str, known: str, turn: Turn, part: UserTurn, values: torch.Tensor | Spread, seconds: float
     ) -> None:
-        outputs = self._outputs[user]
-        parts = {name: outputs.pop(name) for name in self._composition.parts_of(boundary) if name in outputs}
-        floor = self._floors[user].own(boundary, parts)
+        """Of the call at `boundary`, which the reference made as its call `known`."""
+        outputs = self._outputs[part.user]
+        parts = {name: outputs.pop(name) for name in self._composition.parts_of(known) if name in outputs}
+        floor = self._floors[part.user].own(known, parts)
         layout = self._layouts[first_call_of(boundary)]
         try:
             aligned = align(floor.expected, values, layout=layout, **_how(turn, part))
@@ -160,7 +165,7 @@ class _Feeding:
             self._tell(NotAlone(boundary, turn, str(error)))
             return
         if aligned.port_TC.numel() == floor.expected.numel():
-            outputs[boundary] = aligned.port_TC
+            outputs[known] = aligned.port_TC
         for pair in self._subject.caches:  # first, as in a run: they say what the output is made of
             if pair.boundary in floor.caches:
                 self._compare_cache(pair, turn, part, *floor.caches[pair.boundary])

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 # what the floor leaves out of a sound module, by benchmarks/own_error_margins.py: a norm's fidelity, attention's steps
-_OF_FLOOR, _LEFT_OUT = 0.75, 0.02
-_OF_FLOOR_OF_FEW_TOKENS, _LEFT_OUT_OF_FEW_TOKENS = 1.5, 0.04
+_OF_FLOOR, _LEFT_OUT = 1.0, 0.025
+_OF_FLOOR_OF_FEW_TOKENS, _LEFT_OUT_OF_FEW_TOKENS = 2.0, 0.05
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.composition import Composition
-from tttdebug.analysis.port_caches import reference_part
+from tttdebug.analysis.port_caches import reference_part, round_cache
 from tttdebug.analysis.turns import UserTurn
 from tttdebug.tracking.pairing import CachePair
 from tttdebug.tracking.reference_calls import TorchCall, answering
@@ -40,6 +40,7 @@ class FloorModules:
     """
 
     def __init__(self, subject: Subject, composition: Composition, user: UserTurn) -> None:
+        self._subject = subject
         self._modules = subject.floor_modules
         self._dtype = next(subject.floor.parameters()).dtype
         self._caches = subject.caches
@@ -73,6 +74,10 @@ class FloorModules:
         import torch
 
         args, kwargs = _in(self._dtype, truth.args), _in(self._dtype, dict(truth.kwargs))
+        held = next(filter(is_cache, (*args, *kwargs.values())), None)
+        for pair in self._caches:
+            if pair.after == boundary and held is not None:
+                round_cache(self._subject, pair, held)
         answers: dict[nn.Module, Any] = {}
         for part, output in parts.items():
             own = self._user.calls[part]
@@ -82,7 +87,6 @@ class FloorModules:
                 self._modules[boundary], args, kwargs, self._modules[boundary](*args, **kwargs), truth.element
             )
         caches = {}
-        held = next(filter(is_cache, kwargs.values()), None)
         for pair in self._caches:
             if pair.after == boundary and held is not None:
                 written = self._written(pair, held)

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import device_of, namespace_of, to_torch
+from tttdebug.modules.placement import interleave_heads, split_heads_in_halves
 from tttdebug.tracking.layout import Aligned, align_cache
 from tttdebug.tracking.pairing import CachePair, module_at
 from tttdebug.tracking.placing import like
 from tttdebug.tracking.spread import read_output
 from tttdebug.tracking.subject import Subject
-from tttdebug.tracking.torch_cache import keys_and_values
+from tttdebug.tracking.torch_cache import keys_and_values, set_part
 
 if TYPE_CHECKING:
     import torch
@@ -58,3 +59,32 @@ def fill_caches(subject: Subject, caches: Mapping[int, Any]) -> None:
             )
             values_BKLE.view(-1)[aligned.port_TC.long().flatten()] = aligned.reference_TC.flatten().float()
         namespace_of(device_of(tensor)).copy(like(tensor, values_BKLE), tensor)
+
+
+def round_cache(subject: Subject, pair: CachePair, cache: Any) -> None:
+    """Round one layer of a transformers cache, in place, to the number format in which the port keeps it."""
+    from tttdebug.emulator.formats import FORMATS
+
+    written = keys_and_values(cache, pair.layer)
+    name = str(module_at(subject.port, pair.port, pair.boundary).dtype).rpartition(".")[2].lower()
+    if written is None or not written[0].numel() or name not in FORMATS:
+        return
+    values_1KTE = written[0 if pair.part == "keys" else 1]
+    reordered = _as_port(values_1KTE.float(), pair)
+    rounded = _as_reference(FORMATS[name].quantise(reordered), pair).to(values_1KTE.dtype)
+    set_part(cache, pair.layer, pair.part, rounded)
+
+
+def _as_port(values_1KTE: torch.Tensor, pair: CachePair) -> torch.Tensor:
+    """Block formats share an exponent among neighbours, so the channels must lie as in the port."""
+    if not pair.interleaved:
+        return values_1KTE
+    head_dim = values_1KTE.shape[-1]
+    return interleave_heads(values_1KTE.movedim(-1, 0), head_dim, pair.rotary_dim or head_dim).movedim(0, -1)
+
+
+def _as_reference(values_1KTE: torch.Tensor, pair: CachePair) -> torch.Tensor:
+    if not pair.interleaved:
+        return values_1KTE
+    head_dim = values_1KTE.shape[-1]
+    return split_heads_in_halves(values_1KTE.movedim(-1, 0), head_dim, pair.rotary_dim or head_dim).movedim(0, -1)

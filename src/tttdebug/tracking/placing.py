@@ -37,23 +37,15 @@ def put_into(port_values: torch.Tensor, reference: torch.Tensor, **how: Any) -> 
 
 
 def like(tensor: Any, values: torch.Tensor) -> Any:
-    """A device tensor of these values with the dtype, layout, device and memory of another."""
+    """A device tensor of these numbers, fp32, with the dtype, layout, device and memory of another."""
     ttnn = namespace_of(device_of(tensor))
     return ttnn.from_torch(
-        values.to(torch_dtype(tensor)),
+        values,
         dtype=tensor.dtype,
         layout=tensor.layout,
         device=device_of(tensor),
         memory_config=tensor.memory_config(),
     )
-
-
-def torch_dtype(tensor: Any) -> torch.dtype:
-    """The dtype in which a device tensor's values are handed to ttnn: its own, fp32 where torch has none."""
-    import torch
-
-    names = {"bfloat16": torch.bfloat16, "float32": torch.float32, "uint32": torch.int32, "int32": torch.int32}
-    return names.get(str(tensor.dtype).rpartition(".")[2].lower(), torch.float32)
 
 
 def exchanged(tensor: Any, reference: torch.Tensor, **how: Any) -> Any:

@@ -15,7 +15,7 @@ from tttdebug.errors import PairingError
 from tttdebug.tracking.call_numbers import name_of_call
 from tttdebug.tracking.hooks import at_same_object, first_tensor
 from tttdebug.tracking.output_elements import element_of
-from tttdebug.tracking.torch_cache import forked_arguments
+from tttdebug.tracking.torch_cache import with_forks
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class TorchCall:
         """What the module gives for input `x` (its own where None), while `parts` within it give the outputs named."""
         import torch
 
-        args, kwargs = with_input(self.args, forked_arguments(self.kwargs), x)
+        args, kwargs = with_input(*with_forks(self.args, self.kwargs), x)
         with torch.no_grad(), answering(parts or {}):
             output = self.module(*args, **kwargs)
         return first_tensor(element_of(output, self.element, "reference")[0])
@@ -150,7 +150,7 @@ class CallCapture:
             if self._change_input is not None:
                 boundary = name_of_call(boundaries, self._numbers.get(place, 0))
                 args, kwargs = with_input(args, kwargs, self._change_input(boundary, input_of(args, kwargs)))
-            self._arguments.append((args, forked_arguments(kwargs)))
+            self._arguments.append(with_forks(args, kwargs))
             return args, kwargs
 
         def after(module: nn.Module, inputs: Any, output: Any) -> None:

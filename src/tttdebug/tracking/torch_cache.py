@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +33,13 @@ def fork(cache: Any) -> Any:
     return forked
 
 
-def forked_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def with_forks(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The same arguments with any cache among them forked."""
-    return {name: fork(value) if is_cache(value) else value for name, value in kwargs.items()}
+    return tuple(map(_forked, args)), {name: _forked(value) for name, value in kwargs.items()}
+
+
+def _forked(value: Any) -> Any:
+    return fork(value) if is_cache(value) else value
 
 
 def keys_and_values(cache: Any, layer: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -47,6 +51,14 @@ def keys_and_values(cache: Any, layer: int) -> tuple[torch.Tensor, torch.Tensor]
     if layer >= len(cache.key_cache):  # transformers 4
         return None
     return cache.key_cache[layer], cache.value_cache[layer]
+
+
+def set_part(cache: Any, layer: int, part: Literal["keys", "values"], tensor: torch.Tensor) -> None:
+    """Put other keys or values [1, K, T, E] into one layer."""
+    if hasattr(cache, "layers"):
+        setattr(cache.layers[layer], part, tensor)
+    else:  # transformers 4
+        (cache.key_cache if part == "keys" else cache.value_cache)[layer] = tensor
 
 
 def in_dtype(cache: Any, dtype: torch.dtype) -> Any:

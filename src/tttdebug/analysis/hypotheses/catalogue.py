@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue: every source of changes, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from tttdebug.analysis.hypotheses import (
+    of_attention,
+    of_cache,
+    of_ends,
+    of_feed_forward,
+    of_heads,
+    of_layers,
+    of_mixtures,
+    of_norms,
+    of_numbers,
+    of_output,
+    of_places,
+    of_rotation,
+    of_shards,
+    of_weights,
+)
+
+if TYPE_CHECKING:
+    from tttdebug.analysis.hypotheses.bench import Bench
+    from tttdebug.analysis.hypotheses.hypothesis import Change
+
+Source: TypeAlias = "Callable[[Bench], Iterator[Change]]"
+
+CATALOGUE: tuple[Source, ...] = (
+    of_layers.residuals,
+    of_output.doubled_reduce,
+    of_norms.of_norm,
+    of_ends.embedding,
+    of_ends.head,
+    of_feed_forward.of_activation,
+    of_mixtures.of_router,
+    of_mixtures.of_shared_expert,
+    of_mixtures.of_experts,
+    of_attention.mask,
+    of_attention.head_norm,
+    of_heads.repeat,
+    of_rotation.order,
+    of_rotation.missing,
+    of_rotation.positions,
+    of_weights.exchanged,
+    of_weights.turned,
+    of_weights.missing,
+    of_cache.own_token,
+    of_cache.past_positions,
+    of_cache.past_blocks,
+    of_cache.other_values,
+    of_cache.copied_blocks,
+    of_attention.scale,
+    of_attention.softcap,
+    of_rotation.theta,
+    of_rotation.scaling,
+    of_rotation.partial,
+    of_attention.window,
+    of_attention.padding,
+    of_shards.missing_reduce,
+    of_shards.repeated_bias,
+    of_shards.order_before_last_product,
+    of_shards.order_of_gate_and_up,
+    of_shards.order_of_queries_keys_values,
+    of_shards.order_of_inputs,
+    of_heads.orders,
+    of_places.channels,
+    of_places.tokens,
+    of_numbers.coarser_weights,
+    of_numbers.lower_fidelity,
+    of_numbers.coarser_output,
+    of_numbers.approximate_functions,
+    of_output.scale,
+    of_output.slope_and_offset,
+    of_weights.of_other_layers,
+)
+"""What is cheap and frequent comes first; of two changes that explain an error alike, the earlier is meant."""
+
+WHERE_NONE_FITS: tuple[Source, ...] = (
+    of_numbers.lower_sums,
+    of_places.column_blocks,
+    of_places.token_blocks,
+)
+"""Tried where nothing of the catalogue reaches the floor: dearer, or saying less."""

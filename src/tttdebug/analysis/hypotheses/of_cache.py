@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causes that lie in the cache of keys and values: what a step wrote where, and what it finds there.
+
+P positions before the call, K key/value heads, E head dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.module_call import KeysValues
+from tttdebug.specs import AttentionSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.analysis.hypotheses.bench import Bench
+
+BLOCKS = (32, 64, 128)
+_SHIFTS = (1, -1)
+
+
+def own_token(bench: Bench) -> Iterator[Change]:
+    """The step's own key and value not there, or in the place of the token before."""
+    if _past(bench) is None:
+        return
+    yield Change(
+        "kv_position",
+        "the newest token's key and value are not where the step reads them: that position is empty",
+        Fix("write the key and value of the token at its own position before attending", "update_idxs_tensor=positions"),
+        steps={"own_written": False},
+    )
+    yield Change(
+        "kv_position",
+        "the newest token's key and value are written over those of the token before",
+        Fix("write at the token's own position: it is off by -1"),
+        steps={"own_written": "before"},
+    )
+
+
+def past_positions(bench: Bench) -> Iterator[Change]:
+    """What was cached before stands one position off, so that one end of it is lost."""
+    if _past(bench) is None:
+        return
+    for shift in _SHIFTS:
+        yield _edited(
+            "kv_position",
+            f"the keys and values before this step stand {shift:+d} from their positions",
+            "write the prompt from position 0 on",
+            _shifted(shift),
+        )
+
+
+def past_blocks(bench: Bench) -> Iterator[Change]:
+    """One block of the cache empty, or holding what another holds; the last, unfilled one empty too."""
+    past = _past(bench)
+    if past is None:
+        return
+    length = past.keys_KPE.shape[1]
+    yield _edited("kv_stale", "the cache before this step is empty", "fill the cache in the prefill", _zeroed(0, length))
+    for size in BLOCKS:
+        for start in range(0, length, size):
+            end = min(start + size, length)
+            if end - start < length:
+                where = f"positions {start}..{end - 1}"
+                yield _edited("kv_stale", f"the cache is empty at {where}", f"fill {where}", _zeroed(start, end))
+
+
+def copied_blocks(bench: Bench) -> Iterator[Change]:
+    """A block of the cache that holds another's keys and values: a page table that names one page twice."""
+    past = _past(bench)
+    if past is None:
+        return
+    length = past.keys_KPE.shape[1]
+    for size in BLOCKS:
+        starts = range(0, length - size + 1, size)
+        if 2 <= len(starts) <= 8:
+            for start in starts:
+                for source in starts:
+                    if source != start:
+                        yield _edited(
+                            "kv_block_swapped",
+                            f"the cache's block of {size} from position {start} holds that from position {source}",
+                            "let the page table name every page once",
+                            _copied(start, source, size),
+                        )
+
+
+def other_values(bench: Bench) -> Iterator[Change]:
+    """Values in the place of keys, or in another order of blocks than the keys'."""
+    past = _past(bench)
+    if past is None:
+        return
+    length = past.keys_KPE.shape[1]
+    yield _edited(
+        "kv_block_swapped", "keys and values of the cache are exchanged", "exchange the two caches", lambda past: KeysValues(past.values_KPE, past.keys_KPE)
+    )
+    for size in BLOCKS:
+        blocks = length // size
+        for one in range(min(blocks, 8)):
+            for other in range(one + 1, min(blocks, 8)):
+                yield _edited(
+                    "kv_block_swapped",
+                    f"blocks {one} and {other} of {size} positions are exchanged in the cache of keys, not in that of values",
+                    "read and write both caches by one page table",
+                    _keys_exchanged(one * size, other * size, size),
+                )
+
+
+def _past(bench: Bench) -> KeysValues | None:
+    past = bench.call.past
+    there = isinstance(bench.call.spec, AttentionSpec) and past is not None and past.keys_KPE.shape[1] > 0
+    return past if there else None
+
+
+def _edited(cause: str, says: str, fix: str, edit: Callable[[KeysValues], KeysValues]) -> Change:
+    return Change(cause, says, Fix(fix), steps={"edit_past": edit})
+
+
+def _both(past: KeysValues, edit: Callable[[torch.Tensor], torch.Tensor]) -> KeysValues:
+    return KeysValues(edit(past.keys_KPE), edit(past.values_KPE))
+
+
+def _shifted(shift: int) -> Callable[[KeysValues], KeysValues]:
+    import torch
+
+    def moved(kept_KPE: torch.Tensor) -> torch.Tensor:
+        empty_K1E = torch.zeros_like(kept_KPE[:, :1])
+        parts = (empty_K1E, kept_KPE[:, :-1]) if shift > 0 else (kept_KPE[:, 1:], empty_K1E)
+        return torch.cat(parts, dim=1)
+
+    return lambda past: _both(past, moved)
+
+
+def _zeroed(start: int, end: int) -> Callable[[KeysValues], KeysValues]:
+    def zeroed(kept_KPE: torch.Tensor) -> torch.Tensor:
+        changed_KPE = kept_KPE.clone()
+        changed_KPE[:, start:end] = 0.0
+        return changed_KPE
+
+    return lambda past: _both(past, zeroed)
+
+
+def _copied(start: int, source: int, size: int) -> Callable[[KeysValues], KeysValues]:
+    def copied(kept_KPE: torch.Tensor) -> torch.Tensor:
+        changed_KPE = kept_KPE.clone()
+        changed_KPE[:, start : start + size] = kept_KPE[:, source : source + size]
+        return changed_KPE
+
+    return lambda past: _both(past, copied)
+
+
+def _keys_exchanged(one: int, other: int, size: int) -> Callable[[KeysValues], KeysValues]:
+    def exchanged(past: KeysValues) -> KeysValues:
+        keys_KPE = past.keys_KPE.clone()
+        keys_KPE[:, one : one + size] = past.keys_KPE[:, other : other + size]
+        keys_KPE[:, other : other + size] = past.keys_KPE[:, one : one + size]
+        return KeysValues(keys_KPE, past.values_KPE)
+
+    return exchanged

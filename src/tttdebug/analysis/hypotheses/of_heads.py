@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causes of an attention's error in which head goes with which.
+
+T tokens, S keys, H query heads, K key/value heads, G = H / K, E head dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.hypotheses.of_weights import edit
+from tttdebug.analysis.hypotheses.orders import best_order, in_words, likeness, rows_in_order
+from tttdebug.analysis.mathematics import AttentionSteps
+from tttdebug.analysis.mathematics.attention import Heads, mix
+from tttdebug.specs import AttentionSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.analysis.hypotheses.bench import Bench
+
+_QUERIES = 32  # that are enough to tell heads apart
+
+
+def repeat(bench: Bench) -> Iterator[Change]:
+    """Key/value heads repeated as a whole where each should be repeated in its place."""
+    spec = bench.call.spec
+    if isinstance(spec, AttentionSpec) and 1 < spec.num_kv_heads < spec.num_heads:
+        kv_heads, group = spec.num_kv_heads, spec.queries_per_kv_head
+        yield Change(
+            "gqa_repeat",
+            f"query head h reads key/value head h % {kv_heads} instead of h // {group}: the heads are tiled",
+            Fix("repeat each key/value head in its place", f"torch.repeat_interleave(kv, {group}, dim=1)"),
+            steps={"kv_of_query": "tiled"},
+        )
+
+
+def orders(bench: Bench) -> Iterator[Change]:
+    """Heads in another order, found by what the port's output has in common with every head in every place."""
+    spec, last = bench.call.spec, bench.last_product
+    if not isinstance(spec, AttentionSpec) or last is None or spec.num_heads == 1:
+        return
+    matching = _Matching(bench, spec)
+    order = best_order(matching.of_outputs())
+    if order is not None:
+        yield Change(
+            "heads_permuted",
+            f"the query heads stand in another order before wo: {in_words(order)}",
+            Fix("join the heads in their own order", "nlp_concat_heads"),
+            steps={"head_order": order},
+        )
+    order = best_order(matching.of_queries())
+    if order is not None:
+        yield _rows("wq", "query", order)
+    if spec.num_kv_heads == 1:
+        return
+    sources = best_sources_of_groups(matching.of_keys_and_values(), spec)
+    if sources is not None:
+        yield Change(
+            "gqa_repeat",
+            f"query heads read the key/value heads {in_words(sources)}",
+            Fix(f"let query head h read key/value head h // {spec.queries_per_kv_head}"),
+            steps={"kv_of_query": sources},
+        )
+    for names, likeness_HK in (
+        (("wk", "wv"), matching.of_keys_and_values()),
+        (("wk",), matching.of_keys()),
+        (("wv",), matching.of_values()),
+    ):
+        by_group_KK = likeness_HK.unflatten(0, (spec.num_kv_heads, -1)).sum(1)
+        order = best_order(by_group_KK)
+        if order is not None:
+            yield _rows(" and ".join(names), "key/value" if len(names) == 2 else names[0][1:], order, names)
+
+
+def best_sources_of_groups(likeness_HK: torch.Tensor, spec: AttentionSpec) -> tuple[int, ...] | None:
+    """The key/value head that each query head reads; None where it is its group's for all."""
+    sources = tuple(int(i) for i in likeness_HK.argmax(-1))
+    return None if sources == tuple(h // spec.queries_per_kv_head for h in range(spec.num_heads)) else sources
+
+
+class _Matching:
+    """What the port's output has in common with heads that are mixed otherwise, over a few of the queries."""
+
+    def __init__(self, bench: Bench, spec: AttentionSpec) -> None:
+        import torch
+
+        self.bench, self.spec = bench, spec
+        tokens = bench.port_TC.shape[0]
+        self.rows = torch.arange(0, tokens, max(1, tokens // _QUERIES))
+        self.heads = replace(bench.heads, queries_HTE=bench.heads.queries_HTE[:, self.rows])
+        port_TF = bench.port_TC[self.rows]
+        if bench.arithmetic.has("bo") and spec.output_bias:
+            port_TF = port_TF - bench.arithmetic.weight("bo")
+        behind_TF = port_TF @ bench.arithmetic.weight("wo")
+        self.port_HX = behind_TF.unflatten(1, (spec.num_heads, -1)).transpose(0, 1).flatten(1)
+
+    def of_outputs(self) -> torch.Tensor:
+        """Of each place before the output projection with each query head, [H, H]."""
+        return likeness(self.port_HX, self._mixed(self.heads))
+
+    def of_queries(self) -> torch.Tensor:
+        """Of each place with each head's queries on that place's keys and values, [H, H]."""
+        count = self.spec.num_heads
+        return self._over_shifts(
+            count, lambda shift: replace(self.heads, queries_HTE=self.heads.queries_HTE.roll(-shift, 0)), group=1
+        )
+
+    def of_keys(self) -> torch.Tensor:
+        """Of each query head with each head's keys, [H, K]."""
+        return self._over_shifts(
+            self.spec.num_kv_heads, lambda shift: replace(self.heads, keys_KSE=self.heads.keys_KSE.roll(-shift, 0))
+        )
+
+    def of_values(self) -> torch.Tensor:
+        """Of each query head with each head's values, [H, K]."""
+        return self._over_shifts(
+            self.spec.num_kv_heads, lambda shift: replace(self.heads, values_KSE=self.heads.values_KSE.roll(-shift, 0))
+        )
+
+    def of_keys_and_values(self) -> torch.Tensor:
+        """Of each query head with each key/value head, [H, K]."""
+        return self._over_shifts(
+            self.spec.num_kv_heads,
+            lambda shift: replace(
+                self.heads,
+                keys_KSE=self.heads.keys_KSE.roll(-shift, 0),
+                values_KSE=self.heads.values_KSE.roll(-shift, 0),
+            ),
+        )
+
+    def _over_shifts(self, count, moved, group=None):  # type: ignore[no-untyped-def]
+        import torch
+
+        group = group or self.spec.queries_per_kv_head
+        heads_H = torch.arange(self.spec.num_heads)
+        found_HN = torch.zeros(self.spec.num_heads, count)
+        for shift in range(count):
+            mixed_HX = self._mixed(moved(shift))
+            cosine_H = torch.nn.functional.cosine_similarity(self.port_HX, mixed_HX, dim=-1)
+            found_HN[heads_H, (heads_H // group + shift) % count] = cosine_H
+        return found_HN
+
+    def _mixed(self, heads: Heads) -> torch.Tensor:
+        positions_T = self.bench.call.positions_T[self.rows]
+        return mix(self.spec, self.bench.arithmetic, heads, positions_T, AttentionSteps()).flatten(1)
+
+
+def _rows(of: str, kind: str, order: tuple[int, ...], names: tuple[str, ...] = ("wq",)) -> Change:
+    reorder = rows_in_order(order, len(order))
+    edits = {f"{prefix}{name[1:]}": reorder for name in names for prefix in "wb"}
+    return Change(
+        "heads_permuted",
+        f"the {kind} heads of {of} are in another order: {in_words(order)}",
+        Fix(f"bring the heads of {of} into their own order when they are loaded"),
+        weights=edit(edits),
+    )

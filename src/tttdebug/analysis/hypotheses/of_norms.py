@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causes of a norm's error: its gain, its mean, its epsilon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.fitting import best_on_a_log_scale
+from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.specs import NormSpec
+
+if TYPE_CHECKING:
+    from tttdebug.analysis.hypotheses.bench import Bench
+
+USUAL_EPS = (1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 1e-4, 1e-2)
+
+
+def of_norm(bench: Bench) -> Iterator[Change]:
+    """What may be wrong with a norm."""
+    spec = bench.call.spec
+    if not isinstance(spec, NormSpec):
+        return
+    yield Change(
+        "norm_gain_missing",
+        "the gain is not applied",
+        Fix("give the norm its weight", "ttnn.rms_norm(x, weight=gain, epsilon=eps)"),
+        steps={"applies_gain": False},
+    )
+    if spec.bias:
+        yield Change("bias_missing", "the norm's bias is not added", Fix("add it"), steps={"applies_bias": False})
+    yield _unit_offset(spec)
+    yield Change(
+        "norm_sum_for_mean",
+        f"squares are summed where their mean over {spec.hidden_dim} is meant",
+        Fix(f"divide the sum of squares by {spec.hidden_dim}"),
+        steps={"sums_squares": True},
+    )
+    yield _other_type(spec)
+    for eps in USUAL_EPS:
+        if eps != spec.eps:
+            yield _eps(spec, eps, fitted=0)
+    fitted = best_on_a_log_scale(lambda eps: bench.error(_eps(spec, eps)), 1e-12, 1e3, 16)
+    yield _eps(spec, fitted)
+
+
+def _unit_offset(spec: NormSpec) -> Change:
+    if spec.unit_offset:
+        says, fix, offset = "the gain is used as w where the model means 1 + w", "add 1 to the gain", -1.0
+    else:
+        says, fix, offset = "the gain is used as 1 + w where the model means w", "do not add 1 to the gain", 1.0
+    return Change("norm_unit_offset", says, Fix(f"{fix} when it is loaded"), steps={"gain_offset": offset})
+
+
+def _other_type(spec: NormSpec) -> Change:
+    if spec.norm_type == "layernorm":
+        says, fix, other = "the mean is not subtracted", "use layer_norm, not rms_norm", "rmsnorm"
+    else:
+        says, fix, other = "the mean is subtracted where it should not be", "use rms_norm, not layer_norm", "layernorm"
+    return Change("norm_mean_kept", says, Fix(fix), spec=lambda spec: replace(spec, norm_type=other))
+
+
+def _eps(spec: NormSpec, eps: float, fitted: int = 1) -> Change:
+    digits = f"{eps:.0e}" if not fitted else f"{eps:.{0 if math.isclose(eps, float(f'{eps:.0e}'), rel_tol=0.05) else 1}e}"
+    return Change(
+        "norm_eps",
+        f"epsilon is {digits} instead of {spec.eps:g}",
+        Fix(f"set epsilon to {spec.eps:g}", f"ttnn.rms_norm(x, weight=gain, epsilon={spec.eps:g})"),
+        spec=lambda spec: replace(spec, eps=eps),
+        fitted=fitted,
+    )

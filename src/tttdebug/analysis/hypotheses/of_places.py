@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causes that show in where the output's values stand: channels or tokens in another order, blocks that are wrong.
+
+T tokens, C output channels, N blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.hypothesis import Change, rel_l2
+from tttdebug.analysis.hypotheses.orders import best_order, best_sources, columns_in_order, in_words, likeness
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.analysis.hypotheses.bench import Bench
+    from tttdebug.analysis.module_call import ModuleCall
+
+TILE = 32
+_WIDEST = 8192  # channels whose every pair is compared
+_AT_MOST = 0.5  # of the blocks may be wrong for the rest to say anything
+_STANDS_OUT = 4.0  # times the floor, the error of a block that is wrong
+
+
+def channels(bench: Bench) -> Iterator[Change]:
+    """The output's channels in another order: in a few large shards, in tiles, or one by one."""
+    width = bench.port_TC.shape[1]
+    if bench.port_TC.shape[0] < 8:
+        return
+    sizes = [n for n in (2, 4, 8) if width % (n * TILE) == 0]
+    for parts in dict.fromkeys([*sizes, *([width // TILE] if width % TILE == 0 else []), width]):
+        if parts == width > _WIDEST or parts == 1:
+            continue
+        order = best_order(likeness(_columns(bench.port_TC, parts), _columns(bench.healthy_TC, parts)))
+        if order is not None:
+            unit = "channels" if parts == width else f"blocks of {width // parts} channels"
+            yield Change(
+                "shard_order" if parts in sizes else "channels_permuted",
+                f"the output's {parts} {unit} are in another order: {in_words(order)}",
+                Fix("bring the output's channels, or the last weight's rows, into their own order"),
+                output=_of(columns_in_order(order, parts)),
+            )
+
+
+def tokens(bench: Bench) -> Iterator[Change]:
+    """The output's tokens in another order, or some in the place of others."""
+    if bench.port_TC.shape[0] < 2:
+        return
+    alike_TT = likeness(bench.port_TC, bench.healthy_TC)
+    order = best_sources(alike_TT)
+    if order is not None and float(alike_TT.amax(-1).median()) > 0.9:
+        moved = sum(source != token for token, source in enumerate(order))
+        yield Change(
+            "tokens_permuted",
+            f"{moved} of {len(order)} tokens hold another token's output: {in_words(order)}",
+            Fix("keep the tokens in their order: look at reshapes and transposes of the sequence"),
+            output=lambda out_TC, call: out_TC[[source for source in order if source < len(out_TC)]],
+        )
+
+
+def column_blocks(bench: Bench) -> Iterator[Change]:
+    """Blocks of 32 channels that are wrong while the rest is right: zeros, a multiple, or anything."""
+    yield from _blocks(bench, dim=1)
+
+
+def token_blocks(bench: Bench) -> Iterator[Change]:
+    """Blocks of 32 tokens that are wrong while the rest is right."""
+    if bench.port_TC.shape[0] > TILE:
+        yield from _blocks(bench, dim=0)
+
+
+def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
+    import torch
+
+    size = bench.port_TC.shape[dim]
+    starts = list(range(0, size, TILE))
+    pieces = zip(bench.port_TC.split(TILE, dim), bench.healthy_TC.split(TILE, dim), strict=True)
+    wrong = [start for start, (port, meant) in zip(starts, pieces, strict=True) if _stands_out(bench, port, meant)]
+    if not wrong or len(wrong) > _AT_MOST * len(starts):
+        return
+    indices = torch.cat([torch.arange(start, min(start + TILE, size)) for start in wrong])
+    rest = torch.tensor([i for i in range(size) if i not in set(indices.tolist())])
+    port, meant = bench.port_TC, bench.healthy_TC
+    if rel_l2(port.index_select(dim, rest), meant.index_select(dim, rest)) > 1.5 * bench.floor:
+        return
+    where = f"{'columns' if dim else 'tokens'} {ranges(wrong, size)}"
+    found, expected = port.index_select(dim, indices).double(), meant.index_select(dim, indices).double()
+    factor = float((found * expected).sum() / expected.square().sum().clamp_min(1e-300))
+    fix = Fix(f"look at what writes {where}: a tile, a core's block or a device's shard")
+    if not bool(found.any()):
+        yield Change("block_bad", f"{where} are zeros", fix, output=_scaled(indices, dim, 0.0))
+    yield Change(
+        "block_bad", f"{where} are {factor:.4g} times what they should be", fix, output=_scaled(indices, dim, factor), fitted=1
+    )
+    yield Change(
+        "block_bad",
+        f"{where} are wrong, the rest is right: without them the error is at the floor",
+        fix,
+        output=_from_port(indices, dim),
+        localises=True,
+    )
+
+
+def ranges(starts: Sequence[int], size: int) -> str:
+    """Blocks of 32 as ranges: `64..127, 192..223`."""
+    runs: list[list[int]] = []
+    for start in starts:
+        if runs and runs[-1][1] == start:
+            runs[-1][1] = start + TILE
+        else:
+            runs.append([start, start + TILE])
+    return ", ".join(f"{first}..{min(end, size) - 1}" for first, end in runs)
+
+
+def _stands_out(bench: Bench, port: torch.Tensor, meant: torch.Tensor) -> bool:
+    return rel_l2(port, meant) > _STANDS_OUT * bench.floor
+
+
+def _columns(values_TC: torch.Tensor, parts: int) -> torch.Tensor:
+    return values_TC.unflatten(1, (parts, -1)).transpose(0, 1).flatten(1)
+
+
+def _of(reorder):  # type: ignore[no-untyped-def]
+    return lambda out_TC, call: reorder(out_TC)
+
+
+def _scaled(indices: torch.Tensor, dim: int, factor: float):  # type: ignore[no-untyped-def]
+    def scaled(out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
+        import torch
+
+        factors = torch.ones(out_TC.shape[dim])
+        factors[indices[indices < len(factors)]] = factor
+        return out_TC * (factors if dim else factors[:, None])
+
+    return scaled
+
+
+def _from_port(indices: torch.Tensor, dim: int):  # type: ignore[no-untyped-def]
+    def from_port(out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
+        there = indices[indices < out_TC.shape[dim]]
+        return out_TC.index_copy(dim, there, call.port_TC.float().index_select(dim, there))
+
+    return from_port

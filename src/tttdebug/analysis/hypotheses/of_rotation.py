@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causes of an attention's error in how positions turn queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.fitting import best_near
+from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.hypotheses.of_weights import edit
+from tttdebug.specs import AttentionSpec, RopeSpec
+
+if TYPE_CHECKING:
+    from tttdebug.analysis.hypotheses.bench import Bench
+
+USUAL_THETAS = (1e4, 1e5, 5e5, 1e6, 1e3, 2.5e5, 1.5e5, 3e5, 5e6, 8e6, 1e7, 1.6e5, 1.5e6)
+SHIFTS = (1, -1, 2, -2, 32, -32)
+
+
+def order(bench: Bench) -> Iterator[Change]:
+    """Channels in the other rotary pair order: of queries and keys, or of one of them."""
+    from tttdebug.modules.placement import interleave_heads, split_heads_in_halves
+
+    spec = _with_rope(bench)
+    if spec is None:
+        return
+    head, turned = spec.head_dim, spec.rotary_dim
+    for of, parts in (("queries and keys", "qk"), ("queries", "q"), ("keys", "k")):
+        for reorder, says, fix in (
+            (split_heads_in_halves, "in half-split order where neighbours turn together", "to interleaved order"),
+            (interleave_heads, "in interleaved order where halves turn together", "out of interleaved order"),
+        ):
+            edits = {f"{kind}{part}": _reordering(reorder, head, turned) for kind in "wb" for part in parts}
+            yield Change(
+                "rope_order",
+                f"the channels of {of} are {says}",
+                Fix(f"bring the rows of {' and '.join(f'w{part}' for part in parts)} {fix} once when they are loaded"),
+                weights=edit(edits),
+            )
+
+
+def missing(bench: Bench) -> Iterator[Change]:
+    """No rotation, of both or of one, and one in the other direction."""
+    if _with_rope(bench) is None:
+        return
+    for of, steps in (
+        ("queries and keys are", {"turns_queries": False, "turns_keys": False}),
+        ("queries are", {"turns_queries": False}),
+        ("keys are", {"turns_keys": False}),
+    ):
+        yield Change("rope_missing", f"{of} not turned by their positions", Fix("apply the rotary embedding"), steps=steps)
+    yield Change(
+        "rope_missing",
+        "queries and keys are turned in the other direction: the sign of the sine is wrong",
+        Fix("turn (x1, x2) to (x1 cos − x2 sin, x2 cos + x1 sin)"),
+        steps={"backwards": True},
+    )
+
+
+def theta(bench: Bench) -> Iterator[Change]:
+    """Another base: one that is usual, or the one that fits best."""
+    spec = _with_rope(bench)
+    if spec is None or spec.rope is None:
+        return
+    own = spec.rope.theta
+    usual = [theta for theta in USUAL_THETAS if theta != own]
+    for value in usual:
+        yield _theta(own, value)
+    fitted = best_near(lambda value: bench.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
+    if fitted > 1.0:
+        yield _theta(own, fitted, fitted=1)
+
+
+def scaling(bench: Bench) -> Iterator[Change]:
+    """The scaling of frequencies left out, or its factor another, or one where none is meant."""
+    spec = _with_rope(bench)
+    if spec is None or spec.rope is None:
+        return
+    own = spec.rope
+    if own.scaling != "default":
+        yield _rope(f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out", own, scaling="default")
+        for kind in ("linear", "llama3", "yarn"):
+            if kind != own.scaling and (kind == "linear" or own.original_max_position is not None):
+                yield _rope(f"frequencies are scaled as {kind} instead of {own.scaling}", own, scaling=kind)
+    if own.scaling == "yarn" and own.cos_sin_scale != 1.0:
+        says = f"cosine and sine are not multiplied by {own.cos_sin_scale:.4g}"
+        yield _rope(says, own, attention_factor=1.0)
+    for factor in (2.0, 4.0, 8.0, 16.0, 32.0):
+        if own.scaling == "default":
+            yield _rope(f"frequencies are divided by {factor:g}", own, scaling="linear", factor=factor)
+        elif factor != own.factor:
+            yield _rope(f"the scaling factor is {factor:g} instead of {own.factor:g}", own, factor=factor)
+
+
+def positions(bench: Bench) -> Iterator[Change]:
+    """Positions off by a constant: of queries, of keys, or of both, which shows against a cache only."""
+    if _with_rope(bench) is None:
+        return
+    last = int(bench.call.positions_T.max())
+    shifts = [*SHIFTS, *([-last] if len(bench.call.positions_T) == 1 and last not in (1, 2, 32, 0) else [])]
+    for of, fields in (
+        ("queries", ("query_shift",)),
+        ("keys", ("key_shift",)),
+        *((("queries and keys", ("query_shift", "key_shift")),) if bench.call.past is not None else ()),
+    ):
+        for shift in shifts:
+            yield Change(
+                "position_offset",
+                f"the positions of {of} are off by {shift:+d}",
+                Fix(f"take the positions of {of} {-shift:+d}"),
+                steps=dict.fromkeys(fields, shift),
+            )
+
+
+def partial(bench: Bench) -> Iterator[Change]:
+    """Another number of channels that turn."""
+    spec = _with_rope(bench)
+    if spec is None or spec.rope is None:
+        return
+    for turned in sorted({spec.head_dim, spec.head_dim // 2, spec.head_dim // 4}):
+        if turned != spec.rotary_dim and turned >= 2 and turned % 2 == 0:
+            says = f"{turned} channels of a head turn instead of {spec.rotary_dim}"
+            yield _rope(says, spec.rope, cause="rope_missing", rotary_dim=turned)
+
+
+def _with_rope(bench: Bench) -> AttentionSpec | None:
+    spec = bench.call.spec
+    return spec if isinstance(spec, AttentionSpec) and spec.rope is not None else None
+
+
+def _reordering(reorder: Any, head_dim: int, rotary_dim: int) -> Any:
+    return lambda rows: reorder(rows, head_dim, rotary_dim)
+
+
+def _theta(own: float, value: float, fitted: int = 0) -> Change:
+    return Change(
+        "rope_theta",
+        f"rope theta {value:.3g} instead of {own:g}" if fitted else f"rope theta {value:g} instead of {own:g}",
+        Fix(f"set the rotary base to {own:g}", f"rope_theta = {own:g}"),
+        spec=lambda spec: replace(spec, rope=replace(spec.rope, theta=value)),
+        fitted=fitted,
+    )
+
+
+def _rope(says: str, own: RopeSpec, cause: str = "rope_scaling", **changes: Any) -> Change:
+    meant = {name: getattr(own, name) for name in changes}
+    return Change(
+        cause,
+        says,
+        Fix("; ".join(f"set the rope's {name} to {value}" for name, value in meant.items())),
+        spec=lambda spec: replace(spec, rope=replace(spec.rope, **changes)),
+    )

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causes that lie in the weights that a port holds: turned, exchanged, of another layer, or not there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.analysis.hypotheses.bench import Bench
+    from tttdebug.analysis.module_call import ModuleCall
+
+_BESIDE = 1  # how far the layers are from this one whose weights are tried before all others'
+
+
+def turned(bench: Bench) -> Iterator[Change]:
+    """Each matrix transposed; one that is not square read row by row in the shape of its transpose."""
+    for name, weight in _matrices(bench):
+        rows, columns = weight.shape
+        says = f"{name} is transposed" if rows == columns else f"{name} is reshaped where it should be transposed"
+        yield Change(
+            "weight_transposed",
+            says,
+            Fix(f"transpose {name} on the way to the device", f"{name} = weight.transpose(-2, -1).contiguous()"),
+            weights=edit({name: lambda w: w.reshape(w.shape[1], w.shape[0]).T}),
+        )
+
+
+def exchanged(bench: Bench) -> Iterator[Change]:
+    """Each two matrices of one shape in each other's place, with their biases."""
+    for (one, first), (other, second) in combinations(list(_matrices(bench)), 2):
+        if first.shape == second.shape:
+            yield Change(
+                "weights_exchanged",
+                f"{_in_words(one)} and {_in_words(other)} are exchanged",
+                Fix(f"exchange {one} and {other}"),
+                weights=exchange_weights([(one, other)]),
+            )
+
+
+def missing(bench: Bench) -> Iterator[Change]:
+    """Each weight, or bias, all zeros."""
+    for name, weight in bench.call.weights.items():
+        if name.startswith("experts.") or weight.dim() > 2 or _is_table(bench, name):
+            continue
+        if _is_bias(name):
+            yield Change("bias_missing", f"the bias {name} is not added", Fix(f"add {name}"), weights=edit({name: _zeros}))
+        elif weight.dim() == 2:
+            yield Change(
+                "weight_missing", f"{name} is all zeros", Fix(f"load {name}"), weights=edit({name: _zeros})
+            )
+    biases = [name for name in bench.call.weights if _is_bias(name)]
+    if len(biases) > 1:
+        says = f"the biases {', '.join(biases)} are not added"
+        yield Change("bias_missing", says, Fix("add them"), weights=edit(dict.fromkeys(biases, _zeros)))
+
+
+def of_other_layers(bench: Bench) -> Iterator[Change]:
+    """Weights of another layer, the nearest first: all of them, each alone, and those that are loaded together."""
+    here = bench.call.layer
+    if here is None:
+        return
+    for layer in _layers_by_distance(bench.call, here):
+        for names in _loaded_together(bench.call):
+            yield Change(
+                "weight_stale",
+                f"holds layer {layer}'s {', '.join(names)}",
+                Fix(f"load layer {here}'s {', '.join(names)}; clear the weight cache if it is keyed without the layer"),
+                weights=_from_layer(layer, names),
+            )
+
+
+def edit(edits: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]) -> WeightsOf:
+    """Those weights changed, each once a call, so that what is computed from them is kept too."""
+    made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def changed(name: str, weight: torch.Tensor) -> torch.Tensor:
+        if id(weight) not in made:
+            made[id(weight)] = (weight, edits[name](weight))
+        return made[id(weight)][1]
+
+    return lambda weights, call: {
+        name: changed(name, weight) if name in edits else weight for name, weight in weights.items()
+    }
+
+
+def exchange_weights(pairs: Sequence[tuple[str, str]]) -> WeightsOf:
+    """The two weights of each pair in each other's place, with their biases."""
+    with_biases = [pair for one, other in pairs for pair in ((one, other), (bias_of(one), bias_of(other)))]
+    places = {name: place for one, other in with_biases for name, place in ((one, other), (other, one))}
+    return lambda weights, call: {
+        name: weights[places[name]] if places.get(name) in weights else weight for name, weight in weights.items()
+    }
+
+
+def bias_of(name: str) -> str:
+    """The name of the bias that goes with a matrix, as the port's modules have it: `bq` with `wq`."""
+    path, _, own = name.rpartition(".")
+    bias = "bias" if own == "weight" else f"b{own[1:]}"
+    return f"{path}.{bias}" if path else bias
+
+
+def _matrices(bench: Bench) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, weight in bench.call.weights.items():
+        if weight.dim() == 2 and min(weight.shape) > 1 and not name.startswith("experts.") and not _is_table(bench, name):
+            yield name, weight
+
+
+def _is_table(bench: Bench, name: str) -> bool:
+    """Whether this is a table of rows to look up, or as long as one."""
+    return bench.call.kind in ("embedding", "lm_head") and name in ("weight", "positions", "token_types")
+
+
+def _is_bias(name: str) -> bool:
+    return name.rpartition(".")[2] in ("bias", "bq", "bk", "bv", "bo", "b1", "b2", "b3")
+
+
+def _zeros(weight: torch.Tensor) -> torch.Tensor:
+    return weight * 0.0
+
+
+def _from_layer(layer: int, names: Sequence[str]) -> WeightsOf:
+    def stale(weights: Mapping[str, torch.Tensor], call: ModuleCall) -> Mapping[str, torch.Tensor]:
+        of_layer = call.weights_of_layer(layer)
+        if of_layer is None:
+            return weights
+        return {name: of_layer[name] if name in names else weight for name, weight in weights.items()}
+
+    return stale
+
+
+def _layers_by_distance(call: ModuleCall, here: int) -> list[int]:
+    layers = [here - distance for distance in range(1, here + 1)]
+    beyond = here + 1
+    while call.weights_of_layer(beyond) is not None:
+        layers.append(beyond)
+        beyond += 1
+    return sorted((layer for layer in layers if call.weights_of_layer(layer) is not None), key=lambda i: abs(i - here))
+
+
+def _loaded_together(call: ModuleCall) -> list[tuple[str, ...]]:
+    """The sets of weights that may be of another layer: all, each, and those that ports fuse or load as one."""
+    names = tuple(call.weights)
+    fused = [
+        tuple(name for name in names if name in group)
+        for group in ({"wq", "wk", "wv", "bq", "bk", "bv"}, {"wk", "wv", "bk", "bv"}, {"w1", "w3", "b1", "b3"})
+    ]
+    alone = [(name,) for name in names] if len(names) <= 8 else []
+    return list(dict.fromkeys(group for group in (names, *fused, *alone) if group))
+
+
+_WORDS = {"w1": "gate (w1)", "w3": "up (w3)", "w2": "down (w2)", "wq": "wq", "wk": "wk", "wv": "wv"}
+
+
+def _in_words(name: str) -> str:
+    return _WORDS.get(name, name)

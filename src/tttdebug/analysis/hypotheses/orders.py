@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding in which order parts stand that should stand in their own, and saying it.
+
+N parts of each side, X what each is compared by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+Order = tuple[int, ...]
+
+
+def likeness(found_NX: torch.Tensor, meant_NX: torch.Tensor) -> torch.Tensor:
+    """The cosine of every found part with every meant one, [N, N]; 0 where one is all zeros."""
+    return _unit(found_NX) @ _unit(meant_NX).T
+
+
+def best_order(likeness_NN: torch.Tensor) -> Order | None:
+    """Which meant part each found part is most like; None where that is its own, or two are like the same one."""
+    order = best_sources(likeness_NN)
+    return order if order is not None and len(set(order)) == len(order) else None
+
+
+def best_sources(likeness_NN: torch.Tensor) -> Order | None:
+    """Which meant part each found part is most like, several perhaps the same; None where it is its own for all."""
+    order = tuple(int(i) for i in likeness_NN.argmax(dim=-1))
+    return None if order == tuple(range(len(order))) else order
+
+
+def in_words(order: Sequence[int]) -> str:
+    """An order in few words where it has some: reversed, rolled, two exchanged, taken in strides; else its numbers."""
+    count, order = len(order), tuple(order)
+    moved = [i for i in range(count) if order[i] != i]
+    if len(moved) == 2 and order[moved[0]] == moved[1] and order[moved[1]] == moved[0]:
+        return f"{moved[0]} and {moved[1]} exchanged"
+    if order == tuple(reversed(range(count))):
+        return "reversed"
+    for shift in range(1, count):
+        if order == tuple((i - shift) % count for i in range(count)):
+            return f"moved on by {shift}"
+    for stride in range(2, count):
+        if count % stride == 0 and order == tuple(i for first in range(stride) for i in range(first, count, stride)):
+            return f"every {stride}th first: {_short(order)}"
+    return _short(order)
+
+
+def rows_in_order(order: Sequence[int], parts: int) -> _Reorder:
+    """The function that brings equal parts of a weight's rows into that order."""
+    return _Reorder(tuple(order), parts, 0)
+
+
+def columns_in_order(order: Sequence[int], parts: int) -> _Reorder:
+    """The function that brings equal parts of a weight's columns into that order."""
+    return _Reorder(tuple(order), parts, -1)
+
+
+class _Reorder:
+    """Equal parts along one dimension, taken in another order."""
+
+    def __init__(self, order: Order, parts: int, dim: int) -> None:
+        self.order, self.parts, self.dim = order, parts, dim
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        pieces = weight.chunk(self.parts, dim=self.dim)
+        return torch.cat([pieces[i] for i in self.order], dim=self.dim)
+
+
+def _unit(rows_NX: torch.Tensor) -> torch.Tensor:
+    return rows_NX / rows_NX.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+
+
+def _short(order: Sequence[int]) -> str:
+    return ", ".join(map(str, order[:12])) + (", …" if len(order) > 12 else "")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of attention that a spec leaves no choice about, and what a port may do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+    from tttdebug.analysis.module_call import KeysValues
+
+Mask = Literal["declared", "none", "strict"]
+HeadOrder = Literal["blocked", "tiled"]
+
+
+@dataclass(frozen=True)
+class AttentionSteps:
+    """What attention does where the spec says only that it does so; the defaults are what it means.
+
+    `mask`            declared: as the spec; none: every query sees every position; strict: not even its own
+    `kv_of_query`     blocked: query head h reads key/value head h // (H/K); tiled: h % K; or the head of each
+    `head_order`      the query heads in the order in which their outputs stand before the output projection
+    `padding_keys`    keys of zeros, with values of zeros, that every query sees besides
+    `turns_…`, `…_shift`, `backwards`   which of queries and keys turn, by positions off by how many, in which direction
+    `norms_…`         whether the spec's norm of heads is applied to queries and to keys
+    `own_written`     whether the key and value of the call's last token are there for it; before: at the position before
+    `edit_past`       the cache before the call as the port finds it
+    `exp`             the exponential of the softmax, of scores less their maximum
+    """
+
+    mask: Mask = "declared"
+    kv_of_query: HeadOrder | tuple[int, ...] = "blocked"
+    head_order: tuple[int, ...] | None = None
+    padding_keys: int = 0
+    turns_queries: bool = True
+    turns_keys: bool = True
+    query_shift: int = 0
+    key_shift: int = 0
+    backwards: bool = False
+    norms_queries: bool = True
+    norms_keys: bool = True
+    own_written: bool | Literal["before"] = True
+    edit_past: Callable[[KeysValues], KeysValues] | None = None
+    exp: Callable[[torch.Tensor], torch.Tensor] | None = None
