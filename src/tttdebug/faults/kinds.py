@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tttdebug.faults.site import Site
 from tttdebug.modules import (
@@ -36,7 +37,7 @@ def both(*conditions: Fits) -> Fits:
     return lambda site: all(condition(site) for condition in conditions)
 
 
-def spec_has(condition: Callable[[object], bool]) -> Fits:
+def spec_has(condition: Callable[[Any], bool]) -> Fits:
     """Where the module's spec is so."""
     return lambda site: condition(site.spec)
 

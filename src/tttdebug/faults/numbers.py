@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tttdebug.faults import kinds
@@ -83,7 +84,6 @@ def _with_kernels(
     condition: Callable[[ComputeKernel], bool], **settings: Any
 ) -> tuple[kinds.Fits, Callable[[Site], None]]:
     """Products of which a setting is another where the condition holds of what is declared."""
-    from dataclasses import replace
 
     def inject(site: Site) -> None:
         config = site.module.hw_config
@@ -94,8 +94,6 @@ def _with_kernels(
 
 
 def _attention_kernels(site: Site, **settings: Any) -> None:
-    from dataclasses import replace
-
     config, ttnn = site.module.hw_config, site.ttnn
     run_as(
         site.module,
@@ -104,8 +102,6 @@ def _attention_kernels(site: Site, **settings: Any) -> None:
 
 
 def _coarse_norm(site: Site) -> None:
-    from dataclasses import replace
-
     kernel = replace(site.module.hw_config.norms, math_fidelity="LoFi")
     run_as(site.module, kernel=kernel.to_ttnn(site.ttnn))
 
