@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 from tttdebug.analysis.anatomy import Anatomy
 from tttdebug.analysis.cache_watch import CacheWatch
@@ -14,7 +13,6 @@ from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.diagnosis import diagnose
 from tttdebug.analysis.examination import Examiner, formats_of
 from tttdebug.analysis.explanation import Explanation
-from tttdebug.analysis.finding import Finding
 from tttdebug.analysis.inherited import Inherited, inherited_errors
 from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
@@ -64,7 +62,7 @@ def explain(run: Run, *, prompts: int = PROMPTS, progress: Progress = lambda mes
 
 
 def _calibration(subject: Subject, count: int) -> list[Prompt]:
-    """That many prompts besides the run's: pieces of prose, code and numbers; of the run's own where no text is read."""
+    """That many prompts besides the run's: prose, code and numbers, or where no text is read the run's own, turned."""
     if count <= 0:
         return []
     reference = subject.reference

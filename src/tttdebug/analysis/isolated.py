@@ -131,7 +131,7 @@ class _Feeding:
             self._tell(NotAlone(call.boundary, turn, unreadable(tensor) or "it gave no tensor"))
             return output
         values = read_output(tensor)
-        for user, part in turn.users.items():
+        for part in turn.users.values():
             if (known := known_call(call.boundary, part.calls)) is not None:
                 self._compare(call.boundary, known, turn, part, values, seconds)
         return output
