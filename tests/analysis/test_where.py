@@ -124,6 +124,13 @@ def test_a_place_is_called_as_an_engineer_would(rows, columns, options, said):
     assert sentence.startswith(f"all of the error above the floor sits in {said}")
 
 
+def test_of_one_token_a_block_is_found_and_no_single_channel_is_blamed():
+    assert found(locate(*with_fault(1, 576, EVERYWHERE, slice(64, 96)), floor_rel_l2=NOISE)) == (None, [*range(64, 96)])
+    gains_C = torch.logspace(-2, 2, 576)[torch.randperm(576)]
+    reference_TC, port_TC = (side * gains_C for side in noisy(1, 576))
+    assert locate(reference_TC, port_TC, floor_rel_l2=NOISE).sentences() == ()
+
+
 def test_a_block_that_the_floor_explains_is_no_fault():
     pair = with_fault(128, 576, EVERYWHERE, slice(64, 96), size=0.05)
     assert locate(*pair, floor_rel_l2=NOISE).channels.first == 64
