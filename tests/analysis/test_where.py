@@ -25,7 +25,8 @@ def noisy(tokens, channels, seed=0, noise=NOISE):
 def with_fault(tokens, channels, rows, columns, seed=0, size=1.0):
     """The same, with an error of one size, of either sign, in some rows and columns."""
     reference_TC, port_TC = noisy(tokens, channels, seed)
-    port_TC[rows, columns] += size * torch.sign(torch.randn(port_TC[rows, columns].shape))
+    signs = torch.randn(port_TC[rows, columns].shape, generator=torch.Generator().manual_seed(seed + 1)).sign()
+    port_TC[rows, columns] += size * signs
     return reference_TC, port_TC
 
 
