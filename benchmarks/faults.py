@@ -13,8 +13,7 @@ import argparse
 import sys
 
 from tttdebug.analysis.explain import explain
-from tttdebug.reporting import console
-from tttdebug.reporting.selftest_report import selftest_report
+from tttdebug.reporting.selftest_report import print_selftest
 from tttdebug.selftest_job import SelftestResult, run_case, selftest
 
 
@@ -35,7 +34,7 @@ def main() -> int:
         result = SelftestResult(outcomes[0].seed, tuple(outcomes))
     else:
         result = selftest(asked.faults, asked.harmless, asked.seed, progress=_say, **narrowed)
-    console.OUT.print(selftest_report(result))
+    print_selftest(result)
     seconds = sorted(outcome.seconds for outcome in result.outcomes)
     print(f"a case takes {seconds[len(seconds) // 2]:.1f} s in the median, {seconds[-1]:.1f} s at most")
     return 0 if result.reached else 1

@@ -162,8 +162,7 @@ def selftest(
 
     `seed` repeats a self-test, None draws one. `names` and `families` narrow down what is drawn.
     """
-    if explain is None:
-        from tttdebug.analysis.explain import explain as explain
+    explain = explain or _explain
     seed = random.SystemRandom().getrandbits(31) if seed is None else seed
     draw = random.Random(seed)
     outcomes = []
@@ -179,9 +178,10 @@ def run_case(
     kind: str, seed: int, explain: Explain, *, names: tuple[str, ...] = (), families: tuple[str, ...] = ()
 ) -> Outcome:
     """One case by its own seed, `kind` being `fault` or `harmless`."""
-    case = (faulty_case if kind == "fault" else harmless_case)(seed, names, families)
+    case = faulty_case(seed, names, families) if kind == "fault" else harmless_case(seed, names, families)
     started = time.perf_counter()
-    error, findings, detected = "", (), False
+    error, detected = "", False
+    findings: tuple[Any, ...] = ()
     with TemporaryDirectory() as folder:
         run = _tracked(case, f"{folder}/run")
         usual = usual_practice(run)
@@ -190,7 +190,7 @@ def run_case(
             findings, detected = tuple(explanation.findings), explanation.detected
         except Exception:  # noqa: BLE001 (that an explanation raises is a result: it is shown, and the test fails)
             error = traceback.format_exc()
-    about = {
+    about: dict[str, Any] = {
         "detected": detected,
         "found": findings[0].boundary if findings else None,
         "causes": _causes(findings),
@@ -211,6 +211,12 @@ def run_case(
         too_small=case.too_small,
         **about,
     )
+
+
+def _explain(run: Run) -> Explained:
+    from tttdebug.analysis.explain import explain
+
+    return explain(run)
 
 
 def _tracked(case: FaultyCase | HarmlessCase, folder: str) -> Run:

@@ -11,19 +11,19 @@ from dataclasses import replace
 import torch
 
 from tttdebug.analysis.hypotheses import rel_l2
-from tttdebug.analysis.mathematics import Arithmetic, Memory, Numbers, compute, default_steps
-from tttdebug.analysis.module_call import ModuleCall
+from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Numbers, compute, default_steps
+from tttdebug.analysis.mathematics.attention import project
+from tttdebug.analysis.module_call import KeysValues, ModuleCall
 from tttdebug.backends import namespace_of, open_device, to_torch
-from tttdebug.modules import FeedForward, HardwareConfig, MultiHeadAttention
+from tttdebug.modules import HardwareConfig, MultiHeadAttention
 from tttdebug.modules.layer_norm import norm_class
-from tttdebug.modules.placement import WeightFormat
 from tttdebug.modules.plain_feed_forward import feed_forward_class
+from tttdebug.modules.positions import PromptPositions, StepPositions
 from tttdebug.modules.weight_shapes import weight_shapes
 from tttdebug.specs import AttentionSpec, FeedForwardSpec, MixtureOfExpertsSpec, NormSpec
 from tttdebug.tracking.record import Key
 
 KINDS = {AttentionSpec: "attention", FeedForwardSpec: "feed_forward", NormSpec: "norm", MixtureOfExpertsSpec: "mixture"}
-EXACTLY = {"formats": {}}
 
 
 class Exactly:
@@ -66,8 +66,8 @@ def port_class(spec):
     return MultiHeadAttention if isinstance(spec, AttentionSpec) else feed_forward_class(spec)
 
 
-def built(spec, weights, hw_config, engine="fast"):
-    return port_class(spec)(spec, weights, open_device("emulated", engine=engine), hw_config)
+def built(spec, weights, hw_config, device=None):
+    return port_class(spec)(spec, weights, device or open_device("emulated", engine="fast"), hw_config)
 
 
 def run(port, x_TD):
@@ -114,6 +114,57 @@ def call_of(spec, weights=None, faulty=None, *, precision="accuracy", tokens=96,
     if faulty is None:
         return call
     return replace(call, port_TC=faulty(spec, weights, hw_config, x_TD))
+
+
+def step_of(spec, weights=None, *, precision="bf16", before=70, given=None, fault=None):
+    """A decode step of an attention at position `before`, behind a prompt that the port has in its cache.
+
+    `given` makes the port's module of (spec, weights, hw_config, device); `fault` changes it between prompt and step,
+    and may give the position at which the port takes the step.
+    """
+    weights = weights_for(spec) if weights is None else weights
+    hw_config, x_TD = HardwareConfig.preset(precision), input_for(spec, before + 1)
+    healthy = built(spec, weights, hw_config)
+    faulty = healthy if given is None else given(spec, weights, hw_config, healthy.device)
+    call = ModuleCall(
+        Key("L01.self_attn", phase="decode", mode="isolated"),
+        "attention",
+        spec,
+        weights,
+        dict(healthy.declared_formats()),
+        x_TD[-1:],
+        x_TD[-1:],
+        x_TD[-1:],
+        0.0,
+        torch.tensor([before]),
+        past=past_of(spec, weights, x_TD[:-1]),
+    )
+    reference_TD = mathematics(call)
+    floor = rel_l2(_step(healthy, healthy, x_TD, before, None), reference_TD)
+    given_TD = _step(healthy, faulty, x_TD, before, fault)
+    return replace(call, reference_TC=reference_TD, port_TC=given_TD, floor_rel_l2=floor)
+
+
+def past_of(spec, weights, x_PD):
+    """The keys and values of a prompt, as the reference caches them."""
+    arithmetic = Arithmetic(weights, Numbers(dict.fromkeys(weights, Exactly())), Memory(x_PD))
+    heads = project(spec, arithmetic, torch.arange(len(x_PD)), None, AttentionSteps())
+    return KeysValues(heads.keys_KSE, heads.values_KSE)
+
+
+def _step(healthy, port, x_TD, before, fault):
+    """A step of `port` with the cache that a healthy module filled, as an isolated module has it."""
+    ttnn = port.ttnn
+    healthy.allocate_cache(1, 128)
+    padded = torch.nn.functional.pad(x_TD[:-1], (0, 0, 0, -before % 32))
+    prompt = ttnn.from_torch(padded[None, None], ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=port.device)
+    healthy.prefill_forward(prompt, PromptPositions(port.device, before))
+    port.cache = healthy.cache
+    position = fault(port) if fault is not None else None
+    step = torch.nn.functional.pad(x_TD[-1:], (0, 0, 0, 31))[None, None]
+    step = ttnn.from_torch(step, ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=port.device)
+    positions = StepPositions(port.device, torch.tensor([before if position is None else position]))
+    return to_torch(port.decode_forward(step, positions)).float()[0, 0, :1]
 
 
 def with_spec(**changes):

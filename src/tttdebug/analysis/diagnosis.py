@@ -9,14 +9,18 @@ from dataclasses import replace
 
 from tttdebug.analysis.examination import Examination
 from tttdebug.analysis.finding import Candidate, Experiment, Finding
-from tttdebug.analysis.hypotheses import Diagnosis, search
+from tttdebug.analysis.hypotheses import NOTHING, Trial, rel_l2, search
 from tttdebug.analysis.module_call import ModuleCall
-from tttdebug.analysis.where import locate
+from tttdebug.analysis.where import Location, locate
 from tttdebug.tracking.gates import kind_of
 from tttdebug.tracking.record import Key
 from tttdebug.tracking.subject import Subject
 
 Progress = Callable[[str, "float | None"], None]
+SECONDS_OF_A_SEARCH, CANDIDATES = 20.0, 3
+CLEARLY, SMALL = 0.5, 0.05
+"""A cause explains another call where it takes half of its error away, or leaves little."""
+
 EXPERIMENTED_OF_A_KIND = 4
 """Of more modules of one kind at fault, all layers say, the causes of the first ones stand for the others'."""
 
@@ -53,42 +57,65 @@ def _finding(boundary: str, keys: Sequence[Key], calls: Sequence[ModuleCall], fo
             records=tuple(keys),
         )
     call = calls[0]
-    diagnosis = search(call)
-    location = locate(
+    diagnosis = search(call, budget_seconds=SECONDS_OF_A_SEARCH)
+    explained = [trial for trial in diagnosis.confirmed if _holds(trial, calls[1:])]
+    others = [trial for trial in (*diagnosis.confirmed, *diagnosis.nearest) if trial not in explained[:1]]
+    best = explained[0] if explained else None
+    says = f"its own rel_l2 is {error.comparison.rel_l2:.3g} where its formats explain {error.floor:.3g}"
+    return Finding(
+        boundary=boundary,
+        cause=best.cause if best else "unknown",
+        says=best.says if best else f"{says}; no experiment brings it to the floor",
+        module=call.module,
+        reference_path=call.reference_path,
+        experiments=(best.experiment, *_repeated(best, calls[1:])) if best else (),
+        fix=best.fix if best else None,
+        where=_location(call).sentences(),
+        candidates=tuple(Candidate(trial.cause, trial.says, trial.rel_l2) for trial in others[:CANDIDATES]),
+        records=tuple(keys),
+    )
+
+
+def _holds(trial: Trial, calls: Sequence[ModuleCall]) -> bool:
+    """Whether a cause found on one call explains the module's other calls: none of them is left as it was."""
+    if trial.hypothesis.localises:
+        return True
+    return all(after <= max(CLEARLY * before, SMALL) for before, after in _errors(trial, calls))
+
+
+def _errors(trial: Trial, calls: Sequence[ModuleCall]) -> list[tuple[float, float]]:
+    """For each call the error against the module as it should be, and against it with the cause in it."""
+    return [
+        (
+            rel_l2(call.port_TC.float(), NOTHING.predict(call)),
+            rel_l2(call.port_TC.float(), trial.hypothesis.predict(call)),
+        )
+        for call in calls
+    ]
+
+
+def _repeated(trial: Trial, calls: Sequence[ModuleCall]) -> tuple[Experiment, ...]:
+    """The same cause tried on the module's other calls."""
+    if trial.hypothesis.localises:
+        return ()
+    return tuple(
+        Experiment(f"the same in {call.key.phase} {call.key.step}", before, after, call.floor_rel_l2)
+        for call, (before, after) in zip(calls, _errors(trial, calls), strict=True)
+    )
+
+
+def _location(call: ModuleCall) -> Location:
+    """Where in the module's output the error sits."""
+    constants = {"a tile": 32, "a page of 64": 64, "a chunk of 128": 128}
+    if (window := getattr(call.spec, "sliding_window", None)) is not None:
+        constants["the sliding window"] = window
+    return locate(
         call.reference_TC,
         call.port_TC,
         floor_rel_l2=call.floor_rel_l2,
-        head_dim=None,
-        constants={},
+        constants=constants,
+        start=int(call.positions_T[0]),
     )
-    about = {
-        "boundary": boundary,
-        "module": call.module,
-        "reference_path": call.reference_path,
-        "where": location.sentences(),
-        "records": tuple(keys),
-        "candidates": tuple(Candidate(trial.cause, trial.says, trial.rel_l2) for trial in _others(diagnosis)),
-    }
-    if not diagnosis.confirmed:
-        says = f"errs alone by rel_l2 {error.comparison.rel_l2:.3g} where its formats explain {error.floor:.3g}"
-        return Finding(cause="unknown", says=f"the module {says}; no experiment brings it to the floor", **about)
-    best = diagnosis.confirmed[0]
-    return Finding(
-        cause=best.cause,
-        says=best.says,
-        experiments=(best.experiment, *_verified(best, calls[1:])),
-        fix=best.fix,
-        **about,
-    )
-
-
-def _others(diagnosis: Diagnosis) -> tuple[object, ...]:
-    return (*diagnosis.confirmed[1:3], *diagnosis.nearest[:3])
-
-
-def _verified(trial: object, calls: Sequence[ModuleCall]) -> tuple[Experiment, ...]:
-    """The same cause tried on the module's other calls."""
-    return ()
 
 
 def _also_in(finding: Finding, boundary: str, keys: Sequence[Key]) -> Finding:

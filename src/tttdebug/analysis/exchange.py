@@ -79,11 +79,14 @@ def output_with(
 ) -> Any:
     """The output of a module of the port, with the reference's [1, T, C] of each user in it.
 
-    Raises AnalysisError where it cannot be done.
+    What else it holds stays, padding and rows of no user, but zeros stand for what is not finite there: it would reach
+    the tokens through attention, where a weight of zero times nan is nan. Raises AnalysisError where it cannot be done.
     """
+    import torch
+
     try:
         tensor, _ = element_of(output, layout.port_element, "port")
-        values = read_whole(tensor)
+        values = torch.nan_to_num(read_whole(tensor), nan=0.0, posinf=0.0, neginf=0.0)
         for user, reference in references.items():
             values = port_with(values, reference, turn, turn.users[user], layout)
     except (LayoutError, PairingError) as error:
@@ -105,7 +108,8 @@ def _places(
     theirs, ours = (
         torch.arange(side.numel(), dtype=torch.float64).view(side.shape) for side in (reference, port)
     )  # exact up to 2^53
-    if layout.port_columns is None and port.shape[-1] > reference.shape[-1]:
-        ours[..., reference.shape[-1] :] = -1  # padding of a vocabulary is told by being all alike
+    padding = port[..., reference.shape[-1] :]
+    if layout.port_columns is None and padding.numel() and bool((padding == padding.reshape(-1)[0]).all()):
+        ours[..., reference.shape[-1] :] = -1  # a vocabulary's padding is told by being all alike
     aligned = align(theirs, ours, layout=layout, **how)
     return aligned.reference_TC.long().flatten(), aligned.port_TC.long().flatten()

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases of a self-test: each drawn from one seed, a model with a prompt, a port of it, and a fault or a harmless change.
-"""
+"""Cases of a self-test, each drawn from one seed: a model, a prompt, and a port with a fault or a harmless change."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from pydoc_data.topics import topics
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import open_device
@@ -118,7 +117,7 @@ def _setting(
     family = draw.choice(families) if families else REAL if real else draw.choice(SMALL_FAMILIES)
     layers = draw.choice((3, 4, 5)) if family == REAL else draw.choice((2, 3))
     seed = 0 if family == REAL else draw.getrandbits(16)
-    ids = _text_of(_reference(family, seed, layers))
+    ids = _text_of(family, seed, layers)
     prompts = []
     for _ in range(users):
         length = draw.randint(33, 96) if tokens is None else tokens
@@ -134,11 +133,10 @@ def _reference(family: str, seed: int, layers: int) -> Reference:
     return load_reference(REAL, layers=layers) if family == REAL else load_reference(small_model(family, seed, layers))
 
 
-def _text_of(reference: Reference) -> tuple[int, ...]:
-    """Prose, code and numbers as token ids; the bytes themselves where there is no tokenizer."""
-    text = "\n\n".join(
-        (files("tttdebug") / "prompts" / name).read_text(encoding="utf-8") for name in ("default.txt", "calibration.txt")
-    )
+@lru_cache(maxsize=4)
+def _text_of(family: str, seed: int, layers: int) -> tuple[int, ...]:
+    """Prose and code of Python's own documentation as token ids; the bytes themselves where there is no tokenizer."""
+    text, reference = max(topics.values(), key=len), _reference(family, seed, layers)
     if reference.tokenizer is None:
-        return tuple(byte for byte in text.encode("utf-8") if byte >= 3)  # below are the special tokens
+        return tuple(text.encode("utf-8"))
     return tuple(reference.tokenizer.encode(text, verbose=False))

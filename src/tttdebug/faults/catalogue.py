@@ -59,7 +59,9 @@ def inject(port: Any, what: str, seed: int = 0) -> Site:
         boundary = next(iter(fitting.values())).choose(list(fitting))
     if boundary not in fitting:
         nearest = difflib.get_close_matches(boundary, fitting, n=5, cutoff=0.0)
-        raise FaultError(f"{name} cannot be at {boundary!r}; it fits {len(fitting)} boundaries, such as {', '.join(nearest)}")
+        raise FaultError(
+            f"{name} cannot be at {boundary!r}; it fits {len(fitting)} boundaries, such as {', '.join(nearest)}"
+        )
     site = fitting[boundary]
     fault.inject(site)
     return site

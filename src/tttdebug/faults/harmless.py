@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tttdebug.backends.devices import Engine
 from tttdebug.faults import kinds
 from tttdebug.faults.placing import place_again
 from tttdebug.faults.seen_as import Entry, OtherOps, SeenAs, on_host, run_as, with_ops
@@ -39,7 +40,7 @@ class Harmless:
 
     name: str
     build: Build
-    engine: str = "fast"
+    engine: Engine = "fast"
     tokens: int | None = None
     users: int = 1
     may_say: frozenset[str] = frozenset()
@@ -165,23 +166,18 @@ def _other_chunks(site: Site) -> None:
 def _in_halves(site: Site) -> None:
     """The last product as the sum of two, as two devices make it."""
     module, ttnn = site.module, site.ttnn
+    whole = type(module).linear
+
+    def part(x: Any, weight: Any, kernel: str, start: int, stop: int) -> Any:
+        rows = on_host(ttnn, weight, lambda values: values[..., start:stop, :].contiguous())
+        columns = ttnn.slice(x, [0, 0, 0, start], [1, 1, x.shape[-2], stop])
+        return whole(module, columns, rows, kernel)
 
     def linear(x: Any, weight: Any, kernel: str, bias: Any = None, **others: Any) -> Any:
-        whole = type(module).linear
         if weight is not module.w2:
             return whole(module, x, weight, kernel, bias, **others)
-        middle, inner, rows = weight.shape[-2] // 2, weight.shape[-2], x.shape[-2]
-        parts = [
-            whole(
-                module,
-                ttnn.slice(x, [0, 0, 0, start], [1, 1, rows, stop]),
-                on_host(ttnn, weight, lambda w, start=start, stop=stop: w[..., start:stop, :].contiguous()),
-                kernel,
-                **others,
-            )
-            for start, stop in ((0, middle), (middle, inner))
-        ]
-        total = ttnn.add(*parts)
+        inner = weight.shape[-2]
+        total = ttnn.add(part(x, weight, kernel, 0, inner // 2), part(x, weight, kernel, inner // 2, inner))
         return total if bias is None else ttnn.add(total, bias)
 
     run_as(module, linear=linear)

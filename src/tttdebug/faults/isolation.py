@@ -153,7 +153,10 @@ def effect(site: Site, text: Text, healthy: Sequence[Outputs], faulty: Sequence[
     import torch
 
     changed = {
-        name for sound, bad in zip(healthy, faulty, strict=True) for name in sound if not torch.equal(sound[name], bad[name])
+        name
+        for sound, bad in zip(healthy, faulty, strict=True)
+        for name in sound
+        if not torch.equal(sound[name], bad[name])
     }
     effects = []
     for truth, sound, bad in zip(text.truth, healthy, faulty, strict=True):

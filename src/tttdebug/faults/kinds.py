@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tttdebug.faults.site import Site
 from tttdebug.modules import (
@@ -36,7 +37,7 @@ def both(*conditions: Fits) -> Fits:
     return lambda site: all(condition(site) for condition in conditions)
 
 
-def spec_has(condition: Callable[[object], bool]) -> Fits:
+def spec_has(condition: Callable[[Any], bool]) -> Fits:
     """Where the module's spec is so."""
     return lambda site: condition(site.spec)
 
@@ -67,9 +68,10 @@ def anything(site: Site) -> bool:
 
 def keeps(*names: str) -> Fits:
     """Modules that keep these weights themselves."""
-    return lambda site: isinstance(site.module, TTModule) and set(names) <= {
-        name for held in site.module.places().values() for name in held
-    }
+    return lambda site: (
+        isinstance(site.module, TTModule)
+        and set(names) <= {name for held in site.module.places().values() for name in held}
+    )
 
 
 def other_layers(site: Site) -> bool:

@@ -37,7 +37,8 @@ def _other_activation(site: Site) -> None:
 
 def _no_biases(site: Site) -> None:
     name = site.choose(("b1", "b2", "b3") if kinds.gated(site) else ("b1", "b2"))
-    run_as(site.module, **{name: None})
+    without: dict[str, Any] = {name: None}
+    run_as(site.module, **without)
 
 
 def _other_count(site: Site) -> None:

@@ -59,7 +59,11 @@ def _gain_of_the_other_norm(site: Site) -> None:
 
 
 def _two_norms(site: Site) -> bool:
-    return kinds.norm(site) and site.layer is not None and getattr(site.port.layers[site.layer], "ff_norm", None) is not None
+    return (
+        kinds.norm(site)
+        and site.layer is not None
+        and getattr(site.port.layers[site.layer], "ff_norm", None) is not None
+    )
 
 
 FAULTS: tuple[Fault, ...] = (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tttdebug.faults import kinds
@@ -55,7 +56,9 @@ def _input_as(dtype: str) -> Callable[[Site], None]:
 
         def around(entry: Entry) -> Entry:
             def called(x: Any, *others: Any, **named: Any) -> Any:
-                return entry(ttnn.typecast(ttnn.typecast(x, dtype=getattr(ttnn, dtype)), dtype=x.dtype), *others, **named)
+                return entry(
+                    ttnn.typecast(ttnn.typecast(x, dtype=getattr(ttnn, dtype)), dtype=x.dtype), *others, **named
+                )
 
             return called
 
@@ -77,9 +80,10 @@ def _kernels(site: Site, condition: Callable[[ComputeKernel], bool]) -> tuple[st
     return tuple(name for name in _kernel_names(site) if condition(getattr(site.module.hw_config, name)))
 
 
-def _with_kernels(condition: Callable[[ComputeKernel], bool], **settings: Any) -> tuple[kinds.Fits, Callable[[Site], None]]:
+def _with_kernels(
+    condition: Callable[[ComputeKernel], bool], **settings: Any
+) -> tuple[kinds.Fits, Callable[[Site], None]]:
     """Products of which a setting is another where the condition holds of what is declared."""
-    from dataclasses import replace
 
     def inject(site: Site) -> None:
         config = site.module.hw_config
@@ -90,8 +94,6 @@ def _with_kernels(condition: Callable[[ComputeKernel], bool], **settings: Any) -
 
 
 def _attention_kernels(site: Site, **settings: Any) -> None:
-    from dataclasses import replace
-
     config, ttnn = site.module.hw_config, site.ttnn
     run_as(
         site.module,
@@ -100,8 +102,6 @@ def _attention_kernels(site: Site, **settings: Any) -> None:
 
 
 def _coarse_norm(site: Site) -> None:
-    from dataclasses import replace
-
     kernel = replace(site.module.hw_config.norms, math_fidelity="LoFi")
     run_as(site.module, kernel=kernel.to_ttnn(site.ttnn))
 
@@ -140,7 +140,9 @@ def _coarser_cache(site: Site) -> None:
     module = site.module
     config = module.hw_config.replace(kv_cache=site.choose(_coarser_than(module.hw_config.kv_cache)))
     allocate = type(module).allocate_cache
-    vars(module)["allocate_cache"] = lambda users, length: allocate(SeenAs(module, {"hw_config": config}), users, length)
+    vars(module)["allocate_cache"] = lambda users, length: allocate(
+        SeenAs(module, {"hw_config": config}), users, length
+    )
 
 
 def _has_gelu(site: Site) -> bool:

@@ -139,9 +139,7 @@ def _element(value: float) -> Callable[[Site], None]:
 def _overflow(site: Site) -> None:
     """A factor and its inverse, the product of which leaves bfloat16's range on the way."""
     ttnn, factor = site.ttnn, 2.0**126
-    change_output(
-        site.module, lambda out: ttnn.multiply(ttnn.multiply(ttnn.multiply(out, factor), 4.0), 0.25 / factor)
-    )
+    change_output(site.module, lambda out: ttnn.multiply(ttnn.multiply(ttnn.multiply(out, factor), 4.0), 0.25 / factor))
 
 
 FAULTS: tuple[Fault, ...] = (

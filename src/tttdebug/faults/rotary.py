@@ -81,10 +81,9 @@ def _steps_turned(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[S
     return inject
 
 
-_scaled_or_not = kinds.both(kinds.turning, lambda site: site.spec.rope is not None)
 FAULTS: tuple[Fault, ...] = (
     fault("rope_theta", "code", "rope_theta", kinds.turning, _other_theta),
-    fault("rope_scaling", "code", "rope_scaling", _scaled_or_not, _other_scaling),
+    fault("rope_scaling", "code", "rope_scaling", kinds.turning, _other_scaling),
     fault("rope_missing", "code", "rope_missing", kinds.turning, _no_turning),
     fault("queries_ahead", "code", "position_offset", kinds.turning, _queries_ahead),
     fault(

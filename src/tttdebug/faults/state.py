@@ -194,9 +194,7 @@ FAULTS: tuple[Fault, ...] = (
         _cached,
         lambda site: after_fill(site, _block_of_another_prompt(site), "keys", "values"),
     ),
-    fault(
-        "kv_written_late", "state", "kv_position", _cached, lambda site: after_fill(site, _late, "keys", "values")
-    ),
+    fault("kv_written_late", "state", "kv_position", _cached, lambda site: after_fill(site, _late, "keys", "values")),
     fault("kv_step_not_written", "state", "kv_stale", _cached, lambda site: _updates(site, None), steps=1),
     fault(
         "kv_step_written_ahead",

@@ -7,10 +7,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tttdebug.reporting import console
 from tttdebug.selftest_job import TARGETS, Outcome, SelftestResult
 
 _HEADINGS = {
@@ -20,7 +21,14 @@ _HEADINGS = {
     "cause_in_three": "in three",
     "false_alarms": "false alarms",
 }
+_WIDTH = 180
 _EFFECTS = ((1, 3), (3, 10), (10, math.inf))
+
+
+def print_selftest(result: SelftestResult) -> None:
+    """The report on the console, wide where it goes into a file or a pipe."""
+    out = console.OUT if console.OUT.is_terminal else Console(highlight=False, width=_WIDTH)
+    out.print(selftest_report(result))
 
 
 def selftest_report(result: SelftestResult) -> RenderableType:
@@ -43,7 +51,9 @@ def _shares(result: SelftestResult) -> Table:
     table = _table("what is found", "", "cases", *_HEADINGS.values())
     shares = result.shares()
     table.add_row("tttdebug explain", str(len(result.faults)), *(_judged(name, shares[name]) for name in _HEADINGS))
-    table.add_row("target", "", *(f"{'≤' if name == 'false_alarms' else '≥'} {TARGETS[name]:.0%}" for name in _HEADINGS))
+    table.add_row(
+        "target", "", *(f"{'≤' if name == 'false_alarms' else '≥'} {TARGETS[name]:.0%}" for name in _HEADINGS)
+    )
     for practice in result.practices:
         usual = result.usual(practice)
         table.add_row(practice, "", *(_percent(usual[name]) if name in usual else "·" for name in _HEADINGS))

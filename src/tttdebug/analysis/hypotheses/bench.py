@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench of one call: hypotheses are tried on it, and it says which of them the number formats cannot tell apart.
 
-T tokens, C output channels, F channels before the last product, H query heads, E head dimension.
+T tokens, R those that are looked at, C output channels, F channels before the last product.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from tttdebug.analysis.finding import Experiment, Fix
-from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis, rel_l2
-from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Numbers
+from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis, memory_of, rel_l2
+from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Numbers
 from tttdebug.analysis.mathematics.attention import Heads, mix, project
 from tttdebug.analysis.mathematics.feed_forward import inner
 from tttdebug.analysis.mathematics.low_sums import low_sums
@@ -29,13 +29,17 @@ MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
 CLEARLY = 0.5
 """A hypothesis explains an error when it takes at least half of it away."""
+MOST_TOKENS = 512
+"""Of longer calls so many tokens are looked at, spread over all."""
+SKETCHED = 32
+"""So many tokens are enough to tell hypotheses apart, though not to confirm one."""
 
 
 @dataclass(frozen=True)
 class Trial:
     """A hypothesis that was tried: what it says, the error that is left when it holds, and whether that is the floor.
 
-    `rel_l2` is ‖port − m‖ / ‖m‖, m what the changed mathematics gives, and `floor` what number formats leave of it.
+    `rel_l2` is ‖port − m‖ / ‖m‖, m what the changed mathematics gives.
     """
 
     cause: str
@@ -52,21 +56,33 @@ class LastProduct:
     """The product that a module ends in: the weight's name, what it reads, and the weight as the port reads it."""
 
     name: str
-    inner_TF: torch.Tensor
+    inner_RF: torch.Tensor
     weight_CF: torch.Tensor
 
 
 class Bench:
-    """One call with all that its hypotheses share."""
+    """One call, or some of its tokens, with all that its hypotheses share."""
 
-    def __init__(self, call: ModuleCall) -> None:
-        self.call = call
-        self.port_TC = call.port_TC.float()
-        self.memory = Memory(call.input_TD.float() if call.input_TD.is_floating_point() else call.input_TD)
+    def __init__(self, call: ModuleCall, rows: torch.Tensor | None = None, *, is_sketch: bool = False) -> None:
+        self.call, self.rows = call, rows
+        self.memory = memory_of(call, rows, changed_as_they_are=is_sketch)
+        self.port_TC = self.memory.asked(call.port_TC.float())
+
+    @classmethod
+    def of(cls, call: ModuleCall) -> Bench:
+        """The bench of a call; of a very long one, of some of its tokens."""
+        tokens = call.port_TC.shape[0]
+        return cls(call, spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None)
+
+    @cached_property
+    def sketch(self) -> Bench:
+        """A few tokens of the same call, on which a change costs little to try; weights that it changes stay in fp32."""
+        tokens = self.call.port_TC.shape[0]
+        return Bench(self.call, spread(tokens, SKETCHED) if tokens > SKETCHED else None, is_sketch=True)
 
     def predict(self, hypothesis: Hypothesis, *, as_on_device: bool = False) -> torch.Tensor:
-        """What the module would give under that hypothesis, [T, C]; with activations and sums in their formats too."""
-        if not all(change.is_of_output for change in hypothesis.changes):
+        """What the module would give under that hypothesis, [R, C]; with activations and sums in their formats too."""
+        if not hypothesis.is_of_output:
             return hypothesis.predict(self.call, self.memory, self._on_device if as_on_device else None)
         out_TC = self._healthy_on_device_TC if as_on_device else self.healthy_TC
         for change in hypothesis.changes:
@@ -77,47 +93,61 @@ class Bench:
         """The rel_l2 that is left against the port when those changes hold."""
         return rel_l2(self.port_TC, self.predict(Hypothesis(changes)))
 
-    @cached_property
-    def arithmetic(self) -> Arithmetic:
-        """The call's weights as the port reads them."""
-        return Arithmetic(self.call.weights, Numbers(self.call.formats), self.memory)
-
-    @cached_property
-    def heads(self) -> Heads:
-        """Queries, keys and values of an attention as they should be."""
-        spec, call = self._spec_of(AttentionSpec), self.call
-        return project(spec, self.arithmetic, self.memory.input_TD, call.positions_T, call.past, AttentionSteps())
-
-    @cached_property
-    def last_product(self) -> LastProduct | None:
-        """The product that a module ends in; None where it ends in none."""
-        spec = self.call.spec
-        if isinstance(spec, FeedForwardSpec):
-            return LastProduct("w2", inner(spec, self.arithmetic, self.memory.input_TD), self.arithmetic.weight("w2"))
-        if isinstance(spec, AttentionSpec):
-            mixed_HTE = mix(spec, self.arithmetic, self.heads, self.call.positions_T, AttentionSteps())
-            return LastProduct("wo", mixed_HTE.transpose(0, 1).flatten(1), self.arithmetic.weight("wo"))
-        return None
-
-    @cached_property
-    def port_behind_TF(self) -> torch.Tensor:
-        """The port's output times the last weight: what each inner channel has in common with it.
-
-        Raises ValueError for a module that ends in no product.
-        """
-        if self.last_product is None:
-            raise ValueError(f"{self.call.boundary} ends in no product with a weight")
-        return self.port_TC @ self.last_product.weight_CF
-
-    def _spec_of(self, spec_class: type[Spec]) -> Spec:
-        if not isinstance(self.call.spec, spec_class):
-            raise ValueError(f"{self.call.boundary} has no {spec_class.__name__}")
-        return self.call.spec
+    def attempt(self, hypothesis: Hypothesis) -> Trial:
+        """The hypothesis tried."""
+        after = rel_l2(self.port_TC, self.predict(hypothesis))
+        explains = after <= CLEARLY * self.before and not self.is_at_floor
+        floor = self.floor_of(hypothesis) if explains else self.floor
+        return Trial(
+            hypothesis.cause,
+            hypothesis.says,
+            after,
+            explains and after <= MARGIN * floor,
+            hypothesis.fix,
+            Experiment(hypothesis.says, self.before, after, floor),
+            hypothesis,
+        )
 
     @cached_property
     def healthy_TC(self) -> torch.Tensor:
         """What the module should give, with weights as the port reads them."""
         return NOTHING.predict(self.call, self.memory)
+
+    @cached_property
+    def before(self) -> float:
+        """The error against the mathematics as it should be."""
+        return rel_l2(self.port_TC, self.healthy_TC)
+
+    @cached_property
+    def floor(self) -> float:
+        """The error that is left to expect when the weights are already as the port reads them: the floor less theirs.
+
+        Errors of weights and of activations add up as squares; what rounding costs is the least of it.
+        """
+        of_weights = rel_l2(self.memory.asked(self.call.reference_TC.float()), self.healthy_TC)
+        declared = self.call.floor_rel_l2
+        of_activations = math.sqrt(max(declared**2 - of_weights**2, 0.0)) if math.isfinite(declared) else 0.0
+        return max(self.sketch.rounding, of_activations)
+
+    @property
+    def is_at_floor(self) -> bool:
+        """Whether the port gives what it should, as nearly as its number formats allow."""
+        return self.before <= MARGIN * self.floor
+
+    def floor_of(self, hypothesis: Hypothesis) -> float:
+        """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
+        if hypothesis.of_tokens or not self.sketch.rounding:
+            return self.floor
+        return self.floor * max(1.0, self.sketch.rounding_of(hypothesis) / self.sketch.rounding)
+
+    @cached_property
+    def rounding(self) -> float:
+        """What activations in bfloat16, and sums where they are, cost the healthy module."""
+        return self.rounding_of(NOTHING)
+
+    def rounding_of(self, hypothesis: Hypothesis) -> float:
+        """The same under a hypothesis."""
+        return rel_l2(self.predict(hypothesis, as_on_device=True), self.predict(hypothesis))
 
     @cached_property
     def _healthy_on_device_TC(self) -> torch.Tensor:
@@ -129,52 +159,43 @@ class Bench:
         return Numbers(self.call.formats, rounds_activations=True, multipliers=low_sums(self.call.formats))
 
     @cached_property
-    def before(self) -> float:
-        """The error against the mathematics as it should be."""
-        return rel_l2(self.port_TC, self.healthy_TC)
+    def arithmetic(self) -> Arithmetic:
+        """The call's weights as the port reads them."""
+        return Arithmetic(self.call.weights, Numbers(self.call.formats), self.memory)
 
     @cached_property
-    def rounding(self) -> float:
-        """What activations in bfloat16, and sums where they are, cost the healthy module."""
-        return self._rounding_of(NOTHING, self.healthy_TC)
+    def heads(self) -> Heads:
+        """Queries, keys and values of an attention as they should be. Raises ValueError for another module."""
+        call = self.call
+        if not isinstance(call.spec, AttentionSpec):
+            raise ValueError(f"{call.boundary} has no heads: it is no attention")
+        return project(call.spec, self.arithmetic, call.positions_T, call.past, AttentionSteps())
 
     @cached_property
-    def floor(self) -> float:
-        """The error that is left to expect when the weights are already as the port reads them: the floor less theirs.
+    def last_product(self) -> LastProduct | None:
+        """The product that a module ends in; None where it ends in none."""
+        spec, memory = self.call.spec, self.memory
+        if isinstance(spec, FeedForwardSpec):
+            return LastProduct("w2", inner(spec, self.arithmetic, memory.asked_TD), self.arithmetic.weight("w2"))
+        if isinstance(spec, AttentionSpec):
+            positions_R = memory.asked(self.call.positions_T)
+            mixed_HRE = mix(spec, self.arithmetic, self.heads, positions_R, AttentionSteps())
+            return LastProduct("wo", mixed_HRE.transpose(0, 1).flatten(1), self.arithmetic.weight("wo"))
+        return None
 
-        Errors of weights and of activations add up as squares; what rounding costs is the least of it.
+    @cached_property
+    def port_behind_RF(self) -> torch.Tensor:
+        """The port's output times the last weight: what each inner channel has in common with it.
+
+        Raises ValueError for a module that ends in no product.
         """
-        of_weights = rel_l2(self.call.reference_TC.float(), self.healthy_TC)
-        declared = self.call.floor_rel_l2
-        of_activations = math.sqrt(max(declared**2 - of_weights**2, 0.0)) if math.isfinite(declared) else 0.0
-        return max(self.rounding, of_activations)
+        if self.last_product is None:
+            raise ValueError(f"{self.call.boundary} ends in no product with a weight")
+        return self.port_TC @ self.last_product.weight_CF
 
-    @property
-    def is_at_floor(self) -> bool:
-        """Whether the port gives what it should, as nearly as its number formats allow."""
-        return self.before <= MARGIN * self.floor
 
-    def floor_of(self, hypothesis: Hypothesis, predicted_TC: torch.Tensor) -> float:
-        """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
-        if not self.rounding:
-            return self.floor
-        return self.floor * max(1.0, self._rounding_of(hypothesis, predicted_TC) / self.rounding)
+def spread(count: int, most: int) -> torch.Tensor:
+    """Indices of `most` of `count` tokens, evenly spread, the first and the last among them."""
+    import torch
 
-    def attempt(self, hypothesis: Hypothesis) -> Trial:
-        """The hypothesis tried."""
-        predicted_TC = self.predict(hypothesis)
-        after = rel_l2(self.port_TC, predicted_TC)
-        explains = after <= CLEARLY * self.before and not self.is_at_floor
-        floor = self.floor_of(hypothesis, predicted_TC) if explains else self.floor
-        return Trial(
-            hypothesis.cause,
-            hypothesis.says,
-            after,
-            explains and after <= MARGIN * floor,
-            hypothesis.fix,
-            Experiment(hypothesis.says, self.before, after, floor),
-            hypothesis,
-        )
-
-    def _rounding_of(self, hypothesis: Hypothesis, predicted_TC: torch.Tensor) -> float:
-        return rel_l2(self.predict(hypothesis, as_on_device=True), predicted_TC)
+    return torch.linspace(0, count - 1, most).round().long().unique()

@@ -30,7 +30,8 @@ class Change:
     `spec` changes what the spec says, `weights` the fp32 weights before their format is applied, `numbers` the formats,
     `steps` fields of the module's steps, and `output` what comes out. `fitted` counts the numbers in it that were
     fitted to the port's output; of two changes that explain it alike, the one with fewer is meant. A change that only
-    says where the error sits has `localises`: it takes that part from the port, and explains no other call.
+    says where the error sits has `localises`: it takes that part from the port, and explains no other call. `of_tokens`
+    says that its `output` needs the output of all tokens.
     """
 
     cause: str
@@ -43,6 +44,7 @@ class Change:
     output: OutputOf | None = None
     fitted: int = 0
     localises: bool = False
+    of_tokens: bool = False
 
     def __post_init__(self) -> None:
         if self.cause not in CAUSES:
@@ -81,6 +83,16 @@ class Hypothesis:
         return Fix("; ".join(fix.says for fix in fixes), "\n".join(fix.code for fix in fixes if fix.code), settings)
 
     @property
+    def is_of_output(self) -> bool:
+        """Whether nothing but what comes out is changed."""
+        return all(change.is_of_output for change in self.changes)
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it can be tried on all tokens only."""
+        return any(change.of_tokens for change in self.changes)
+
+    @property
     def localises(self) -> bool:
         """Whether part of the output is not predicted but taken from the port."""
         return any(change.localises for change in self.changes)
@@ -92,7 +104,7 @@ class Hypothesis:
     def predict(
         self, call: ModuleCall, memory: Memory | None = None, numbers: Numbers | None = None
     ) -> torch.Tensor:
-        """What the module would give for the call's input if this held, [T, C] fp32.
+        """What the module would give for the call's input if this held, [T, C] fp32; of the tokens that `memory` asks for.
 
         `memory` keeps what several hypotheses about one call share; `numbers` are the formats before any change, as the
         call has them if not given. Where the spec has no mathematics, the changes apply to the reference's own output.
@@ -101,7 +113,7 @@ class Hypothesis:
         numbers = numbers or Numbers(call.formats)
         for change in self.changes:
             numbers = numbers if change.numbers is None else change.numbers(numbers)
-        out_TC = self._compute(call, memory or Memory(call.input_TD), numbers)
+        out_TC = self._compute(call, memory or memory_of(call), numbers)
         for change in self.changes:
             out_TC = out_TC if change.output is None else change.output(out_TC, call)
         return out_TC
@@ -110,7 +122,7 @@ class Hypothesis:
         import torch
 
         if call.spec is None or not computes(call):
-            out_TC = call.reference_TC.float()
+            out_TC = memory.asked(call.reference_TC.float())
             return out_TC.to(torch.bfloat16).float() if numbers.rounds_activations else out_TC
         spec, weights, steps = call.spec, call.weights, default_steps(call.spec)
         for change in self.changes:
@@ -121,6 +133,12 @@ class Hypothesis:
 
 
 NOTHING = Hypothesis()
+
+
+def memory_of(call: ModuleCall, rows: torch.Tensor | None = None, *, changed_as_they_are: bool = False) -> Memory:
+    """An empty memory for the variants of a call; `rows` are the tokens whose output is asked for."""
+    input_TD = call.input_TD.float() if call.input_TD.is_floating_point() else call.input_TD.flatten()
+    return Memory(input_TD, rows, call.weights.values(), changed_as_they_are=changed_as_they_are)
 
 
 def rel_l2(port: torch.Tensor, predicted: torch.Tensor) -> float:

@@ -39,7 +39,7 @@ def scale(bench: Bench) -> Iterator[Change]:
     for value, says in likely.items():
         if not math.isclose(value, own):
             yield _scale(own, value, f"{says} (scale {value:.5g} instead of {own:.5g})")
-    fitted = best_on_a_log_scale(lambda value: bench.error(_scale(own, value, "")), own / 32, own * 128, 13)
+    fitted = best_on_a_log_scale(lambda value: bench.sketch.error(_scale(own, value, "")), own / 32, own * 128, 13)
     yield _scale(own, fitted, f"the scores are multiplied by {fitted:.4g} instead of {own:.4g}", fitted=1)
 
 
@@ -56,12 +56,12 @@ def mask(bench: Bench) -> Iterator[Change]:
             steps={"mask": "none"},
         )
     if spec.causal:
-        yield Change(
-            "mask_wrong",
-            "a query does not see its own position: the diagonal is masked",
-            Fix("mask the positions after the query only: triu(diagonal=1)"),
-            steps={"mask": "strict"},
-        )
+        for shift, says in (
+            (-1, "a query does not see its own position: the diagonal is masked"),
+            (1, "a query sees the position after its own: the mask begins one too far"),
+        ):
+            fix = Fix("mask the positions after the query only: triu(diagonal=1)")
+            yield Change("mask_wrong", says, fix, steps={"mask_shift": shift})
     else:
         yield Change(
             "mask_wrong",
@@ -94,7 +94,7 @@ def padding(bench: Bench) -> Iterator[Change]:
     likely = {(-keys) % size for size in (32, 64, 128, 256, 512)} | {32, 64, 128}
     for count in sorted(likely - {0}):
         yield _padding(count)
-    best = best_on_a_log_scale(lambda count: bench.error(_padding(max(1, round(count)))), 1, 4096, 9, refinements=8)
+    best = best_on_a_log_scale(lambda count: bench.sketch.error(_padding(max(1, round(count)))), 1, 4096, 9, refinements=8)
     if (count := max(1, round(best))) not in likely:
         yield _padding(count, fitted=1)
 
@@ -154,7 +154,7 @@ def _first_bad_position(bench: Bench) -> int:
     """The position of the first token whose error stands out, from which on a window would bite."""
     error_T = (bench.port_TC - bench.healthy_TC).norm(dim=-1) / bench.healthy_TC.norm(dim=-1).clamp_min(1e-30)
     bad_T = error_T > max(3 * bench.floor, 0.1 * float(error_T.max()))
-    return int(bench.call.positions_T[bad_T][0]) if bool(bad_T.any()) else 0
+    return int(bench.memory.asked(bench.call.positions_T)[bad_T][0]) if bool(bad_T.any()) else 0
 
 
 def _padding(count: int, fitted: int = 0) -> Change:

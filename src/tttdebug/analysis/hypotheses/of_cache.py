@@ -30,7 +30,9 @@ def own_token(bench: Bench) -> Iterator[Change]:
     yield Change(
         "kv_position",
         "the newest token's key and value are not where the step reads them: that position is empty",
-        Fix("write the key and value of the token at its own position before attending", "update_idxs_tensor=positions"),
+        Fix(
+            "write the key and value of the token at its own position before attending", "update_idxs_tensor=positions"
+        ),
         steps={"own_written": False},
     )
     yield Change(
@@ -39,6 +41,22 @@ def own_token(bench: Bench) -> Iterator[Change]:
         Fix("write at the token's own position: it is off by -1"),
         steps={"own_written": "before"},
     )
+
+
+def step_position(bench: Bench) -> Iterator[Change]:
+    """The whole step at another position: it turns, attends and writes there."""
+    past = _past(bench)
+    if past is None:
+        return
+    length = past.keys_KPE.shape[1]
+    for shift in (1, -1, 2, -2, -length, -length % 32):
+        if shift and -length <= shift:
+            yield Change(
+                "position_offset",
+                f"the step is taken at a position off by {shift:+d}",
+                Fix(f"give the step its position {-shift:+d}"),
+                steps={"step_at": shift},
+            )
 
 
 def past_positions(bench: Bench) -> Iterator[Change]:
@@ -60,7 +78,9 @@ def past_blocks(bench: Bench) -> Iterator[Change]:
     if past is None:
         return
     length = past.keys_KPE.shape[1]
-    yield _edited("kv_stale", "the cache before this step is empty", "fill the cache in the prefill", _zeroed(0, length))
+    yield _edited(
+        "kv_stale", "the cache before this step is empty", "fill the cache in the prefill", _zeroed(0, length)
+    )
     for size in BLOCKS:
         for start in range(0, length, size):
             end = min(start + size, length)
@@ -96,7 +116,10 @@ def other_values(bench: Bench) -> Iterator[Change]:
         return
     length = past.keys_KPE.shape[1]
     yield _edited(
-        "kv_block_swapped", "keys and values of the cache are exchanged", "exchange the two caches", lambda past: KeysValues(past.values_KPE, past.keys_KPE)
+        "kv_block_swapped",
+        "keys and values of the cache are exchanged",
+        "exchange the two caches",
+        lambda past: KeysValues(past.values_KPE, past.keys_KPE),
     )
     for size in BLOCKS:
         blocks = length // size

@@ -46,10 +46,15 @@ def embedding(bench: Bench) -> Iterator[Change]:
         yield from _positions()
     if spec.token_types is not None:
         yield Change(
-            "weight_missing", "token types are not added", Fix("add the row of type 0"), steps={"adds_token_types": False}
+            "weight_missing",
+            "token types are not added",
+            Fix("add the row of type 0"),
+            steps={"adds_token_types": False},
         )
     if spec.norm is not None:
-        yield Change("norm_gain_missing", "the embedding is not normalised", Fix("apply the norm"), steps={"norms": False})
+        yield Change(
+            "norm_gain_missing", "the embedding is not normalised", Fix("apply the norm"), steps={"norms": False}
+        )
 
 
 def _positions() -> Iterator[Change]:
@@ -60,9 +65,7 @@ def _positions() -> Iterator[Change]:
             Fix(f"take the positions {-shift:+d}"),
             steps={"position_shift": shift},
         )
-    yield Change(
-        "weight_missing", "learned positions are not added", Fix("add them"), steps={"adds_positions": False}
-    )
+    yield Change("weight_missing", "learned positions are not added", Fix("add them"), steps={"adds_positions": False})
 
 
 def head(bench: Bench) -> Iterator[Change]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Causes of an attention's error in which head goes with which.
 
-T tokens, S keys, H query heads, K key/value heads, G = H / K, E head dimension.
+R queries, S keys, H query heads, K key/value heads, G = H / K, E head dimension.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
-from tttdebug.analysis.hypotheses.of_weights import edit
+from tttdebug.analysis.hypotheses.of_weights import bias_of, edit
 from tttdebug.analysis.hypotheses.orders import best_order, in_words, likeness, rows_in_order
 from tttdebug.analysis.mathematics import AttentionSteps
 from tttdebug.analysis.mathematics.attention import Heads, mix
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import torch
 
     from tttdebug.analysis.hypotheses.bench import Bench
-
-_QUERIES = 32  # that are enough to tell heads apart
 
 
 def repeat(bench: Bench) -> Iterator[Change]:
@@ -41,10 +39,10 @@ def repeat(bench: Bench) -> Iterator[Change]:
 
 def orders(bench: Bench) -> Iterator[Change]:
     """Heads in another order, found by what the port's output has in common with every head in every place."""
-    spec, last = bench.call.spec, bench.last_product
-    if not isinstance(spec, AttentionSpec) or last is None or spec.num_heads == 1:
+    spec = bench.call.spec
+    if not isinstance(spec, AttentionSpec) or spec.num_heads == 1:
         return
-    matching = _Matching(bench, spec)
+    matching = _Matching(bench.sketch, spec)
     order = best_order(matching.of_outputs())
     if order is not None:
         yield Change(
@@ -55,10 +53,11 @@ def orders(bench: Bench) -> Iterator[Change]:
         )
     order = best_order(matching.of_queries())
     if order is not None:
-        yield _rows("wq", "query", order)
+        yield from _rows(bench, "query", order, ("wq",))
     if spec.num_kv_heads == 1:
         return
-    sources = best_sources_of_groups(matching.of_keys_and_values(), spec)
+    of_keys_and_values = matching.of_keys_and_values()
+    sources = _sources(of_keys_and_values, spec)
     if sources is not None:
         yield Change(
             "gqa_repeat",
@@ -67,37 +66,33 @@ def orders(bench: Bench) -> Iterator[Change]:
             steps={"kv_of_query": sources},
         )
     for names, likeness_HK in (
-        (("wk", "wv"), matching.of_keys_and_values()),
+        (("wk", "wv"), of_keys_and_values),
         (("wk",), matching.of_keys()),
         (("wv",), matching.of_values()),
     ):
         by_group_KK = likeness_HK.unflatten(0, (spec.num_kv_heads, -1)).sum(1)
         order = best_order(by_group_KK)
         if order is not None:
-            yield _rows(" and ".join(names), "key/value" if len(names) == 2 else names[0][1:], order, names)
+            yield from _rows(bench, {"wk": "key", "wv": "value"}.get("".join(names), "key/value"), order, names)
 
 
-def best_sources_of_groups(likeness_HK: torch.Tensor, spec: AttentionSpec) -> tuple[int, ...] | None:
-    """The key/value head that each query head reads; None where it is its group's for all."""
+def _sources(likeness_HK: torch.Tensor, spec: AttentionSpec) -> tuple[int, ...] | None:
+    """The key/value head that each query head reads; None where whole groups read another, or each its own."""
     sources = tuple(int(i) for i in likeness_HK.argmax(-1))
-    return None if sources == tuple(h // spec.queries_per_kv_head for h in range(spec.num_heads)) else sources
+    by_group = [set(sources[first : first + spec.queries_per_kv_head]) for first in range(0, spec.num_heads, spec.queries_per_kv_head)]
+    return None if all(len(group) == 1 for group in by_group) else sources
 
 
 class _Matching:
-    """What the port's output has in common with heads that are mixed otherwise, over a few of the queries."""
+    """What the port's output has in common with heads that are mixed otherwise."""
 
     def __init__(self, bench: Bench, spec: AttentionSpec) -> None:
-        import torch
-
-        self.bench, self.spec = bench, spec
-        tokens = bench.port_TC.shape[0]
-        self.rows = torch.arange(0, tokens, max(1, tokens // _QUERIES))
-        self.heads = replace(bench.heads, queries_HTE=bench.heads.queries_HTE[:, self.rows])
-        port_TF = bench.port_TC[self.rows]
-        if bench.arithmetic.has("bo") and spec.output_bias:
-            port_TF = port_TF - bench.arithmetic.weight("bo")
-        behind_TF = port_TF @ bench.arithmetic.weight("wo")
-        self.port_HX = behind_TF.unflatten(1, (spec.num_heads, -1)).transpose(0, 1).flatten(1)
+        self.bench, self.spec, self.heads = bench, spec, bench.heads
+        port_RC = bench.port_TC
+        if spec.output_bias:
+            port_RC = port_RC - bench.arithmetic.weight("bo")
+        behind_RF = port_RC @ bench.arithmetic.weight("wo")
+        self.port_HX = behind_RF.unflatten(1, (spec.num_heads, -1)).transpose(0, 1).flatten(1)
 
     def of_outputs(self) -> torch.Tensor:
         """Of each place before the output projection with each query head, [H, H]."""
@@ -107,7 +102,7 @@ class _Matching:
         """Of each place with each head's queries on that place's keys and values, [H, H]."""
         count = self.spec.num_heads
         return self._over_shifts(
-            count, lambda shift: replace(self.heads, queries_HTE=self.heads.queries_HTE.roll(-shift, 0)), group=1
+            count, lambda shift: replace(self.heads, queries_HRE=self.heads.queries_HRE.roll(-shift, 0)), group=1
         )
 
     def of_keys(self) -> torch.Tensor:
@@ -146,16 +141,19 @@ class _Matching:
         return found_HN
 
     def _mixed(self, heads: Heads) -> torch.Tensor:
-        positions_T = self.bench.call.positions_T[self.rows]
-        return mix(self.spec, self.bench.arithmetic, heads, positions_T, AttentionSteps()).flatten(1)
+        positions_R = self.bench.memory.asked(self.bench.call.positions_T)
+        return mix(self.spec, self.bench.arithmetic, heads, positions_R, AttentionSteps()).flatten(1)
 
 
-def _rows(of: str, kind: str, order: tuple[int, ...], names: tuple[str, ...] = ("wq",)) -> Change:
-    reorder = rows_in_order(order, len(order))
-    edits = {f"{prefix}{name[1:]}": reorder for name in names for prefix in "wb"}
-    return Change(
-        "heads_permuted",
-        f"the {kind} heads of {of} are in another order: {in_words(order)}",
-        Fix(f"bring the heads of {of} into their own order when they are loaded"),
-        weights=edit(edits),
-    )
+def _rows(bench: Bench, kind: str, order: tuple[int, ...], names: tuple[str, ...]) -> Iterator[Change]:
+    """Heads in another order in those weights: with their biases, and without."""
+    reorder, matrices = rows_in_order(order, len(order)), " and ".join(names)
+    biases = {bias_of(name): reorder for name in names if bias_of(name) in bench.call.weights}
+    for too, edits in ((", and of their biases,", biases), ("", {})):
+        if biases or not too:
+            yield Change(
+                "heads_permuted",
+                f"the {kind} heads of {matrices}{too} are in another order: {in_words(order)}",
+                Fix(f"bring the heads of {matrices} into their own order when they are loaded"),
+                weights=edit(dict.fromkeys(names, reorder) | edits),
+            )

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.mathematics.layer import branches
 
 if TYPE_CHECKING:
+    import torch
+
     from tttdebug.analysis.hypotheses.bench import Bench
 
 INPUT = "the layer's input"
@@ -21,12 +24,13 @@ INPUT = "the layer's input"
 def residuals(bench: Bench) -> Iterator[Change]:
     """The input and each branch left out or added twice, then all of them as often as fits best."""
     call = bench.call
-    if call.kind != "layer" or not call.parts:
+    added = branches(call.spec, call.parts)
+    if call.kind != "layer" or not added:
         return
-    for name in (INPUT, *call.parts):
+    for name in (INPUT, *added):
         for times in (0.0, 2.0):
             yield _changed({name: times})
-    fitted = _fit(bench)
+    fitted = _fit(bench, added)
     yield _changed(fitted, fitted=len(fitted))
 
 
@@ -48,11 +52,11 @@ def _changed(times: Mapping[str, float], fitted: int = 0) -> Change:
     )
 
 
-def _fit(bench: Bench) -> dict[str, float]:
+def _fit(bench: Bench, added: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """How often each part is in the port's output, by least squares; whole numbers where it is nearly one."""
     import torch
 
-    parts = {INPUT: bench.memory.input_TD, **bench.call.parts}
+    parts = {INPUT: bench.memory.asked_TD, **{name: bench.memory.asked(part) for name, part in added.items()}}
     parts_XP = torch.stack([part.flatten().double() for part in parts.values()], dim=1)
     gram_PP, with_port_P = parts_XP.T @ parts_XP, parts_XP.T @ bench.port_TC.flatten().double()
     found_P = torch.linalg.lstsq(gram_PP, with_port_P[:, None]).solution[:, 0]

@@ -23,11 +23,15 @@ def of_router(bench: Bench) -> Iterator[Change]:
     if not isinstance(spec, MixtureOfExpertsSpec):
         return
     if spec.normalise_scores:
-        yield _routing("the kept scores are not made to sum to 1", "divide the kept scores by their sum", normalise_scores=False)
+        yield _routing(
+            "the kept scores are not made to sum to 1", "divide the kept scores by their sum", normalise_scores=False
+        )
     else:
         yield _routing("the kept scores are made to sum to 1", "do not divide the kept scores", normalise_scores=True)
     other = "sigmoid" if spec.router_scoring == "softmax" else "softmax"
-    yield _routing(f"scores are a {other} instead of a {spec.router_scoring}", f"use {spec.router_scoring}", router_scoring=other)
+    yield _routing(
+        f"scores are a {other} instead of a {spec.router_scoring}", f"use {spec.router_scoring}", router_scoring=other
+    )
     for count in (spec.experts_per_token - 1, spec.experts_per_token + 1, 1, 2 * spec.experts_per_token):
         if 1 <= count <= spec.num_experts and count != spec.experts_per_token:
             says = f"a token goes to {count} experts instead of {spec.experts_per_token}"
@@ -35,7 +39,9 @@ def of_router(bench: Bench) -> Iterator[Change]:
     if spec.routed_scale != 1.0:
         says = f"the experts' sum is not multiplied by {spec.routed_scale:g}"
         yield _routing(says, f"multiply it by {spec.routed_scale:g}", routed_scale=1.0)
-    yield Change("routing", "all kept experts count alike", Fix("weigh them by their scores"), steps={"equal_shares": True})
+    yield Change(
+        "routing", "all kept experts count alike", Fix("weigh them by their scores"), steps={"equal_shares": True}
+    )
     if spec.selection_bias:
         yield Change(
             "routing",

@@ -43,7 +43,7 @@ def of_norm(bench: Bench) -> Iterator[Change]:
     for eps in USUAL_EPS:
         if eps != spec.eps:
             yield _eps(spec, eps, fitted=0)
-    fitted = best_on_a_log_scale(lambda eps: bench.error(_eps(spec, eps)), 1e-12, 1e3, 16)
+    fitted = best_on_a_log_scale(lambda eps: bench.sketch.error(_eps(spec, eps)), 1e-12, 1e3, 16)
     yield _eps(spec, fitted)
 
 
@@ -64,7 +64,9 @@ def _other_type(spec: NormSpec) -> Change:
 
 
 def _eps(spec: NormSpec, eps: float, fitted: int = 1) -> Change:
-    digits = f"{eps:.0e}" if not fitted else f"{eps:.{0 if math.isclose(eps, float(f'{eps:.0e}'), rel_tol=0.05) else 1}e}"
+    digits = (
+        f"{eps:.0e}" if not fitted else f"{eps:.{0 if math.isclose(eps, float(f'{eps:.0e}'), rel_tol=0.05) else 1}e}"
+    )
     return Change(
         "norm_eps",
         f"epsilon is {digits} instead of {spec.eps:g}",

@@ -26,12 +26,16 @@ FIDELITIES = ("HiFi4", "HiFi3", "HiFi2", "LoFi")
 """From the finest to the coarsest."""
 GROUPS = (("wq", "wk", "wv"), ("wo",), ("w1", "w3"), ("w1",), ("w2",), ("weight",))
 """Weights that have their settings in common: in the field's decoder_config.json, WQKV, WO, FF1_FF3, FF2."""
+_MOST_OF_A_FORMAT = 0.5
+"""No number format costs more than this."""
 _NAMES = {"wq": "WQKV", "wo": "WO", "w1": "FF1_FF3", "w2": "FF2"}
 _DTYPES = {"bfloat16": "BF16", "bfloat8_b": "BFP8", "bfloat4_b": "BFP4"}
 
 
 def coarser_weights(bench: Bench) -> Iterator[Change]:
     """Weights in a coarser format than declared."""
+    if bench.before > _MOST_OF_A_FORMAT:
+        return
     for names, declared in _groups(bench):
         for dtype in _coarser(declared.dtype, FORMATS):
             group = _NAMES.get(names[0])
@@ -60,6 +64,8 @@ def coarser_output(bench: Bench) -> Iterator[Change]:
 
 def lower_fidelity(bench: Bench) -> Iterator[Change]:
     """Products at a lower math fidelity than declared."""
+    if bench.before > _MOST_OF_A_FORMAT:
+        return
     for names, declared in _groups(bench):
         own = declared.kernel.math_fidelity
         for fidelity in _coarser(own, FIDELITIES):
@@ -78,6 +84,8 @@ def lower_fidelity(bench: Bench) -> Iterator[Change]:
 
 def lower_sums(bench: Bench) -> Iterator[Change]:
     """Sums in bfloat16 where fp32 is declared."""
+    if bench.before > _MOST_OF_A_FORMAT:
+        return
     for names, declared in _groups(bench):
         if declared.kernel.fp32_dest_acc_en and declared.register == "SrcA":
             yield Change(

@@ -47,7 +47,7 @@ def channels(bench: Bench) -> Iterator[Change]:
 
 def tokens(bench: Bench) -> Iterator[Change]:
     """The output's tokens in another order, or some in the place of others."""
-    if bench.port_TC.shape[0] < 2:
+    if bench.port_TC.shape[0] < 2 or bench.rows is not None:
         return
     alike_TT = likeness(bench.port_TC, bench.healthy_TC)
     order = best_sources(alike_TT)
@@ -58,6 +58,7 @@ def tokens(bench: Bench) -> Iterator[Change]:
             f"{moved} of {len(order)} tokens hold another token's output: {in_words(order)}",
             Fix("keep the tokens in their order: look at reshapes and transposes of the sequence"),
             output=lambda out_TC, call: out_TC[[source for source in order if source < len(out_TC)]],
+            of_tokens=True,
         )
 
 
@@ -68,7 +69,7 @@ def column_blocks(bench: Bench) -> Iterator[Change]:
 
 def token_blocks(bench: Bench) -> Iterator[Change]:
     """Blocks of 32 tokens that are wrong while the rest is right."""
-    if bench.port_TC.shape[0] > TILE:
+    if bench.port_TC.shape[0] > TILE and bench.rows is None:
         yield from _blocks(bench, dim=0)
 
 
@@ -91,9 +92,9 @@ def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
     factor = float((found * expected).sum() / expected.square().sum().clamp_min(1e-300))
     fix = Fix(f"look at what writes {where}: a tile, a core's block or a device's shard")
     if not bool(found.any()):
-        yield Change("block_bad", f"{where} are zeros", fix, output=_scaled(indices, dim, 0.0))
+        yield Change("block_bad", f"{where} are zeros", fix, output=_scaled(indices, dim, 0.0), of_tokens=dim == 0)
     yield Change(
-        "block_bad", f"{where} are {factor:.4g} times what they should be", fix, output=_scaled(indices, dim, factor), fitted=1
+        "block_bad", f"{where} are {factor:.4g} times what they should be", fix, output=_scaled(indices, dim, factor), fitted=1, of_tokens=dim == 0
     )
     yield Change(
         "block_bad",
@@ -101,6 +102,7 @@ def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
         fix,
         output=_from_port(indices, dim),
         localises=True,
+        of_tokens=True,
     )
 
 

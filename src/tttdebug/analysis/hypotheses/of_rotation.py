@@ -33,13 +33,15 @@ def order(bench: Bench) -> Iterator[Change]:
             (split_heads_in_halves, "in half-split order where neighbours turn together", "to interleaved order"),
             (interleave_heads, "in interleaved order where halves turn together", "out of interleaved order"),
         ):
-            edits = {f"{kind}{part}": _reordering(reorder, head, turned) for kind in "wb" for part in parts}
-            yield Change(
-                "rope_order",
-                f"the channels of {of} are {says}",
-                Fix(f"bring the rows of {' and '.join(f'w{part}' for part in parts)} {fix} once when they are loaded"),
-                weights=edit(edits),
-            )
+            matrices, of_bias = [f"w{part}" for part in parts], [f"b{part}" for part in parts]
+            for too, names in ((", their biases too", [*matrices, *of_bias]), ("", matrices)):
+                if spec.qkv_bias or not too:
+                    yield Change(
+                        "rope_order",
+                        f"the channels of {of} are {says}{too}",
+                        Fix(f"bring the rows of {' and '.join(matrices)} {fix} once when they are loaded"),
+                        weights=edit(dict.fromkeys(names, _reordering(reorder, head, turned))),
+                    )
 
 
 def missing(bench: Bench) -> Iterator[Change]:
@@ -51,7 +53,9 @@ def missing(bench: Bench) -> Iterator[Change]:
         ("queries are", {"turns_queries": False}),
         ("keys are", {"turns_keys": False}),
     ):
-        yield Change("rope_missing", f"{of} not turned by their positions", Fix("apply the rotary embedding"), steps=steps)
+        yield Change(
+            "rope_missing", f"{of} not turned by their positions", Fix("apply the rotary embedding"), steps=steps
+        )
     yield Change(
         "rope_missing",
         "queries and keys are turned in the other direction: the sign of the sine is wrong",
@@ -69,7 +73,7 @@ def theta(bench: Bench) -> Iterator[Change]:
     usual = [theta for theta in USUAL_THETAS if theta != own]
     for value in usual:
         yield _theta(own, value)
-    fitted = best_near(lambda value: bench.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
+    fitted = best_near(lambda value: bench.sketch.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
     if fitted > 1.0:
         yield _theta(own, fitted, fitted=1)
 
@@ -81,7 +85,9 @@ def scaling(bench: Bench) -> Iterator[Change]:
         return
     own = spec.rope
     if own.scaling != "default":
-        yield _rope(f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out", own, scaling="default")
+        yield _rope(
+            f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out", own, scaling="default"
+        )
         for kind in ("linear", "llama3", "yarn"):
             if kind != own.scaling and (kind == "linear" or own.original_max_position is not None):
                 yield _rope(f"frequencies are scaled as {kind} instead of {own.scaling}", own, scaling=kind)
@@ -102,9 +108,9 @@ def positions(bench: Bench) -> Iterator[Change]:
     last = int(bench.call.positions_T.max())
     shifts = [*SHIFTS, *([-last] if len(bench.call.positions_T) == 1 and last not in (1, 2, 32, 0) else [])]
     for of, fields in (
+        *((("queries and keys", ("query_shift", "key_shift")),) if bench.call.past is not None else ()),
         ("queries", ("query_shift",)),
         ("keys", ("key_shift",)),
-        *((("queries and keys", ("query_shift", "key_shift")),) if bench.call.past is not None else ()),
     ):
         for shift in shifts:
             yield Change(

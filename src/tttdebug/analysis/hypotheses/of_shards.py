@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Causes of weights that are cut up over devices: shards in another order, a sum over devices that is missing.
 
-T tokens, C output channels, F channels before the last product, N shards.
+R tokens, C output channels, F channels before the last product, N shards.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ DEVICES = (2, 4, 8)
 
 def missing_reduce(bench: Bench) -> Iterator[Change]:
     """One device's part of the last product alone, or all but one device's, the best of each number of devices."""
-    last = bench.last_product
+    last = bench.sketch.last_product
     if last is None:
         return
-    for devices in _that_divide(last.inner_TF.shape[1], multiple_of=1):
-        partial_NTC = _partial_sums(last, devices)
-        rest_TC = bench.healthy_TC - sum(partial_NTC)  # the bias, if there is one
-        whole_TC = bench.healthy_TC
-        errors = [rel_l2(bench.port_TC, rest_TC + part_TC) for part_TC in partial_NTC]
+    for devices in _that_divide(last.inner_RF.shape[1], multiple_of=1):
+        partial_NRC = _partial_sums(last, devices)
+        rest_RC = bench.sketch.healthy_TC - sum(partial_NRC)  # the bias, if there is one
+        whole_RC = bench.sketch.healthy_TC
+        errors = [rel_l2(bench.sketch.port_TC, rest_RC + part_RC) for part_RC in partial_NRC]
         device = min(range(devices), key=errors.__getitem__)
         yield _kept(last.name, devices, [device], f"device {device}'s part of {devices} alone")
         if devices > 2:
-            errors = [rel_l2(bench.port_TC, whole_TC - part_TC) for part_TC in partial_NTC]
+            errors = [rel_l2(bench.sketch.port_TC, whole_RC - part_RC) for part_RC in partial_NRC]
             device = min(range(devices), key=errors.__getitem__)
             others = [i for i in range(devices) if i != device]
             yield _kept(last.name, devices, others, f"all parts but device {device}'s of {devices}")
@@ -45,7 +45,7 @@ def missing_reduce(bench: Bench) -> Iterator[Change]:
 
 def repeated_bias(bench: Bench) -> Iterator[Change]:
     """The last bias added by every device, before the sum over them."""
-    last = bench.last_product
+    last = bench.sketch.last_product
     if last is None or not bench.arithmetic.has(bias_of(last.name)):
         return
     bias = bias_of(last.name)
@@ -60,11 +60,11 @@ def repeated_bias(bench: Bench) -> Iterator[Change]:
 
 def order_before_last_product(bench: Bench) -> Iterator[Change]:
     """The columns of the last weight in another order of shards."""
-    last = bench.last_product
+    last = bench.sketch.last_product
     if last is None:
         return
-    for devices in _that_divide(last.inner_TF.shape[1]):
-        found_NX, meant_NX = _in_parts(bench.port_behind_TF, devices), _in_parts(last.inner_TF, devices)
+    for devices in _that_divide(last.inner_RF.shape[1]):
+        found_NX, meant_NX = _in_parts(bench.sketch.port_behind_RF, devices), _in_parts(last.inner_RF, devices)
         order = best_order(likeness(found_NX, meant_NX).T)
         if order is not None:
             yield _reordered(last.name, order, devices, "columns")
@@ -72,16 +72,16 @@ def order_before_last_product(bench: Bench) -> Iterator[Change]:
 
 def order_of_gate_and_up(bench: Bench) -> Iterator[Change]:
     """The rows of gate or up in another order of shards, or those of a fused weight cut up as if they were not."""
-    spec, last = bench.call.spec, bench.last_product
+    spec, last = bench.call.spec, bench.sketch.last_product
     if not isinstance(spec, FeedForwardSpec) or last is None or not spec.is_gated:
         return
-    x_TD = bench.memory.input_TD
-    gate_TF, up_TF = (bench.arithmetic.linear(x_TD, f"w{i}", f"b{i}" if spec.bias else None) for i in (1, 3))
-    gate_TF = activation(spec.nonlinearity)(gate_TF)
-    for devices in _that_divide(last.inner_TF.shape[1]):
-        for name, moved_TF, still_TF in (("w1", gate_TF, up_TF), ("w3", up_TF, gate_TF)):
-            found_NX = _in_parts(bench.port_behind_TF * still_TF, devices)
-            order = best_order(likeness(found_NX, _in_parts(moved_TF, devices)))
+    x_RD = bench.sketch.memory.asked_TD
+    gate_RF, up_RF = (bench.sketch.arithmetic.linear(x_RD, f"w{i}", f"b{i}" if spec.bias else None) for i in (1, 3))
+    gate_RF = activation(spec.nonlinearity)(gate_RF)
+    for devices in _that_divide(last.inner_RF.shape[1]):
+        for name, moved_RF, still_RF in (("w1", gate_RF, up_RF), ("w3", up_RF, gate_RF)):
+            found_NX = _in_parts(bench.sketch.port_behind_RF * still_RF, devices)
+            order = best_order(likeness(found_NX, _in_parts(moved_RF, devices)))
             if order is not None:
                 yield _reordered(name, order, devices, "rows")
     yield from _cut_across(("w1", "w3"), (*_that_divide(spec.intermediate_dim, 1), spec.intermediate_dim))
@@ -110,13 +110,13 @@ def _that_divide(width: int, multiple_of: int = 32) -> list[int]:
     return [devices for devices in DEVICES if width % (devices * multiple_of) == 0]
 
 
-def _in_parts(values_TF: torch.Tensor, parts: int) -> torch.Tensor:
-    return values_TF.unflatten(1, (parts, -1)).transpose(0, 1).flatten(1)
+def _in_parts(values_RF: torch.Tensor, parts: int) -> torch.Tensor:
+    return values_RF.unflatten(1, (parts, -1)).transpose(0, 1).flatten(1)
 
 
 def _partial_sums(last: LastProduct, devices: int) -> list[torch.Tensor]:
-    pieces = zip(last.inner_TF.chunk(devices, dim=1), last.weight_CF.chunk(devices, dim=1), strict=True)
-    return [inner_TF @ weight_CF.T for inner_TF, weight_CF in pieces]
+    pieces = zip(last.inner_RF.chunk(devices, dim=1), last.weight_CF.chunk(devices, dim=1), strict=True)
+    return [inner_RF @ weight_CF.T for inner_RF, weight_CF in pieces]
 
 
 def _kept(name: str, devices: int, kept: Sequence[int], says: str) -> Change:
@@ -156,7 +156,9 @@ def _cut_across(names: Sequence[str], shards: Sequence[int]) -> Iterator[Change]
             yield Change(
                 "shard_order",
                 f"the rows of {', '.join(names)} lie {says}",
-                Fix(f"cut the fused weight of {', '.join(names)} as it is joined: shard by shard, each with a part of all"),
+                Fix(
+                    f"cut the fused weight of {', '.join(names)} as it is joined: shard by shard, each with a part of all"
+                ),
                 weights=_fused_otherwise(tuple(names), count, interleaved),
             )
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
     from tttdebug.analysis.hypotheses.bench import Bench
-    from tttdebug.analysis.module_call import ModuleCall
 
 _BESIDE = 1  # how far the layers are from this one whose weights are tried before all others'
 
@@ -33,15 +32,19 @@ def turned(bench: Bench) -> Iterator[Change]:
 
 
 def exchanged(bench: Bench) -> Iterator[Change]:
-    """Each two matrices of one shape in each other's place, with their biases."""
+    """Each two matrices of one shape in each other's place, with their biases and without."""
     for (one, first), (other, second) in combinations(list(_matrices(bench)), 2):
-        if first.shape == second.shape:
-            yield Change(
-                "weights_exchanged",
-                f"{_in_words(one)} and {_in_words(other)} are exchanged",
-                Fix(f"exchange {one} and {other}"),
-                weights=exchange_weights([(one, other)]),
-            )
+        if first.shape != second.shape:
+            continue
+        has_biases = bias_of(one) in bench.call.weights and bias_of(other) in bench.call.weights
+        for biases, pairs in ((", their biases too", [(bias_of(one), bias_of(other))]), ("", [])):
+            if has_biases or not biases:
+                yield Change(
+                    "weights_exchanged",
+                    f"{_in_words(one)} and {_in_words(other)} are exchanged{biases}",
+                    Fix(f"exchange {one} and {other}"),
+                    weights=exchange_weights([(one, other), *pairs]),
+                )
 
 
 def missing(bench: Bench) -> Iterator[Change]:
@@ -55,45 +58,22 @@ def missing(bench: Bench) -> Iterator[Change]:
             yield Change(
                 "weight_missing", f"{name} is all zeros", Fix(f"load {name}"), weights=edit({name: _zeros})
             )
-    biases = [name for name in bench.call.weights if _is_bias(name)]
-    if len(biases) > 1:
-        says = f"the biases {', '.join(biases)} are not added"
-        yield Change("bias_missing", says, Fix("add them"), weights=edit(dict.fromkeys(biases, _zeros)))
-
-
-def of_other_layers(bench: Bench) -> Iterator[Change]:
-    """Weights of another layer, the nearest first: all of them, each alone, and those that are loaded together."""
-    here = bench.call.layer
-    if here is None:
-        return
-    for layer in _layers_by_distance(bench.call, here):
-        for names in _loaded_together(bench.call):
-            yield Change(
-                "weight_stale",
-                f"holds layer {layer}'s {', '.join(names)}",
-                Fix(f"load layer {here}'s {', '.join(names)}; clear the weight cache if it is keyed without the layer"),
-                weights=_from_layer(layer, names),
-            )
+    biases = [name for name in bench.call.weights if _is_bias(name) and "." not in name]
+    for several in (group for count in range(2, len(biases) + 1) for group in combinations(biases, count)):
+        says = f"the biases {', '.join(several)} are not added"
+        yield Change("bias_missing", says, Fix("add them"), weights=edit(dict.fromkeys(several, _zeros)))
 
 
 def edit(edits: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]) -> WeightsOf:
-    """Those weights changed, each once a call, so that what is computed from them is kept too."""
-    made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def changed(name: str, weight: torch.Tensor) -> torch.Tensor:
-        if id(weight) not in made:
-            made[id(weight)] = (weight, edits[name](weight))
-        return made[id(weight)][1]
-
+    """Those weights changed, where the module has them."""
     return lambda weights, call: {
-        name: changed(name, weight) if name in edits else weight for name, weight in weights.items()
+        name: edits[name](weight) if name in edits else weight for name, weight in weights.items()
     }
 
 
 def exchange_weights(pairs: Sequence[tuple[str, str]]) -> WeightsOf:
-    """The two weights of each pair in each other's place, with their biases."""
-    with_biases = [pair for one, other in pairs for pair in ((one, other), (bias_of(one), bias_of(other)))]
-    places = {name: place for one, other in with_biases for name, place in ((one, other), (other, one))}
+    """The two weights of each pair in each other's place."""
+    places = {name: place for one, other in pairs for name, place in ((one, other), (other, one))}
     return lambda weights, call: {
         name: weights[places[name]] if places.get(name) in weights else weight for name, weight in weights.items()
     }
@@ -123,36 +103,6 @@ def _is_bias(name: str) -> bool:
 
 def _zeros(weight: torch.Tensor) -> torch.Tensor:
     return weight * 0.0
-
-
-def _from_layer(layer: int, names: Sequence[str]) -> WeightsOf:
-    def stale(weights: Mapping[str, torch.Tensor], call: ModuleCall) -> Mapping[str, torch.Tensor]:
-        of_layer = call.weights_of_layer(layer)
-        if of_layer is None:
-            return weights
-        return {name: of_layer[name] if name in names else weight for name, weight in weights.items()}
-
-    return stale
-
-
-def _layers_by_distance(call: ModuleCall, here: int) -> list[int]:
-    layers = [here - distance for distance in range(1, here + 1)]
-    beyond = here + 1
-    while call.weights_of_layer(beyond) is not None:
-        layers.append(beyond)
-        beyond += 1
-    return sorted((layer for layer in layers if call.weights_of_layer(layer) is not None), key=lambda i: abs(i - here))
-
-
-def _loaded_together(call: ModuleCall) -> list[tuple[str, ...]]:
-    """The sets of weights that may be of another layer: all, each, and those that ports fuse or load as one."""
-    names = tuple(call.weights)
-    fused = [
-        tuple(name for name in names if name in group)
-        for group in ({"wq", "wk", "wv", "bq", "bk", "bv"}, {"wk", "wv", "bk", "bv"}, {"w1", "w3", "b1", "b3"})
-    ]
-    alone = [(name,) for name in names] if len(names) <= 8 else []
-    return list(dict.fromkeys(group for group in (names, *fused, *alone) if group))
 
 
 _WORDS = {"w1": "gate (w1)", "w3": "up (w3)", "w2": "down (w2)", "wq": "wq", "wk": "wk", "wv": "wv"}

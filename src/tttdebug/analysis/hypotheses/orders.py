@@ -33,7 +33,7 @@ def best_sources(likeness_NN: torch.Tensor) -> Order | None:
 
 
 def in_words(order: Sequence[int]) -> str:
-    """An order in few words where it has some: reversed, rolled, two exchanged, taken in strides; else its numbers."""
+    """An order in few words where it has some: reversed, rolled, two exchanged, in strides; else its numbers."""
     count, order = len(order), tuple(order)
     moved = [i for i in range(count) if order[i] != i]
     if len(moved) == 2 and order[moved[0]] == moved[1] and order[moved[1]] == moved[0]:
@@ -45,7 +45,7 @@ def in_words(order: Sequence[int]) -> str:
             return f"moved on by {shift}"
     for stride in range(2, count):
         if count % stride == 0 and order == tuple(i for first in range(stride) for i in range(first, count, stride)):
-            return f"every {stride}th first: {_short(order)}"
+            return f"in strides of {stride}: {_short(order)}"
     return _short(order)
 
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tttdebug.analysis.hypotheses.catalogue import CATALOGUE, WHERE_NONE_FITS, Source
+from tttdebug.analysis.hypotheses.catalogue import STAGES
 from tttdebug.analysis.hypotheses.bench import Bench, Trial
-from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Hypothesis
+from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis
 
 if TYPE_CHECKING:
     from tttdebug.analysis.module_call import ModuleCall
@@ -19,6 +19,7 @@ NEAREST = 5  # candidates that are kept where none is confirmed
 ALIKE = 1.1  # errors nearer to each other than this factor do not choose between two explanations
 _HELPS = 0.9  # a change is worth combining when it takes at least a tenth of the error away
 _COMBINED = 3  # how many of the nearest are combined with all others
+_ATTEMPTED = 8  # how many of each stage are tried on all tokens
 
 
 @dataclass(frozen=True)
@@ -42,63 +43,101 @@ def search(call: ModuleCall, *, combine: bool = True, budget_seconds: float | No
     Raises WeightsError for a call without a weight that its spec needs.
     """
     deadline = float("inf") if budget_seconds is None else time.monotonic() + budget_seconds
-    bench = Bench(call)
-    if bench.is_at_floor or not bench.before < float("inf"):
+    bench = Bench.of(call)
+    if not bench.before < float("inf") or bench.is_at_floor:
         return Diagnosis((), (), bench.before, bench.floor)
-    trials = _singles(bench, CATALOGUE, deadline)
-    if not any(trial.at_floor for trial in trials):
-        trials += _singles(bench, WHERE_NONE_FITS, deadline)
-    if combine and not any(trial.at_floor for trial in trials):
-        trials += _pairs(bench, trials, deadline)
-    ranked = sorted(trials, key=lambda trial: trial.rel_l2)
-    confirmed = _simplest_first([trial for trial in ranked if trial.at_floor])
-    nearest = [trial for trial in ranked if not trial.at_floor and trial.rel_l2 < bench.before]
-    return Diagnosis(tuple(confirmed), tuple(nearest[:NEAREST]), bench.before, bench.floor)
-
-
-def _singles(bench: Bench, sources: Sequence[Source], deadline: float) -> list[Trial]:
-    trials = []
-    for source in sources:
-        for change in source(bench):
-            if time.monotonic() > deadline:
-                return trials
-            trials.append(bench.attempt(NOTHING.plus(change)))
-    return trials
-
-
-def _pairs(bench: Bench, singles: list[Trial], deadline: float) -> list[Trial]:
-    """The nearest changes, each with every other, until one pair reaches the floor."""
-    ranked = sorted(singles, key=lambda trial: trial.rel_l2)
-    helping = [trial for trial in ranked if trial.rel_l2 < _HELPS * bench.before and not trial.hypothesis.localises]
-    trials: list[Trial] = []
-    for first in helping[:_COMBINED]:
-        for second in singles:
-            if second.cause == first.cause or second.hypothesis.localises or time.monotonic() > deadline:
-                continue
-            pair = Hypothesis((*first.hypothesis.changes, *second.hypothesis.changes))
-            trials.append(bench.attempt(pair))
-        if any(trial.at_floor for trial in trials):
+    tried = _Tried(bench, deadline)
+    for stage in STAGES:
+        tried.changes(change for source in stage for change in source(bench))
+        if tried.confirmed:
             break
-    return trials
+    if combine and not tried.confirmed:
+        tried.pairs()
+    return Diagnosis(tuple(_simplest_first(tried.confirmed)), tuple(tried.nearest), bench.before, bench.floor)
 
 
-def _simplest_first(confirmed: list[Trial]) -> list[Trial]:
-    """Explanations that the error does not choose between go by how few numbers are fitted in them.
+class _Tried:
+    """What was tried on one bench: every change on a sketch of it, and the most promising ones on the whole."""
 
-    A fitted one is left out where the same cause explains the error without.
+    def __init__(self, bench: Bench, deadline: float) -> None:
+        self.bench, self.deadline = bench, deadline
+        self._trials: list[tuple[int, Trial]] = []
+        self._sketched: list[_Sketched] = []
+
+    @property
+    def confirmed(self) -> list[Trial]:
+        """Those that reach the floor, in the order of the catalogue."""
+        in_order = sorted(self._trials, key=lambda entry: entry[0])
+        return [trial for _, trial in in_order if trial.at_floor]
+
+    @property
+    def nearest(self) -> list[Trial]:
+        """The best of those that do not reach the floor."""
+        ranked = sorted((trial for _, trial in self._trials), key=lambda trial: trial.rel_l2)
+        return [trial for trial in ranked if not trial.at_floor and trial.rel_l2 < self.bench.before][:NEAREST]
+
+    def changes(self, changes: Iterable[Change]) -> None:
+        """Try these changes, each alone."""
+        promising: list[_Sketched] = []
+        for change in changes:
+            if time.monotonic() > self.deadline:
+                break
+            hypothesis = NOTHING.plus(change)
+            if change.is_of_output:
+                error = self._attempt(hypothesis, len(self._sketched))
+            else:
+                error = self.bench.sketch.error(change)
+                promising.append(_Sketched(hypothesis, error, len(self._sketched)))
+            self._sketched.append(_Sketched(hypothesis, error, len(self._sketched)))
+        self._attempt_best(promising)
+
+    def pairs(self) -> None:
+        """The nearest changes, each with every other, until one pair reaches the floor."""
+        alone = [entry for entry in self._sketched if not entry.hypothesis.of_tokens]
+        helping = [entry for entry in alone if entry.error < _HELPS * self.bench.sketch.before]
+        for first in sorted(helping, key=lambda entry: entry.error)[:_COMBINED]:
+            promising = []
+            for second in alone:
+                if second.hypothesis.cause == first.hypothesis.cause or time.monotonic() > self.deadline:
+                    continue
+                pair = Hypothesis((*first.hypothesis.changes, *second.hypothesis.changes))
+                promising.append(_Sketched(pair, self.bench.sketch.error(*pair.changes), second.order))
+            self._attempt_best(promising)
+            if self.confirmed:
+                return
+
+    def _attempt_best(self, sketched: Sequence[_Sketched]) -> None:
+        """Try the best of the sketched on the whole."""
+        for entry in sorted(sketched, key=lambda entry: entry.error)[:_ATTEMPTED]:
+            self._attempt(entry.hypothesis, entry.order)
+
+    def _attempt(self, hypothesis: Hypothesis, order: int) -> float:
+        trial = self.bench.attempt(hypothesis)
+        self._trials.append((order, trial))
+        return trial.rel_l2
+
+
+@dataclass(frozen=True)
+class _Sketched:
+    """A hypothesis with the error that it leaves on the sketch, and its place among all that were tried."""
+
+    hypothesis: Hypothesis
+    error: float
+    order: int
+
+
+def _simplest_first(confirmed: Sequence[Trial]) -> list[Trial]:
+    """The best first, of those that the error does not choose between the one with the fewest fitted numbers, then the
+    one that was tried first; none with more fitted numbers than the first of all.
     """
     if not confirmed:
         return []
-    least = min(trial.rel_l2 for trial in confirmed)
+    predicting = [trial for trial in confirmed if not trial.hypothesis.localises] or confirmed
+    least = min(trial.rel_l2 for trial in predicting)
+    ranked = sorted(predicting, key=lambda trial: (_worse(trial.rel_l2, least), trial.hypothesis.fitted))
+    return [trial for trial in ranked if trial.hypothesis.fitted <= ranked[0].hypothesis.fitted]
 
-    def order(trial: Trial) -> tuple[bool, bool, int, float]:
-        return trial.hypothesis.localises, trial.rel_l2 > ALIKE * least, trial.hypothesis.fitted, trial.rel_l2
 
-    simplest: dict[str, Trial] = {}
-    for trial in sorted(confirmed, key=order):
-        simplest.setdefault(trial.cause, trial)
-    return [
-        trial
-        for trial in sorted(confirmed, key=order)
-        if trial is simplest[trial.cause] or trial.hypothesis.fitted == 0
-    ]
+def _worse(rel_l2: float, least: float) -> float:
+    """0 for an error that is alike the least, else the error."""
+    return 0.0 if rel_l2 <= ALIKE * least else rel_l2

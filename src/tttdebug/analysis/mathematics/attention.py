@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Self-attention over the tokens of one call and the cache before them.
 
-T tokens of the call, P positions before it, S = P + T, D hidden, H query heads, K key/value heads, G = H / K,
+T tokens of the call, R of them that are asked for, P positions before it, S = P + T keys, D hidden, H query heads, K key/value heads, G = H / K,
 E head dimension.
 """
 
@@ -28,9 +28,9 @@ HIDDEN = -1e9
 
 @dataclass(frozen=True)
 class Heads:
-    """Queries [H, T, E], and keys and values [K, S, E] with those of the cache, all turned by their positions."""
+    """Queries [H, R, E], and keys and values [K, S, E] with those of the cache, all turned by their positions."""
 
-    queries_HTE: torch.Tensor
+    queries_HRE: torch.Tensor
     keys_KSE: torch.Tensor
     values_KSE: torch.Tensor
 
@@ -38,117 +38,121 @@ class Heads:
 def attention(
     spec: AttentionSpec,
     arithmetic: Arithmetic,
-    x_TD: torch.Tensor,
     positions_T: torch.Tensor,
     past: KeysValues | None,
     steps: AttentionSteps = AttentionSteps(),
 ) -> torch.Tensor:
-    """Hidden states [T, D] to hidden states [T, D]. Raises WeightsError for a missing weight."""
-    heads = project(spec, arithmetic, x_TD, positions_T, past, steps)
-    mixed_HTE = mix(spec, arithmetic, heads, positions_T, steps)
-    return out_of_heads(spec, arithmetic, mixed_HTE, steps)
+    """The input that the arithmetic remembers, [T, D], to hidden states of the R tokens that are asked for, [R, D].
+
+    Raises WeightsError for a missing weight.
+    """
+    positions_T = positions_T + steps.step_at
+    heads = project(spec, arithmetic, positions_T, past, steps)
+    mixed_HRE = mix(spec, arithmetic, heads, arithmetic.memory.asked(positions_T), steps)
+    return out_of_heads(spec, arithmetic, mixed_HRE, steps)
 
 
 def project(
     spec: AttentionSpec,
     arithmetic: Arithmetic,
-    x_TD: torch.Tensor,
     positions_T: torch.Tensor,
     past: KeysValues | None,
     steps: AttentionSteps,
 ) -> Heads:
-    """Queries, keys and values as the scores and the mixture read them."""
+    """Queries, keys and values as the scores and the mixture read them; queries of the tokens that are asked for."""
     import torch
 
+    memory = arithmetic.memory
+
     def heads(part: str) -> torch.Tensor:
+        x_TD = memory.asked_TD if part == "q" else memory.input_TD
         out_TN = arithmetic.linear(x_TD, f"w{part}", f"b{part}" if spec.qkv_bias else None)
         return out_TN.unflatten(-1, (-1, spec.head_dim)).transpose(0, 1)
 
-    q_HTE, k_KTE, v_KTE = heads("q"), heads("k"), heads("v")
+    q_HRE, k_KTE, v_KTE = heads("q"), heads("k"), heads("v")
     if spec.qk_norm is not None:
         if steps.norms_queries:
-            q_HTE = norm(spec.qk_norm, arithmetic.under("q_norm"), q_HTE)
+            q_HRE = norm(spec.qk_norm, arithmetic.under("q_norm"), q_HRE)
         if steps.norms_keys:
             k_KTE = norm(spec.qk_norm, arithmetic.under("k_norm"), k_KTE)
     if spec.rope is not None:
         sign = -1 if steps.backwards else 1
         if steps.turns_queries:
-            turned = rotate(spec.rope, spec.rotary_dim, q_HTE, sign * (positions_T + steps.query_shift))
-            q_HTE = arithmetic.rounded(turned)
+            turned = rotate(spec.rope, spec.rotary_dim, q_HRE, sign * (memory.asked(positions_T) + steps.query_shift))
+            q_HRE = arithmetic.rounded(turned)
         if steps.turns_keys:
             turned = rotate(spec.rope, spec.rotary_dim, k_KTE, sign * (positions_T + steps.key_shift))
             k_KTE = arithmetic.rounded(turned)
     if past is not None:
         found = past if steps.edit_past is None else steps.edit_past(past)
-        k_KTE = torch.cat([found.keys_KPE.float(), k_KTE], dim=1)
-        v_KTE = torch.cat([found.values_KPE.float(), v_KTE], dim=1)
+        before = found.keys_KPE.shape[1] + steps.step_at
+        k_KTE = torch.cat([_to_length(found.keys_KPE.float(), before), k_KTE], dim=1)
+        v_KTE = torch.cat([_to_length(found.values_KPE.float(), before), v_KTE], dim=1)
     if steps.own_written is not True:
         k_KTE, v_KTE = (_without_own(each_KSE, steps.own_written == "before") for each_KSE in (k_KTE, v_KTE))
-    return Heads(q_HTE, k_KTE, v_KTE)
+    return Heads(q_HRE, k_KTE, v_KTE)
 
 
 def mix(
-    spec: AttentionSpec, arithmetic: Arithmetic, heads: Heads, positions_T: torch.Tensor, steps: AttentionSteps
+    spec: AttentionSpec, arithmetic: Arithmetic, heads: Heads, positions_R: torch.Tensor, steps: AttentionSteps
 ) -> torch.Tensor:
-    """Each query's mixture of the values it sees, [H, T, E]."""
-    scores_HTS = spec.softmax_scale * by_group(heads.queries_HTE, heads.keys_KSE.transpose(1, 2), steps)
+    """Each query's mixture of the values it sees, [H, R, E]."""
+    scores_HRS = spec.softmax_scale * by_group(heads.queries_HRE, heads.keys_KSE.transpose(1, 2), steps)
     if spec.logit_softcap is not None:
-        scores_HTS = spec.logit_softcap * (scores_HTS / spec.logit_softcap).tanh()
-    hidden_TS = unseen(spec, positions_T, heads.keys_KSE.shape[1], steps)
-    if hidden_TS is not None:
-        scores_HTS = scores_HTS.masked_fill(hidden_TS, HIDDEN)
-    return arithmetic.rounded(by_group(arithmetic.rounded(_softmax(scores_HTS, steps)), heads.values_KSE, steps))
+        scores_HRS = spec.logit_softcap * (scores_HRS / spec.logit_softcap).tanh()
+    hidden_RS = unseen(spec, positions_R, heads.keys_KSE.shape[1], steps)
+    if hidden_RS is not None:
+        scores_HRS = scores_HRS.masked_fill(hidden_RS, HIDDEN)
+    return arithmetic.rounded(by_group(arithmetic.rounded(_softmax(scores_HRS, steps)), heads.values_KSE, steps))
 
 
 def out_of_heads(
-    spec: AttentionSpec, arithmetic: Arithmetic, mixed_HTE: torch.Tensor, steps: AttentionSteps
+    spec: AttentionSpec, arithmetic: Arithmetic, mixed_HRE: torch.Tensor, steps: AttentionSteps
 ) -> torch.Tensor:
-    """The output projection of the heads side by side, [T, D]."""
+    """The output projection of the heads side by side, [R, D]."""
     if steps.head_order is not None:
-        mixed_HTE = mixed_HTE[list(steps.head_order)]
-    return arithmetic.linear(mixed_HTE.transpose(0, 1).flatten(1), "wo", "bo" if spec.output_bias else None)
+        mixed_HRE = mixed_HRE[list(steps.head_order)]
+    return arithmetic.linear(mixed_HRE.transpose(0, 1).flatten(1), "wo", "bo" if spec.output_bias else None)
 
 
-def by_group(queries_HTX: torch.Tensor, keys_KXY: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
-    """The product of every query head with the key/value head that it reads, [H, T, Y]."""
+def by_group(queries_HRX: torch.Tensor, keys_KXY: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
+    """The product of every query head with the key/value head that it reads, [H, R, Y]."""
     import torch
 
-    heads, kv_heads = queries_HTX.shape[0], keys_KXY.shape[0]
+    heads, kv_heads = queries_HRX.shape[0], keys_KXY.shape[0]
     if steps.kv_of_query == "blocked":
-        grouped = queries_HTX.unflatten(0, (kv_heads, -1)).flatten(1, 2) @ keys_KXY
+        grouped = queries_HRX.unflatten(0, (kv_heads, -1)).flatten(1, 2) @ keys_KXY
         return grouped.unflatten(1, (heads // kv_heads, -1)).flatten(0, 1)
     if steps.kv_of_query == "tiled":
-        return queries_HTX @ keys_KXY[torch.arange(heads) % kv_heads]
-    return queries_HTX @ keys_KXY[list(steps.kv_of_query)]
+        return queries_HRX @ keys_KXY[torch.arange(heads) % kv_heads]
+    return queries_HRX @ keys_KXY[list(steps.kv_of_query)]
 
 
-def unseen(spec: AttentionSpec, positions_T: torch.Tensor, keys: int, steps: AttentionSteps) -> torch.Tensor | None:
-    """Which keys a query must not see, [T, S]; None where it sees all."""
+def unseen(spec: AttentionSpec, positions_R: torch.Tensor, keys: int, steps: AttentionSteps) -> torch.Tensor | None:
+    """Which keys a query must not see, [R, S]; None where it sees all."""
     import torch
 
-    query_T1, key_S = positions_T[:, None], torch.arange(keys)
-    hidden_TS = torch.zeros(len(positions_T), keys, dtype=torch.bool)
-    if steps.mask == "strict":
-        hidden_TS |= key_S >= query_T1
-    elif spec.causal and steps.mask == "declared":
-        hidden_TS |= key_S > query_T1
+    query_R1, key_S = positions_R[:, None], torch.arange(keys)
+    hidden_RS = torch.zeros(len(positions_R), keys, dtype=torch.bool)
+    if spec.causal and steps.mask == "declared":
+        hidden_RS |= key_S > query_R1 + steps.mask_shift
     if spec.sliding_window is not None and steps.mask != "none":
-        hidden_TS |= key_S <= query_T1 - spec.sliding_window
-    return hidden_TS if bool(hidden_TS.any()) else None
+        hidden_RS |= key_S <= query_R1 - spec.sliding_window
+    return hidden_RS if bool(hidden_RS.any()) else None
 
 
-def _softmax(scores_HTS: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
+def _softmax(scores_HRS: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
     import torch
 
     if steps.exp is None and not steps.padding_keys:
-        return scores_HTS.softmax(-1)
+        return scores_HRS.softmax(-1)
     if steps.padding_keys:  # n keys of score 0 weigh as much as one of score ln n
-        of_padding = torch.full_like(scores_HTS[..., :1], math.log(steps.padding_keys))
-        scores_HTS = torch.cat([scores_HTS, of_padding], dim=-1)
-    below = scores_HTS - scores_HTS.amax(-1, keepdim=True)
-    weights_HTS = below.exp() if steps.exp is None else steps.exp(below)
-    weights_HTS = weights_HTS / weights_HTS.sum(-1, keepdim=True)
-    return weights_HTS[..., :-1] if steps.padding_keys else weights_HTS
+        of_padding = torch.full_like(scores_HRS[..., :1], math.log(steps.padding_keys))
+        scores_HRS = torch.cat([scores_HRS, of_padding], dim=-1)
+    below = scores_HRS - scores_HRS.amax(-1, keepdim=True)
+    weights_HRS = below.exp() if steps.exp is None else steps.exp(below)
+    weights_HRS = weights_HRS / weights_HRS.sum(-1, keepdim=True)
+    return weights_HRS[..., :-1] if steps.padding_keys else weights_HRS
 
 
 def _without_own(each_KSE: torch.Tensor, is_before: bool) -> torch.Tensor:
@@ -157,3 +161,10 @@ def _without_own(each_KSE: torch.Tensor, is_before: bool) -> torch.Tensor:
 
     kept_KSE = torch.cat([each_KSE[:, :-2], each_KSE[:, -1:]], dim=1) if is_before else each_KSE[:, :-1]
     return torch.cat([kept_KSE, torch.zeros_like(each_KSE[:, -1:])], dim=1)
+
+
+def _to_length(kept_KPE: torch.Tensor, length: int) -> torch.Tensor:
+    """The first positions, or all of them and zeros behind."""
+    import torch
+
+    return torch.nn.functional.pad(kept_KPE[:, :length], (0, 0, 0, max(0, length - kept_KPE.shape[1])))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tttdebug.analysis.module_call import KeysValues
 
-Mask = Literal["declared", "none", "strict"]
+Mask = Literal["declared", "none"]
 HeadOrder = Literal["blocked", "tiled"]
 
 
@@ -20,18 +20,21 @@ HeadOrder = Literal["blocked", "tiled"]
 class AttentionSteps:
     """What attention does where the spec says only that it does so; the defaults are what it means.
 
-    `mask`            declared: as the spec; none: every query sees every position; strict: not even its own
+    `mask`            declared: as the spec; none: every query sees every position
+    `mask_shift`      how many positions beyond its own a query sees in a causal mask: 1 the next too, -1 not even its own
     `kv_of_query`     blocked: query head h reads key/value head h // (H/K); tiled: h % K; or the head of each
     `head_order`      the query heads in the order in which their outputs stand before the output projection
     `padding_keys`    keys of zeros, with values of zeros, that every query sees besides
     `turns_…`, `…_shift`, `backwards`   which of queries and keys turn, by positions off by how many, in which direction
     `norms_…`         whether the spec's norm of heads is applied to queries and to keys
     `own_written`     whether the key and value of the call's last token are there for it; before: at the position before
+    `step_at`         by how many positions the whole call is off, in rotation, mask and cache alike
     `edit_past`       the cache before the call as the port finds it
     `exp`             the exponential of the softmax, of scores less their maximum
     """
 
     mask: Mask = "declared"
+    mask_shift: int = 0
     kv_of_query: HeadOrder | tuple[int, ...] = "blocked"
     head_order: tuple[int, ...] | None = None
     padding_keys: int = 0
@@ -43,5 +46,6 @@ class AttentionSteps:
     norms_queries: bool = True
     norms_keys: bool = True
     own_written: bool | Literal["before"] = True
+    step_at: int = 0
     edit_past: Callable[[KeysValues], KeysValues] | None = None
     exp: Callable[[torch.Tensor], torch.Tensor] | None = None

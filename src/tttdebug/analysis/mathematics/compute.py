@@ -9,7 +9,7 @@ from tttdebug.analysis.mathematics.attention import attention
 from tttdebug.analysis.mathematics.attention_steps import AttentionSteps
 from tttdebug.analysis.mathematics.ends import EmbeddingSteps, HeadSteps, embed, logits
 from tttdebug.analysis.mathematics.feed_forward import FeedForwardSteps, feed_forward
-from tttdebug.analysis.mathematics.layer import LayerSteps, residual_sum
+from tttdebug.analysis.mathematics.layer import LayerSteps, branches, residual_sum
 from tttdebug.analysis.mathematics.mixture import MixtureSteps, mixture
 from tttdebug.analysis.mathematics.norm import NormSteps, norm
 from tttdebug.errors import SpecError
@@ -45,7 +45,7 @@ _STEPS: dict[type[ModuleSpec], type] = {
 
 def computes(call: ModuleCall) -> bool:
     """Whether there is mathematics for this call: a layer needs what its branches gave."""
-    return type(call.spec) in _STEPS and (call.kind != "layer" or bool(call.parts))
+    return type(call.spec) in _STEPS and (call.kind != "layer" or bool(branches(call.spec, call.parts)))
 
 
 def default_steps(spec: ModuleSpec) -> Any:
@@ -56,14 +56,15 @@ def default_steps(spec: ModuleSpec) -> Any:
 
 
 def compute(call: ModuleCall, spec: ModuleSpec, arithmetic: Arithmetic, steps: Any) -> torch.Tensor:
-    """What a module of this spec gives for the call's input, [T, C], fp32.
+    """What a module of this spec gives for the call's input, [T, C], fp32, for the tokens that the memory asks for.
 
     Raises SpecError for a spec without mathematics, WeightsError for a missing weight.
     """
-    x_TD = arithmetic.memory.input_TD
+    memory = arithmetic.memory
+    x_TD, positions_T = memory.asked_TD, memory.asked(call.positions_T)
     match spec:
         case AttentionSpec():
-            return attention(spec, arithmetic, x_TD, call.positions_T, call.past, steps)
+            return attention(spec, arithmetic, call.positions_T, call.past, steps)
         case FeedForwardSpec():
             return feed_forward(spec, arithmetic, x_TD, steps)
         case MixtureOfExpertsSpec():
@@ -71,11 +72,12 @@ def compute(call: ModuleCall, spec: ModuleSpec, arithmetic: Arithmetic, steps: A
         case NormSpec():
             return norm(spec, arithmetic, x_TD, steps)
         case EmbeddingSpec():
-            return embed(spec, arithmetic, x_TD, call.positions_T, steps)
+            return embed(spec, arithmetic, x_TD, positions_T, steps)
         case LMHeadSpec():
             return logits(spec, arithmetic, x_TD, steps)
         case DecoderLayerSpec() | EncoderLayerSpec():
-            return residual_sum(arithmetic, x_TD, call.parts, steps)
+            added = {name: memory.asked(part) for name, part in branches(spec, call.parts).items()}
+            return residual_sum(arithmetic, x_TD, added, steps)
         case _:
             raise _no_mathematics(spec)
 

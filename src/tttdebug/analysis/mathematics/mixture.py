@@ -61,9 +61,7 @@ def mixture(
     return arithmetic.rounded(out_TD + shared_TD)
 
 
-def shares(
-    spec: MixtureOfExpertsSpec, arithmetic: Arithmetic, x_TD: torch.Tensor, steps: MixtureSteps
-) -> torch.Tensor:
+def shares(spec: MixtureOfExpertsSpec, arithmetic: Arithmetic, x_TD: torch.Tensor, steps: MixtureSteps) -> torch.Tensor:
     """Each expert's share in each token's output, [T, X], zero for those that a token does not go to."""
     import torch
 

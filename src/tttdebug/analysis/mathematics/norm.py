@@ -41,5 +41,3 @@ def norm(spec: NormSpec, arithmetic: Arithmetic, x: torch.Tensor, steps: NormSte
     if spec.bias and steps.applies_bias:
         out = out + arithmetic.weight("bias")
     return arithmetic.rounded(out)
-
-

@@ -17,7 +17,7 @@ _CLEAR = math.log(4.0)
 _DEVIATIONS = 6.0
 """And so many standard deviations of the energy of noise in a unit, √(2/n) for n elements, more."""
 _ROUNDING_OF_FP32 = 1e-7
-_SEVERAL, _FEW, _FEWEST = 16, 8, 4  # elements in a unit
+_SEVERAL, _FEWEST = 16, 4  # elements in a unit
 
 
 def standing_out(units: Units, floor_rel_l2: float) -> Tensor | None:
@@ -44,7 +44,7 @@ def _above_the_gap(units: Units, size_U: Tensor) -> Tensor | None:
     n = float(units.count_U[order_U[below + 1]])
     if float(gaps[below]) < _CLEAR + _DEVIATIONS * math.sqrt(2 / n):
         return None
-    if n < _FEW and below == 0:  # the smallest of a few squares of noise may be as small as it likes
+    if float(units.count_U[order_U[: below + 1]].sum()) < _SEVERAL:  # few squares of noise may be as small as they like
         return None
     standing_U = size_U > sorted_U[below]
     if 2 * int(standing_U.sum()) <= len(standing_U):
@@ -58,6 +58,6 @@ def _far_above_the_median(size_U: Tensor, n: float) -> Tensor | None:
     """Single elements, or a few together: a fault may by luck be small in some of them, so there need be no gap."""
     if len(size_U) < _SEVERAL:
         return None
-    far = float(size_U.median()) + _CLEAR + math.log1p(_DEVIATIONS * math.sqrt(2 / n))
+    far = float(size_U.median()) + _CLEAR + math.log1p(2 * _DEVIATIONS * math.sqrt(2 / n))
     standing_U = size_U > far
     return standing_U if bool(standing_U.any()) else None
