@@ -59,6 +59,7 @@ def save_depth_figure(run: Run) -> Path:
                 zorder=3,
             )
         panel.set(title=kind, xlabel="layer", yscale="log")
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.25)
     panels[0].set_ylabel("rel_l2 against the reference")
     handles = {
