@@ -104,7 +104,8 @@ class Examiner:
             return own_error(*sides)
         if not bool(decided_T.any()):
             return own_error(*sides[:2], None)
-        return own_error(*(None if side is None else side[decided_T] for side in sides))
+        reference_TC, port_TC, floor_TC = sides
+        return own_error(reference_TC[decided_T], port_TC[decided_T], None if floor_TC is None else floor_TC[decided_T])
 
     def _decided(self, output: OwnOutput) -> torch.Tensor | None:
         """The tokens of a mixture whose experts are decided; None of any other module."""
@@ -187,7 +188,7 @@ class Examiner:
         """The reference's cache before the call."""
         if not output.user.start:
             return None
-        held = {
+        held: dict[str, torch.Tensor | None] = {
             pair.part: reference_part(output.user.cache_before, pair)
             for pair in self._subject.caches
             if pair.after == boundary
@@ -196,7 +197,7 @@ class Examiner:
 
     def _fresh_of(self, key: Key, side: int) -> KeysValues | None:
         """What the call wrote into the cache, of one side."""
-        held = {
+        held: dict[str, torch.Tensor | None] = {
             pair.part: self._fresh[(pair.boundary, key.user, key.phase)][side][None]
             for pair in self._subject.caches
             if pair.after == key.boundary and (pair.boundary, key.user, key.phase) in self._fresh
