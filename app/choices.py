@@ -38,10 +38,11 @@ def choose_call(run: Run, address: Address) -> Call:
     Says so when the run lacks what the address names. The run holds at least one record.
     """
     default = Call.of(run.first_divergence() or run.records[0])
-    calls = _distinct((record.phase, record.step) for record in run.records)
+    records = (*run.records, *run.experiments)
+    calls = _distinct((record.phase, record.step) for record in records)
     named = (address.phase, _number(address.step) or 0) if address.phase else None
     call = _one_of(calls, named, (default.phase, default.step), call_name(*named) if named else "")
-    of_call = [record for record in run.records if (record.phase, record.step) == call]
+    of_call = [record for record in records if (record.phase, record.step) == call]
     users = _distinct(record.user for record in of_call)
     user = _one_of(users, _number(address.user), default.user, f"user {address.user}")
     modes = _distinct(record.mode for record in of_call)
@@ -77,7 +78,7 @@ def choose_measure(address: Address) -> str:
 
 def records_of(run: Run, call: Call) -> list[Record]:
     """The records of one call, in the order of execution."""
-    return [record for record in run.records if Call.of(record) == call]
+    return [record for record in (*run.records, *run.experiments) if Call.of(record) == call]
 
 
 def _distinct(values: Iterable[Value]) -> list[Value]:

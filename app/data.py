@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from address import RUNS, Address, go
+from tttdebug.analysis.explanation import Explanation
 from tttdebug.errors import RunError
 from tttdebug.reporting.dashboard import RUNS_VARIABLE
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import MANIFEST, PROFILES, RECORDS, TOKENS, Run
+from tttdebug.tracking.run import FINDINGS, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS, Run
 
 DEPTH_SEARCHED = 3
 Stamp = tuple[tuple[int, int], ...]
@@ -104,6 +105,17 @@ def label_of(described: Any) -> str:
     return str(described.get("name") or described.get("kind") or "unnamed")
 
 
+def explanation_of(run: Run) -> Explanation | None:
+    """What `tttdebug explain` found in a run; None where nobody asked. Raises RunError when its file is damaged."""
+    return _explanation(run.path, stamp_of(run.path))
+
+
+def alone(run: Run, records: Sequence[Record]) -> dict[str, Record]:
+    """The isolated records of the calls that `records` are about, by boundary; none where the run was not explained."""
+    calls = {replace(record.key, mode=ISOLATED) for record in records}
+    return {record.boundary: record for record in run.experiments if record.key in calls}
+
+
 def token_text(run: Run, key: Key) -> dict[int, str]:
     """The text of each token position of a call, where the run has kept it."""
     return {
@@ -116,6 +128,11 @@ def token_text(run: Run, key: Key) -> dict[int, str]:
 @st.cache_resource(max_entries=8, show_spinner="Reading the run …")
 def _load(path: Path, stamp: Stamp) -> Run:
     return Run.load(path)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _explanation(path: Path, stamp: Stamp) -> Explanation | None:
+    return Explanation.load(open_run(path))
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)
@@ -146,7 +163,7 @@ def _worst(record: Record) -> str:
 
 def stamp_of(path: Path) -> Stamp:
     """Changes when a file of the run does."""
-    return tuple(_file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS))
+    return tuple(_file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS, FINDINGS))
 
 
 def _file_stamp(path: Path) -> tuple[int, int]:

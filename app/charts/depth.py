@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR, VERDICT_SHAPE, domain_of, drawable, log_axis, log_scale
 from places import OUTSIDE, kind_of, place_of
-from tttdebug.reporting.palette import GREY, VERMILLION, looks_like
+from tttdebug.reporting.palette import GREY, PRIMARY, VERMILLION, looks_like
 from tttdebug.tracking.record import Record
 from wording import pcc, size, times, verdict_label
 
@@ -19,23 +20,29 @@ _PANEL_HEIGHT = 84
 _LABEL_HEIGHT = 22
 
 
-def depth_panels(records: Sequence[Record], by: str) -> dict[str, alt.LayerChart]:
+def depth_panels(
+    records: Sequence[Record], by: str, alone: Mapping[str, Record] | None = None
+) -> dict[str, alt.LayerChart]:
     """Panels by kind, in the order of execution; `by` is what the y axis shows, "rel_l2" or "distance" (1 − PCC).
 
-    A click selects the nearest point's boundary under the name `PICK`.
+    `alone` has the isolated records by boundary, which are drawn beside the accumulated ones. A click selects the
+    nearest point's boundary under the name `PICK`.
     """
-    points = pd.DataFrame([_point(record) for record in records])
+    points = pd.DataFrame([_point(record, by, (alone or {}).get(record.boundary)) for record in records])
     places = list(dict.fromkeys(points["place"]))
     kinds = sorted(dict.fromkeys(points["kind"]), key=lambda kind: kind == OUTSIDE)
-    domain = domain_of([points["rel_l2"], points["floor"], points["limit"]] if by == "rel_l2" else [points[by]])
+    drawn = [points["rel_l2"], points["floor"], points["limit"]] if by == "rel_l2" else [points[by]]
+    domain = domain_of([*drawn, points["alone"]])
     points["shown"] = drawable(points[by], domain)
+    points["alone_shown"] = drawable(points["alone"], domain).where(points["alone"].notna())
     return {
         kind: _panel(points[points["kind"] == kind], places, kind, domain, by == "rel_l2", last=kind == kinds[-1])
         for kind in kinds
     }
 
 
-def _point(record: Record) -> dict[str, object]:
+def _point(record: Record, by: str, alone: Record | None) -> dict[str, object]:
+    own = math.nan if alone is None else alone.rel_l2 if by == "rel_l2" else 1 - alone.pcc
     return {
         "boundary": record.boundary,
         "place": place_of(record.boundary),
@@ -45,6 +52,8 @@ def _point(record: Record) -> dict[str, object]:
         "distance": 1 - record.pcc,
         "floor": record.floor_rel_l2,
         "limit": record.explained_rel_l2,
+        "alone": own,
+        "alone_text": "" if math.isnan(own) else size(own),
         "verdict_text": verdict_label(record.verdict),
         "rel_l2_text": size(record.rel_l2),
         "above_floor_text": times(record.above_floor),
@@ -90,15 +99,25 @@ def _panel(
                 alt.Tooltip("rel_l2_text:N", title="rel L2"),
                 alt.Tooltip("above_floor_text:N", title="floors"),
                 alt.Tooltip("pcc_text:N", title="PCC"),
+                alt.Tooltip("alone_text:N", title="alone"),
             ],
         )
         .add_params(pick)
     )
     line = chart.mark_line(color=GREY, strokeWidth=1.5, opacity=0 if kind == OUTSIDE else 0.7).encode(x=x, y=y)
-    layers = [line, marks]
+    layers = [*_alone(chart, x, domain, kind), line, marks]
     if with_floor:
         layers = [*_floor(chart.transform_filter("isValid(datum.floor)"), x, domain), *layers]
     return alt.layer(*layers).properties(height=_PANEL_HEIGHT + _LABEL_HEIGHT * last, padding=PADDING)
+
+
+def _alone(chart: alt.Chart, x: alt.X, domain: tuple[float, float], kind: str) -> list[alt.Chart]:
+    """The isolated error: a dashed line through hollow points."""
+    own = chart.transform_filter("isValid(datum.alone_shown)")
+    y = alt.Y("alone_shown:Q", scale=log_scale(domain))
+    line = own.mark_line(color=PRIMARY, strokeDash=[3, 3], strokeWidth=1.2, opacity=0 if kind == OUTSIDE else 0.9)
+    points = own.mark_point(color=PRIMARY, size=28, strokeWidth=1.2, tooltip=None)
+    return [line.encode(x=x, y=y), points.encode(x=x, y=y)]
 
 
 def _floor(chart: alt.Chart, x: alt.X, domain: tuple[float, float]) -> list[alt.Chart]:

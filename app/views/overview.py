@@ -7,13 +7,14 @@ from address import LAYER, MODULE, Address, go, link
 from charts.depth import depth_panels
 from charts.scales import PICK
 from choices import choose_call, choose_measure, records_of
-from data import current_run, label_of
+from data import alone, current_run, explanation_of, label_of
+from findings import show_explanation, show_how_to_explain
 from ledger import show_ledger, show_manifest
 from places import place_of
 from record_tables import pick_boundary
 from tokens import show_agreement, show_continuations
 from tttdebug.tracking.record import Record
-from tttdebug.tracking.run import Run
+from tttdebug.tracking.run import ACCUMULATED, Run
 from wording import explanation, headline, incompleteness, moment, plain, verdict_tally
 
 
@@ -31,14 +32,14 @@ def header(run: Run) -> None:
         link(MODULE, at, f"Look at {plain(first.boundary)}", icon=":material/arrow_forward:")
 
 
-def depth(records: list[Record], by: str) -> None:
+def depth(records: list[Record], alone: dict[str, Record], by: str) -> None:
     """A click in a panel leads to the layer, or to the module where its place has no other."""
-    for kind, panel in depth_panels(records, by).items():
+    for kind, panel in depth_panels(records, by, alone).items():
         event = st.altair_chart(panel, on_select="rerun", selection_mode=PICK, key=f"depth {by} {kind}")
         if picked := event.selection[PICK]:
             boundary = picked[0]["boundary"]
-            alone = sum(place_of(record.boundary) == place_of(boundary) for record in records) == 1
-            go(MODULE if alone else LAYER, Address.current().at(boundary=boundary))
+            only = sum(place_of(record.boundary) == place_of(boundary) for record in records) == 1
+            go(MODULE if only else LAYER, Address.current().at(boundary=boundary))
 
 
 address = Address.current()
@@ -48,20 +49,29 @@ if not run.records:
     show_ledger(run)
     show_manifest(run)
     st.stop()
+found = explanation_of(run)
+if found is None:
+    show_how_to_explain(run)
+else:
+    show_explanation(found, address)
 
 st.subheader("Error over depth", anchor=False)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     call = choose_call(run, address)
     by = choose_measure(address)
 records = records_of(run, call)
+own = alone(run, records) if call.mode == ACCUMULATED else {}
 st.markdown(verdict_tally(records))
 with st.container(gap="xxsmall"):
-    depth(records, by)
+    depth(records, own, by)
 st.caption(
-    "Click a point to open its layer. Grey: the floor, the error that the number formats must cause. "
-    "Red: the most that they explain."
-    if by == "rel_l2"
-    else "Click a point to open its layer. The floor is known for rel L2 only."
+    "Click a point to open its layer. "
+    + ("Dashed blue: the isolated error, of the module alone with the reference's input. " if own else "")
+    + (
+        "Grey: the floor, the error that the number formats must cause. Red: the most that they explain."
+        if by == "rel_l2"
+        else "The floor is known for rel L2 only."
+    )
 )
 
 st.subheader("Boundaries", anchor=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tttdebug: which module made a TTNN port diverge from its torch reference, and by how much.
+"""tttdebug: which module made a TTNN port diverge from its torch reference, by how much, and why.
 
 Everything a user types is reachable from here; torch and transformers are imported only when first needed.
 """
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tttdebug.analysis.explain import explain
+    from tttdebug.analysis.explanation import Explanation
+    from tttdebug.analysis.finding import Finding
     from tttdebug.backends import close_device, open_device
     from tttdebug.modules import HardwareConfig, MultiHeadAttention
     from tttdebug.modules.build import build_model
@@ -66,6 +69,9 @@ _HOME_OF = {
     "watch_reference": "tracking",
     "Run": "tracking",
     "track": "tracking",
+    "explain": "analysis.explain",
+    "Explanation": "analysis.explanation",
+    "Finding": "analysis.finding",
     "audit": "tracking",
     "Audit": "tracking",
     "unrecorded": "tracking",
@@ -96,6 +102,9 @@ __all__ = [
     "get_reference_output",
     "Run",
     "track",
+    "explain",
+    "Explanation",
+    "Finding",
     "audit",
     "Audit",
     "unrecorded",

@@ -17,7 +17,8 @@ def audited(job: Job, progress: Progress) -> Audit:
     """The audit of every weight; nothing is run. Raises a TttdebugError for what is in the way."""
     from tttdebug.backends import opened_device
     from tttdebug.families import register_file
-    from tttdebug.job import built_port, imported_ttnn, refuse_family_without_weights
+    from tttdebug.foreign_port import imported_ttnn
+    from tttdebug.job_sides import built_port, refuse_family_without_weights
     from tttdebug.references import load_reference
     from tttdebug.tracking import audit
 

@@ -66,3 +66,11 @@ class RunError(TttdebugError):
 
 class DashboardError(TttdebugError):
     """The dashboard cannot be started: nothing to show, a taken port, or missing files."""
+
+
+class AnalysisError(TttdebugError):
+    """An analysis needs something that is not there: a port to run again, a module that can be called alone."""
+
+
+class FaultError(TttdebugError, LookupError):
+    """A fault to inject is not known, or fits no such place of the port."""

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import torch
 
+from tttdebug.analysis.finding import Candidate, Experiment, Finding, Fix
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import floor_error
 from tttdebug.tracking.gates import default_gate, judge
 from tttdebug.tracking.manifest import Manifest, Skipped
-from tttdebug.tracking.record import Record, metrics_of, without_metrics
-from tttdebug.tracking.run import MANIFEST, RECORDS, Run
+from tttdebug.tracking.record import Key, Record, metrics_of, without_metrics
+from tttdebug.tracking.reopening import ReopenedRun
+from tttdebug.tracking.run import INHERITED, ISOLATED, MANIFEST, RECORDS, Run
 from tttdebug.tracking.writer import RunWriter, SaveTensors
 
 LAYERS, CHANNELS, VOCABULARY, PROMPT_TOKENS, DECODE_STEPS = 6, 96, 512, 64, 2
@@ -97,6 +99,43 @@ def write_run(folder: Path, *, faulty: str | None = FAULTY, model: str = "llama"
     return finish(writer, agreements, diverged=faulty is not None)
 
 
+def write_explained_run(folder: Path, *, faulty: str | None = FAULTY) -> Run:
+    """A run with what `tttdebug explain` adds: every module alone, what it inherits, and a finding if it is broken."""
+    run = write_run(folder, faulty=faulty)
+    reopened = ReopenedRun(run)
+    verdicts: dict[Key, str] = {}
+    for record in run.records:
+        at_fault = record.boundary == faulty
+        error = record.rel_l2 if at_fault else 1.02 * record.floor_rel_l2
+        alone = replace(record, mode=ISOLATED, verdict="ok", rel_l2=error, pcc=1 - error**2 / 2, note="")
+        reopened.append(alone)
+        passed_on = replace(alone, mode=INHERITED, floor_rel_l2=math.nan, seconds=math.nan, input_rel_l2=record.rel_l2)
+        reopened.append(passed_on)
+        if at_fault:
+            verdicts |= {record.key: "injected", alone.key: "injected"}
+        elif record.failed:
+            verdicts[record.key] = "inherited"
+    found = [finding(faulty, [key for key in verdicts if key.mode == ISOLATED])] if faulty else []
+    return reopened.finish(verdicts, [one.to_json() for one in found], [])
+
+
+def finding(boundary: str, records: list[Key], text: str = "the output's channels are rolled by 3") -> Finding:
+    """A confirmed finding whose texts are `text`."""
+    return Finding(
+        boundary,
+        "channels_permuted",
+        text,
+        module="layers.3.feed_forward",
+        reference_path="model.layers.3.mlp",
+        experiments=(Experiment(text, 1.41, 0.183, 0.18), Experiment(f"{text}, in decode", 1.39, 0.186, math.nan)),
+        fix=Fix(text, code="out = ttnn.roll(out, -3, -1)", settings={"decoders": {"3": {"FF2": "bfloat8_b"}}}),
+        where=(text,),
+        candidates=(Candidate("scaled", text, 0.97),),
+        records=tuple(records),
+        share=0.97,
+    )
+
+
 def write_unfinished_run(folder: Path) -> None:
     """What a killed process leaves: half of the prefill, and a torn last line."""
     writer = open_writer(folder, "llama")
@@ -169,6 +208,7 @@ def open_writer(folder: Path, model: str, users: int = 1, save_tensors: SaveTens
             decode_steps=DECODE_STEPS,
             command=f"tttdebug run --model {model} --precision accuracy --decode-steps {DECODE_STEPS}",
             seed=0,
+            job={"model": model, "precision": "accuracy", "decode_steps": DECODE_STEPS},
             expected=boundaries * (1 + DECODE_STEPS) * users,
         ),
         save_tensors=save_tensors,

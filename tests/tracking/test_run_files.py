@@ -71,6 +71,17 @@ def test_columns_are_those_of_the_design_in_that_order():
     assert COLUMNS[: len(DESIGNED_COLUMNS.split(", "))] == tuple(DESIGNED_COLUMNS.split(", "))
 
 
+def test_a_manifest_keeps_the_job_and_one_of_an_earlier_version_has_none(tmp_path):
+    path = tmp_path / "manifest.json"
+    job = {"model": "llama", "layers": 2, "token_ids": ["5 17"], "port": None}
+    manifest(job=job).write(path)
+    assert Manifest.read(path).job == job
+    content = json.loads(path.read_text())
+    del content["job"]
+    path.write_text(json.dumps(content))
+    assert Manifest.read(path).job == {}
+
+
 def test_a_run_comes_back_as_it_was(tmp_path):
     records = [compared(), compared("L00.layer_out", "floor", math.inf), compared("logits")]
     run = written(tmp_path / "run", *records)

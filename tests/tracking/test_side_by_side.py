@@ -54,7 +54,7 @@ def test_gate_and_up_exchanged_in_one_layer_is_found_in_that_layers_mlp(referenc
     first = run.first_divergence()
     assert (first.boundary, first.phase, first.verdict) == ("L01.mlp", "prefill", "diverged")
     assert run.tensors(first.key) is not None
-    assert td.Run.load(tmp_path / "run").first_divergence() == first
+    assert str(td.Run.load(tmp_path / "run").first_divergence()) == str(first)
 
 
 def test_keys_in_the_wrong_rotary_order_are_found_in_the_cache(reference):

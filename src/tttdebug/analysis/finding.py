@@ -86,7 +86,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; numbers that JSON cannot hold become strings."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        return _plain(asdict(self))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Finding:

@@ -62,7 +62,7 @@ def is_of_one_prompt(output: Any, call: Call) -> bool:
     return rows in (tokens, *padded_lengths(tokens))  # never as many as all have: see `refuse_lengths`
 
 
-def known_call(boundary: str, activations: Mapping[str, torch.Tensor]) -> str | None:
+def known_call(boundary: str, activations: Mapping[str, object]) -> str | None:
     """The reference's call that a call of the port is set beside: that of its number, or the only one there is.
 
     A port may compute again what the reference keeps, a norm for each of two branches say. None when neither is there.

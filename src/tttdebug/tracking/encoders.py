@@ -43,6 +43,7 @@ def track_encoder(
     weights: Audit | None,
     command: str,
     seed: int | None,
+    job: Mapping[str, Any] | None,
     progress: Progress,
 ) -> Run:
     """Compare every paired module over each prompt; see `track`."""
@@ -58,6 +59,7 @@ def track_encoder(
             expected=len(paired) * len(read),
             command=command,
             seed=seed,
+            job=job,
             weights=weights,
         ),
         save_tensors=save_tensors,

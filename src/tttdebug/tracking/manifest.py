@@ -41,7 +41,8 @@ class Unpaired:
 class Manifest:
     """The head of a run. `status` is "unfinished" while records come, then "finished" or "failed: <error>".
 
-    `expected` counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
+    `job` is what `tttdebug run` needs to build both sides again, empty for a run that was not made by it. `expected`
+    counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
     `ops` the op records, None where ops were not tracked. `weights` is what the audit of the port's weights found,
     empty where there was none. `unpaired` lists what automatic pairing left out on either
     side. `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
@@ -55,6 +56,7 @@ class Manifest:
     decode_steps: int
     command: str = ""
     seed: int | None = None
+    job: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: installed_versions())
     hardware: Mapping[str, Any] = field(default_factory=dict)
     status: str = "unfinished"

@@ -51,6 +51,7 @@ def manifest_of(
     expected: int,
     command: str,
     seed: int | None,
+    job: Mapping[str, Any] | None = None,
     unpaired: Sequence[Unpaired] = (),
     weights: Audit | None = None,
 ) -> Manifest:
@@ -71,6 +72,7 @@ def manifest_of(
         decode_steps=decode_steps,
         command=command,
         seed=seed,
+        job={} if job is None else dict(job),
         hardware=hardware.to_dict() if hardware is not None else {},
         expected=expected,
         unpaired=tuple(unpaired),

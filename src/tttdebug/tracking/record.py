@@ -40,7 +40,8 @@ class Record:
     """One compared boundary. The order of the fields is the order of the columns in every table and file.
 
     `seconds` is the wall time of the port's module call; `floor_rel_l2` the rel_l2 that the declared number formats
-    must cause; `dtype` that of the port's output; `adapters` what was done to its layout before comparing.
+    must cause; `dtype` that of the port's output; `adapters` what was done to its layout before comparing;
+    `input_rel_l2` the error of what came in, of an inherited record.
     """
 
     boundary: str
@@ -74,6 +75,7 @@ class Record:
     engine: str
     seconds: float
     note: str = field(default="")
+    input_rel_l2: float = math.nan
 
     @property
     def key(self) -> Key:
@@ -90,6 +92,11 @@ class Record:
         return self.rel_l2 / self.floor_rel_l2 if self.floor_rel_l2 > 0 else math.nan
 
     @property
+    def amplification(self) -> float:
+        """Error out over error in, of an inherited record; nan of any other."""
+        return self.rel_l2 / self.input_rel_l2 if self.input_rel_l2 > 0 else math.nan
+
+    @property
     def explained_rel_l2(self) -> float:
         """The greatest rel_l2 that its number formats explain; nan where there is no floor."""
         return explained_by_floor(self.floor_rel_l2, self.shape[0] if self.shape else 1)
@@ -101,10 +108,12 @@ class Record:
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> Record:
         """The record of one parsed line. Raises KeyError or ValueError when the line is not one."""
-        return cls(**{name: _READERS[name](line[name]) for name in COLUMNS})
+        given = {name: line[name] for name in COLUMNS if name in line or name not in _LATER}
+        return cls(**{name: _READERS[name](value) for name, value in given.items()})
 
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Record))
+_LATER = frozenset({"input_rel_l2"})  # columns that runs of an earlier version lack
 _READERS = {
     f.name: {"float": float, "int": int, "str": str, "tuple[int, ...]": tuple, "tuple[str, ...]": tuple}[str(f.type)]
     for f in fields(Record)

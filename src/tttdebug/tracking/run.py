@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas
     import torch
 
+    from tttdebug.tracking.subject import Subject
+
 MANIFEST, RECORDS, PROFILES, TOKENS, OPS, TENSORS = (
     "manifest.json",
     "records.jsonl",
@@ -30,31 +32,39 @@ MANIFEST, RECORDS, PROFILES, TOKENS, OPS, TENSORS = (
     "ops.jsonl",
     "tensors",
 )
-CALLS, PARQUET = "calls.jsonl", "records.parquet"
+CALLS, PARQUET, FINDINGS = "calls.jsonl", "records.parquet", "findings.json"
+ACCUMULATED, ISOLATED, INHERITED = "accumulated", "isolated", "inherited"
 Built = TypeVar("Built")
 
 
 @dataclass
 class Run:
-    """The records of one comparison of a port with its reference, in the order in which they were made."""
+    """The records of one comparison of a port with its reference, in the order in which they were made.
+
+    `records` compare the two sides as they ran; `experiments` are the isolated and inherited records of an explanation.
+    """
 
     path: Path
     manifest: Manifest
     records: list[Record]
+    experiments: list[Record] = field(default_factory=list)
     _temporary: TemporaryDirectory[str] | None = field(default=None, repr=False)
+    subject: Subject | None = field(default=None, repr=False, compare=False)
+    """Both sides, where the run was made in this process: what further experiments need."""
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
         """The run in folder `path`, finished or not. Raises RunError naming the file that is missing or damaged."""
         path = Path(path)
         manifest = Manifest.read(path / MANIFEST)
-        records = list(_read(path / RECORDS, Record.from_json, torn_end_allowed=not manifest.finished))
+        lines = list(_read(path / RECORDS, Record.from_json, torn_end_allowed=not manifest.finished))
+        records = [record for record in lines if record.mode == ACCUMULATED]
         if manifest.finished and len(records) != manifest.compared:
             raise RunError(
                 f"{path / RECORDS} holds {len(records)} records but the run made {manifest.compared}; "
                 "restore it from a copy, or run again"
             )
-        return cls(path, manifest, records)
+        return cls(path, manifest, records, [record for record in lines if record.mode != ACCUMULATED])
 
     def save(self, path: str | Path) -> Path:
         """Copy this run's files to a new folder `path`. Raises RunError when it exists or cannot be written."""
@@ -73,10 +83,10 @@ class Run:
 
     @cached_property
     def frame(self) -> pandas.DataFrame:
-        """A row a record, columns as in the files."""
+        """A row a record, experiments included, columns as in the files."""
         import pandas
 
-        rows = [[getattr(record, name) for name in COLUMNS] for record in self.records]
+        rows = [[getattr(record, name) for name in COLUMNS] for record in (*self.records, *self.experiments)]
         return pandas.DataFrame(rows, columns=list(COLUMNS))
 
     @property
@@ -88,11 +98,13 @@ class Run:
     def passed(self) -> bool:
         """Whether the run finished, compared everything it expected, and no gate failed."""
         complete = self.manifest.finished and 0 < self.manifest.compared == self.manifest.expected
-        return complete and not self.failed
+        return complete and not self.failed and not any(record.failed for record in self.experiments)
 
     def first_divergence(self) -> Record | None:
-        """The first record, in the order of execution, whose gate fails."""
-        return next((record for record in self.records if record.failed), None)
+        """The first record, in the order of execution, whose gate fails; where none does, the first experiment that
+        shows an error of a module's own.
+        """
+        return next((record for record in (*self.records, *self.experiments) if record.failed), None)
 
     @cached_property
     def profiles(self) -> dict[Key, dict[str, Any]]:

@@ -11,19 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.errors import PairingError, PromptError
-from tttdebug.tracking.comparer import LOGITS
-from tttdebug.tracking.driving import Decode, Prefill, driver_of, refuse_lengths, refuse_steps
+from tttdebug.errors import PromptError
+from tttdebug.tracking.driving import Decode, Prefill
 from tttdebug.tracking.encoders import track_encoder
 from tttdebug.tracking.hooks import PortTap
-from tttdebug.tracking.manifest import Unpaired
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import manifest_of
-from tttdebug.tracking.pairing import Pair, pair_modules, pairs_from_mapping
-from tttdebug.tracking.pairing_plan import PairingPlan, UserPairs, plan_pairs
-from tttdebug.tracking.prompts import Input, default_prompt, read_prompt
+from tttdebug.tracking.pairing_plan import UserPairs
+from tttdebug.tracking.prompts import Input, default_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
+from tttdebug.tracking.subject import chosen_pairs, subject_of
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
 if TYPE_CHECKING:
@@ -50,6 +48,7 @@ def track(
     weights: Audit | None = None,
     command: str = "",
     seed: int | None = None,
+    job: Mapping[str, Any] | None = None,
     progress: Progress = lambda message, fraction: None,
 ) -> Run:
     """Compare every paired module of `port` with its counterpart in `reference`, and give the run.
@@ -69,7 +68,7 @@ def track(
 
     With `ops` every ttnn op inside a paired module is recorded too, with its own error against a golden: `Run.ops`.
     `weights`, an audit of the port's weights, is kept in the run and said first; the floors of a port that declares no
-    formats take them from it.
+    formats take them from it. `command`, `seed` and `job`, JSON-ready, are kept as they are: what made the run.
 
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
@@ -77,7 +76,6 @@ def track(
     prompts = [default_prompt()] if prompts is None else prompts
     if len(prompts) == 0:
         raise PromptError("there are no prompts, so nothing would run: give one, or leave them out for the default")
-    chosen, unpaired, notes = _chosen_pairs(port, reference, pairs)
     if prefill is None and hasattr(port, "encode"):
         if decode_steps:
             raise PromptError(f"{type(port).__name__} is an encoder and decodes nothing: give decode_steps=0")
@@ -85,7 +83,7 @@ def track(
             port,
             reference,
             prompts,
-            chosen,
+            chosen_pairs(port, reference, pairs)[0],
             out=out,
             save_tensors=save_tensors,
             tensor_budget=tensor_budget,
@@ -93,32 +91,32 @@ def track(
             weights=weights,
             command=command,
             seed=seed,
+            job=job,
             progress=progress,
         )
-    if reference.model.get_output_embeddings() is None:
-        raise PairingError(
-            f"{reference.name} gives no logits, which prefill and decode are compared by: for an encoder give the "
-            "port a method encode(inputs) that takes token ids [S] or pixels [C, H, W]"
-        )
-    driver = driver_of(port, prefill, decode, together=together)
-    refuse_steps(driver, port, decode_steps)
-    read = [read_prompt(reference, prompt, decode_steps) for prompt in prompts]
-    refuse_lengths(driver, [len(prompt.token_ids) for prompt in read])
-    paired = pair_modules(port, reference.model, chosen)
-    caches = tuple(getattr(port, "caches", ()))
-    returned_logits = driver.foreign and LOGITS not in {modules.pair.boundary for modules in paired}
-    comparisons = (len(paired) + len(caches) + returned_logits) * len(read) * (1 + decode_steps)
+    subject = subject_of(
+        port,
+        reference,
+        prompts,
+        decode_steps,
+        prefill=prefill,
+        decode=decode,
+        together=together,
+        pairs=pairs,
+        weights=weights,
+    )
     writer = RunWriter(
         None if out is None else Path(out),
         manifest_of(
             port,
             reference,
-            [{"text": prompt.text, "tokens": len(prompt.token_ids)} for prompt in read],
+            [{"text": prompt.text, "tokens": len(prompt.token_ids)} for prompt in subject.prompts],
             decode_steps=decode_steps,
-            expected=comparisons,
+            expected=subject.comparisons,
             command=command,
             seed=seed,
-            unpaired=unpaired,
+            job=job,
+            unpaired=subject.unpaired,
             weights=weights,
         ),
         save_tensors=save_tensors,
@@ -126,43 +124,21 @@ def track(
     )
     if weights is not None:
         writer.keep_audit(weights)
-    for note in notes:
+    for note in subject.notes:
         writer.note(note)
-    if driver.decode is None:
+    if subject.driver.decode is None:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
-        steps = Steps(
-            port, driver, reference, paired, caches, writer, progress, weights, returned_logits=returned_logits
-        )
+        steps = Steps(subject, writer, progress)
         comparer = steps.comparer
-        watched = {modules.pair.boundary: modules.port for modules in paired}
-        tap = PortTap(watched, comparer.on_output, comparer.on_call)
+        tap = PortTap(subject.port_modules, comparer.on_output, comparer.on_call)
         tracker = OpTracker(writer, lambda: comparer.call) if ops else None
         with tap, ops_recorded(tracker, tap):
-            steps.run(read)
+            steps.run()
         steps.conclude()
     except BaseException as error:
         writer.fail(error)
         raise
-    return writer.finish()
-
-
-def _chosen_pairs(
-    port: Any, reference: Reference, pairs: UserPairs | None
-) -> tuple[Sequence[Pair], Sequence[Unpaired], Sequence[str]]:
-    """The pairs that were given or that the port declares, else those found, with what they leave out and notes."""
-    if pairs is None:
-        pairs = getattr(port, "pairs", None)
-    if isinstance(pairs, Mapping):
-        return pairs_from_mapping(pairs), (), ()
-    if pairs is not None and not isinstance(pairs, (str, Path, PairingPlan)):
-        return pairs, (), ()
-    plan = pairs if isinstance(pairs, PairingPlan) else plan_pairs(port, reference.model, pairs)
-    if not plan.pairs:
-        raise PairingError(
-            f"no module of the {type(port).__name__} could be paired with one of {reference.name}; "
-            "give pairs={boundary: (port path, reference path)}"
-        )
-    sides = {"port": plan.unpaired_port, "reference": plan.unpaired_reference}
-    alone = [Unpaired(side, item.path, item.reason) for side, items in sides.items() for item in items]
-    return plan.pairs, alone, plan.notes
+    run = writer.finish()
+    run.subject = subject
+    return run

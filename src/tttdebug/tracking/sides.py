@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.hooks import ReferenceTap
 from tttdebug.tracking.pairing import CachePair
+from tttdebug.tracking.torch_cache import cache_argument, keys_and_values
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +40,10 @@ class TorchSide:
     ) -> None:
         self.model = model
         self._elements = elements
-        self._modules = modules
+        self.modules = modules
         self._cache_pairs = caches
         self._caches: dict[int, Any] = {}
-        # transformers names it `cache` from 5.24 on
-        self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+        self._cache_name = cache_argument(model)
 
     def prefill(self, token_ids: Sequence[int], user: int) -> Forward:
         """Run a whole prompt and keep its cache."""
@@ -60,7 +59,7 @@ class TorchSide:
     def _forward(self, token_ids: Sequence[int], user: int) -> Forward:
         import torch
 
-        with torch.no_grad(), ReferenceTap(self._modules, self._elements) as tap:
+        with torch.no_grad(), ReferenceTap(self.modules, self._elements) as tap:
             cache = {self._cache_name: self._caches[user]}
             output = self.model(input_ids=torch.tensor([list(token_ids)]), use_cache=True, **cache)
             self._caches[user] = getattr(output, self._cache_name)
@@ -72,8 +71,7 @@ class TorchSide:
 
 def _newest(cache: Any, pair: CachePair, tokens: int) -> torch.Tensor:
     """The last `tokens` keys or values of one layer of a transformers cache, all heads side by side: [1, T, K·E]."""
-    if hasattr(cache, "layers"):
-        whole_1KTE = getattr(cache.layers[pair.layer], pair.part)
-    else:  # transformers 4
-        whole_1KTE = (cache.key_cache if pair.part == "keys" else cache.value_cache)[pair.layer]
+    written = keys_and_values(cache, pair.layer)
+    assert written is not None  # the model has just run
+    whole_1KTE = written[0 if pair.part == "keys" else 1]
     return whole_1KTE[:, :, -tokens:].transpose(1, 2).flatten(2)

@@ -13,23 +13,19 @@ from tttdebug.errors import LayoutError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.calls import Call, UserCall
 from tttdebug.tracking.comparer import LOGITS, Comparer
-from tttdebug.tracking.driving import Driver
 from tttdebug.tracking.floor import FloorError
 from tttdebug.tracking.hooks import unrecorded
 from tttdebug.tracking.layout import align
-from tttdebug.tracking.opening import floor_of, floors_of
+from tttdebug.tracking.opening import floors_of
 from tttdebug.tracking.output_elements import element_of
-from tttdebug.tracking.pairing import CachePair, PairedModules, reference_elements
-from tttdebug.tracking.prompts import Prompt
+from tttdebug.tracking.pairing import reference_elements
 from tttdebug.tracking.sides import Forward, TorchSide
 from tttdebug.tracking.spread import read_output
+from tttdebug.tracking.subject import Subject
 from tttdebug.tracking.writer import RunWriter
 
 if TYPE_CHECKING:
     import torch
-
-    from tttdebug.references import Reference
-    from tttdebug.tracking.weight_audit import Audit
 
 Progress = Callable[[str, "float | None"], None]
 
@@ -37,39 +33,26 @@ Progress = Callable[[str, "float | None"], None]
 class Steps:
     """The state of one comparison: both sides' caches, and the tokens so far."""
 
-    def __init__(
-        self,
-        port: Any,
-        driver: Driver,
-        reference: Reference,
-        paired: Sequence[PairedModules],
-        caches: Sequence[CachePair],
-        writer: RunWriter,
-        progress: Progress,
-        weights: Audit | None,
-        *,
-        returned_logits: bool,
-    ) -> None:
-        self.driver = driver
-        self.reference = reference
+    def __init__(self, subject: Subject, writer: RunWriter, progress: Progress) -> None:
+        self.driver = subject.driver
+        self.reference = subject.reference
+        self.prompts = subject.prompts
         self.writer = writer
         self.progress = progress
-        elements = reference_elements(paired)
-        modules = {pair.pair.boundary: pair.reference for pair in paired}
-        self.truth = TorchSide(reference.model, modules, caches, elements)
-        self.floor = TorchSide(*floor_of(port, reference, paired, weights), caches, elements)
-        self.comparer = Comparer(port, paired, caches, writer)
-        self.returned_logits = returned_logits
+        elements = reference_elements(subject.paired)
+        self.truth = TorchSide(subject.reference.model, subject.reference_modules, subject.caches, elements)
+        self.floor = TorchSide(subject.floor, subject.floor_modules, subject.caches, elements)
+        self.comparer = Comparer(subject.port, subject.paired, subject.caches, writer)
+        self.returned_logits = subject.returned_logits
         self.agreements: list[TokenAgreement] = []
-        self.prompts: Sequence[Prompt] = ()
         self.prompt_floors: list[dict[str, FloorError]] = []  # by user
-        self.reference_tokens: list[list[int]] = []  # per user: the token after the prompt, then one a decode step
-        self.port_tokens: list[list[int]] = []  # as far as the port's logits can be read
+        # per user: the token after the prompt, then one a decode step; the port's as far as its logits can be read
+        self.reference_tokens: list[list[int]] = [[] for _ in self.prompts]
+        self.port_tokens: list[list[int]] = [[] for _ in self.prompts]
 
-    def run(self, prompts: Sequence[Prompt]) -> None:
+    def run(self) -> None:
         """Every prompt through prefill and decode steps, those that the port holds at a time together."""
-        self.prompts = prompts
-        self.reference_tokens, self.port_tokens = [[] for _ in prompts], [[] for _ in prompts]
+        prompts = self.prompts
         steps, groups = self.writer.manifest.decode_steps, self.driver.groups(len(prompts))
         for g, group in enumerate(groups):
             self.driver.start(len(group), max(len(prompts[user].token_ids) for user in group) + steps)

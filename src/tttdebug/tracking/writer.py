@@ -135,7 +135,7 @@ class RunWriter:
         self.manifest = replace(self.manifest, compared=len(self.records))
         if OPS in self._files:
             self.manifest = replace(self.manifest, ops=self._ops)
-        run = Run(self.path, self.manifest, self.records, self._temporary)
+        run = Run(self.path, self.manifest, self.records, _temporary=self._temporary)
         run.frame.to_parquet(self.path / PARQUET, index=False)
         self.manifest.write(self.path / MANIFEST)
         return run

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watching the port's key/value caches while it runs freely: what stands at a position must stay as it was written.
+
+B users, K key/value heads, L cache length, E head dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tttdebug.analysis.finding import Experiment, Finding, Fix
+from tttdebug.analysis.turns import Turn
+from tttdebug.backends import to_torch
+from tttdebug.tracking.pairing import CachePair, module_at
+from tttdebug.tracking.record import Key
+from tttdebug.tracking.subject import Subject
+
+if TYPE_CHECKING:
+    import torch
+
+BLOCK = 32
+"""Positions that are looked at together: a tile, and the smallest page of a paged cache."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A cache that changed where its module wrote nothing: one user's positions, and what stands there now."""
+
+    pair: CachePair
+    row: int
+    turn: Turn
+    positions: tuple[int, ...]
+    before_KLE: torch.Tensor
+    now_KLE: torch.Tensor
+
+
+class CacheWatch:
+    """Compares each cache before a module runs, and after it outside of what it wrote, with what it held before.
+
+    Only the first change of each cache is kept: what follows mostly follows from it.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._pairs = {
+            boundary: [pair for pair in subject.caches if pair.after == boundary]
+            for boundary in dict.fromkeys(pair.after for pair in subject.caches)
+        }
+        self._held: dict[str, torch.Tensor] = {}
+        self._changes: dict[str, Change] = {}
+
+    def before(self, boundary: str, turn: Turn) -> None:
+        """The module at `boundary` is about to run."""
+        for pair in self._pairs.get(boundary, ()):
+            if turn.phase == "decode":
+                self._look(pair, turn)
+
+    def after(self, boundary: str, turn: Turn) -> None:
+        """It has run."""
+        for pair in self._pairs.get(boundary, ()):
+            if turn.phase == "prefill" and all(part.row == 0 for part in turn.users.values()):
+                self._held.pop(pair.boundary, None)  # fresh caches
+            self._look(pair, turn)
+
+    def _look(self, pair: CachePair, turn: Turn) -> None:
+        import torch
+
+        now_BKLE = to_torch(module_at(self._subject.port, pair.port, pair.boundary)).clone()
+        held_BKLE = self._held.get(pair.boundary)
+        self._held[pair.boundary] = now_BKLE
+        for part in turn.users.values():
+            before = held_BKLE[part.row] if held_BKLE is not None and part.start else None
+            if before is None or pair.boundary in self._changes:
+                continue
+            differs_L = (before != now_BKLE[part.row]).any(dim=-1).any(dim=0)
+            differs_L[part.start :] = False  # positions that nothing stands at yet, and those being written
+            if bool(differs_L.any()):
+                places = tuple(int(place) for place in torch.nonzero(differs_L)[:, 0])
+                self._changes[pair.boundary] = Change(pair, part.row, turn, places, before, now_BKLE[part.row])
+
+    def findings(self) -> list[Finding]:
+        """A finding for each attention whose cache changed on its own."""
+        by_module: dict[str, list[Change]] = {}
+        for change in self._changes.values():
+            by_module.setdefault(change.pair.after, []).append(change)
+        return [_finding(boundary, changes, self._subject) for boundary, changes in by_module.items()]
+
+
+def _finding(boundary: str, changes: list[Change], subject: Subject) -> Finding:
+    first = changes[0]
+    blocks = sorted({place // BLOCK for place in first.positions})
+    exchanged = _origin_of_blocks(first, blocks)
+    positions = f"{first.positions[0]}" + (f"..{first.positions[-1]}" if len(first.positions) > 1 else "")
+    what = " and ".join(change.pair.part for change in changes)
+    when = f"{first.turn.phase} {first.turn.step}" if first.turn.phase == "decode" else "the prefill"
+    says = f"{what} at positions {positions} of the cache changed before {when} though no token was written there"
+    modules = {modules.pair.boundary: modules.pair for modules in subject.paired}
+    pair = modules[boundary]
+    moved = [f"block {new} holds what block {old} held" for new, old in exchanged.items() if old is not None]
+    cause = "kv_block_swapped" if moved else "kv_stale"
+    zeroed = [new for new in blocks if not bool(first.now_KLE[:, new * BLOCK : (new + 1) * BLOCK].any())]
+    where = [f"{len(first.positions)} positions in blocks {', '.join(map(str, blocks))} of {BLOCK}", *moved]
+    if zeroed:
+        where.append(f"blocks {', '.join(map(str, zeroed))} are zeros now")
+    return Finding(
+        boundary=boundary,
+        cause=cause,
+        says=f"{says}{': ' + ', '.join(moved) if moved else ''}",
+        module=pair.port,
+        reference_path=pair.reference,
+        experiments=(_restored(first),),
+        fix=Fix(
+            "write only the new token's page, and see that page table and cache are not shared or freed between calls"
+        ),
+        where=tuple(where),
+        records=(Key(boundary, first.turn.phase, first.turn.step, next(iter(first.turn.users))),),
+    )
+
+
+def _restored(change: Change) -> Experiment:
+    """The cache beside what it held, and beside it once the changed positions are put back."""
+    before, now = change.before_KLE.float(), change.now_KLE.float()
+    valid = next(part.start for part in change.turn.users.values() if part.row == change.row)
+    norm = float(before[:, :valid].norm()) or 1.0
+    error = float((now[:, :valid] - before[:, :valid]).norm()) / norm
+    return Experiment("these positions put back as they were written", error, 0.0, 0.0)
+
+
+def _origin_of_blocks(change: Change, blocks: Iterable[int]) -> dict[int, int | None]:
+    """For each changed block the block that held, before, what it holds now; None where none did."""
+    import torch
+
+    before = change.before_KLE.split(BLOCK, dim=1)
+    found: dict[int, int | None] = {}
+    for new in blocks:
+        held = change.now_KLE.split(BLOCK, dim=1)[new]
+        found[new] = next(
+            (
+                old
+                for old, block in enumerate(before)
+                if old != new and block.shape == held.shape and bool(held.any()) and torch.equal(block, held)
+            ),
+            None,
+        )
+    return found

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Explaining a run: its modules examined alone, its verdicts settled, causes sought, fixes proposed, all of it kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+
+from tttdebug.analysis.anatomy import Anatomy
+from tttdebug.analysis.cache_watch import CacheWatch
+from tttdebug.analysis.composition import Composition
+from tttdebug.analysis.diagnosis import diagnose
+from tttdebug.analysis.examination import Examiner, formats_of
+from tttdebug.analysis.explanation import Explanation
+from tttdebug.analysis.finding import Finding
+from tttdebug.analysis.inherited import Inherited, inherited_errors
+from tttdebug.analysis.repeatability import unrepeatable
+from tttdebug.analysis.special.decisions import decisions
+from tttdebug.analysis.special.nonfinite import first_nonfinite
+from tttdebug.analysis.swaps import shares
+from tttdebug.analysis.verdicts import verdicts_of
+from tttdebug.errors import AnalysisError
+from tttdebug.references import check_reference
+from tttdebug.tracking.prompts import Prompt, read_prompt
+from tttdebug.tracking.record import Record, metrics_of
+from tttdebug.tracking.reopening import ReopenedRun
+from tttdebug.tracking.run import INHERITED, Run
+from tttdebug.tracking.subject import Subject
+
+Progress = Callable[[str, "float | None"], None]
+PROMPTS = 4
+"""Prompts over which the margins are measured, the run's own among them."""
+
+CALIBRATION_TOKENS = 64
+MEASURED, DECODED = 6, 1
+"""Findings whose cost is measured, and over how many decode steps."""
+
+UNREPEATABLE = ("nondeterministic", "state_leak")
+
+
+def explain(run: Run, *, prompts: int = PROMPTS, progress: Progress = lambda message, fraction: None) -> Explanation:
+    """Whose the error of `run` is, what causes it, and what removes it; written into the run's folder too.
+
+    The run must have been made in this process (`td.track`), so that both sides are there to be run again; of one that
+    was loaded `tttdebug explain RUN` builds them again. The margins of sound modules are measured over `prompts`
+    prompts, the run's own and others of the package.
+
+    Raises ReferenceCheckError where the reference is not repeatable, AnalysisError where the port is not there.
+    """
+    subject = run.subject
+    if subject is None:
+        raise AnalysisError(
+            f"{run.path} was loaded from disk, and an explanation runs both sides again: use `tttdebug explain "
+            f"{run.path}`, or explain the run that td.track gave"
+        )
+    check_reference(subject.reference, subject.prompts[0].token_ids)
+    more = _calibration(subject, prompts - len(subject.prompts))
+    progress("whether the port repeats itself", None)
+    findings = unrepeatable(subject, more[0] if more else None)
+    anatomy = Anatomy(subject.reference, formats_of(subject.port))
+    reopened = ReopenedRun(run)
+    found = Examiner(subject, anatomy, reopened).examine(more, progress)
+    watch = CacheWatch(subject)
+    inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress)
+    own = {key: "injected" for keys in found.at_fault.values() for key in keys}
+    experiments = [replace(record, verdict=own.get(record.key, record.verdict)) for record in reopened.experiments]
+    verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders)
+    findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress)]
+    ranked = _ranked(_one_a_module(findings), subject, progress)
+    notes = [*_notes(anatomy, found.not_alone), *decisions(run).sentences()]
+    finished = reopened.finish(verdicts, [finding.to_json() for finding in ranked], notes)
+    return Explanation(tuple(ranked), tuple(notes), finished)
+
+
+def _nonfinite(run: Run) -> list[Finding]:
+    found = first_nonfinite(run)
+    return [] if found is None else [found]
+
+
+def _one_a_module(findings: Sequence[Finding]) -> list[Finding]:
+    """The first finding of each boundary, which is the more certain one; of two the unknown gives way."""
+    kept: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.boundary not in kept or not kept[finding.boundary].confirmed:
+            kept[finding.boundary] = finding
+    return list(kept.values())
+
+
+def _ranked(findings: Sequence[Finding], subject: Subject, progress: Progress) -> list[Finding]:
+    """The findings by what part of the final error is gone without them; those where that is not known as they were.
+
+    A port that does not repeat itself comes first whatever it costs: no other number can be trusted before.
+    """
+    if not findings:
+        return []
+    progress("what each finding costs", None)
+    measured = shares(subject, [finding.boundary for finding in findings[:MEASURED]], decode_steps=DECODED)
+    weighed = [replace(finding, share=measured.get(finding.boundary, math.nan)) for finding in findings]
+    order = {id(finding): place for place, finding in enumerate(weighed)}
+
+    def rank(finding: Finding) -> tuple[bool, float, int]:
+        share = 0.0 if math.isnan(finding.share) else finding.share
+        return finding.cause not in UNREPEATABLE, -round(share, 1), order[id(finding)]
+
+    return sorted(weighed, key=rank)
+
+
+def _calibration(subject: Subject, count: int) -> list[Prompt]:
+    """That many prompts besides the run's: prose, code and numbers, or where no text is read the run's own, turned."""
+    if count <= 0:
+        return []
+    reference = subject.reference
+    if reference.tokenizer is None:
+        own = subject.prompts[0].token_ids
+        shift = max(1, len(own) // (count + 1))
+        pieces = [own[i * shift :] + own[: i * shift] for i in range(1, count + 1)]
+        return [Prompt("", piece[:CALIBRATION_TOKENS]) for piece in pieces]
+    texts = (files("tttdebug") / "prompts" / "calibration.txt").read_text(encoding="utf-8").split("\n\n")
+    read = [read_prompt(reference, text.strip()) for text in texts[:count]]
+    longest = min(CALIBRATION_TOKENS, reference.context_length)
+    return [Prompt(prompt.text, prompt.token_ids[:longest]) for prompt in read]
+
+
+def _record(subject: Subject, inherited: Inherited) -> Record:
+    pair = next(modules.pair for modules in subject.paired if modules.pair.boundary == inherited.boundary)
+    return Record(
+        boundary=inherited.boundary,
+        mode=INHERITED,
+        phase=inherited.turn.phase,
+        step=inherited.turn.step,
+        user=inherited.user.user,
+        verdict="ok",
+        floor_rel_l2=float("nan"),
+        module=pair.port,
+        reference_path=pair.reference,
+        dtype="",
+        adapters=(),
+        engine="",
+        seconds=float("nan"),
+        note=f"the reference's module on the port's input, which is off by rel_l2 {inherited.input_rel_l2:.3g}",
+        input_rel_l2=inherited.input_rel_l2,
+        **metrics_of(inherited.comparison),
+    )
+
+
+def _notes(anatomy: Anatomy, not_alone: dict[str, str]) -> list[str]:
+    notes = [f"{boundary} was not run alone: {reason}" for boundary, reason in not_alone.items()]
+    if anatomy.unknown:
+        notes.append(
+            f"what each module computes is not known, so causes within modules were not tried: {anatomy.unknown}"
+        )
+    return notes

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options whose values are a few words."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Engine(str, Enum):
+    fast = "fast"
+    ideal = "ideal"
+    exact = "exact"
+
+
+class SaveTensors(str, Enum):
+    all = "all"
+    failed = "failed"
+    none = "none"
