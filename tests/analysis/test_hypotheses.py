@@ -138,6 +138,12 @@ FAULTS = {
     "value heads": (BIASED, changed(wv=parts_in_order([1, 0, 3, 2], 0)), "heads_permuted", "value heads of wv"),
     "columns of w2 empty": (GATED, changed(w2=empty_columns(32, 96)), "weight_block_bad", "columns 32..95 of w2"),
     "columns of wq empty": (GROUPED, changed(wq=empty_columns(32, 64)), "weight_block_bad", "columns 32..63 of wq"),
+    "rows of wk empty": (
+        GROUPED,
+        changed(wk=lambda w: torch.cat([zeros(w[:32]), w[32:]])),
+        "weight_block_bad",
+        "rows 0..31 of wk",
+    ),
     # of rotation
     "theta": (GROUPED, with_spec(rope=RopeSpec(theta=10000.0)), "rope_theta", "theta 10000 instead of 100000"),
     "odd theta": (GROUPED, with_spec(rope=RopeSpec(theta=34567.0)), "rope_theta", "3.4"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tttdebug.analysis.finding import Experiment, Fix
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis, memory_of, rel_l2
+from tttdebug.analysis.hypotheses.names import bias_of
 from tttdebug.analysis.hypotheses.narrowing import narrowed
 from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Numbers
 from tttdebug.analysis.mathematics.attention import Heads, mix, project
@@ -32,6 +33,7 @@ CLEARLY = 0.5
 """A hypothesis explains an error when it takes at least half of it away."""
 MOST_TIMES = 3.0
 """A changed module is granted at most so many times the healthy one's floor."""
+_RIDGE = 1e-3  # of the mean of a weight's squares, below which nothing of it is undone: that would be rounding
 MOST_TOKENS = 512
 """Of longer calls so many tokens are looked at, spread over all."""
 SKETCHED = 32
@@ -204,13 +206,22 @@ class Bench:
 
     @cached_property
     def port_behind_RF(self) -> torch.Tensor:
-        """The port's output times the last weight: what each inner channel has in common with it.
+        """What the last product must have read to give the port's output, as nearly as its weight can be undone.
 
         Raises ValueError for a module that ends in no product.
         """
-        if self.last_product is None:
+        import torch
+
+        last = self.last_product
+        if last is None:
             raise ValueError(f"{self.call.boundary} ends in no product with a weight")
-        return self.port_TC @ self.last_product.weight_CF
+        port_RC, bias = self.port_TC, bias_of(last.name)
+        if self.arithmetic.has(bias):
+            port_RC = port_RC - self.arithmetic.weight(bias)
+        gram_CC = last.weight_CF @ last.weight_CF.T
+        gram_CC.diagonal().add_(_RIDGE * gram_CC.diagonal().mean())
+        solved_CR = torch.linalg.solve(gram_CC, port_RC.T)
+        return solved_CR.T @ last.weight_CF
 
 
 def spread(count: int, most: int) -> torch.Tensor:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
-from tttdebug.analysis.hypotheses.of_weights import bias_of, edit
+from tttdebug.analysis.hypotheses.names import bias_of
+from tttdebug.analysis.hypotheses.of_weights import edit
 from tttdebug.analysis.hypotheses.orders import best_order, in_words, likeness, rows_in_order
 from tttdebug.analysis.mathematics import AttentionSteps
 from tttdebug.analysis.mathematics.attention import Heads, mix
@@ -91,11 +92,7 @@ class _Matching:
 
     def __init__(self, bench: Bench, spec: AttentionSpec) -> None:
         self.bench, self.spec, self.heads = bench, spec, bench.heads
-        port_RC = bench.port_TC
-        if spec.output_bias:
-            port_RC = port_RC - bench.arithmetic.weight("bo")
-        behind_RF = port_RC @ bench.arithmetic.weight("wo")
-        self.port_HX = behind_RF.unflatten(1, (spec.num_heads, -1)).transpose(0, 1).flatten(1)
+        self.port_HX = bench.port_behind_RF.unflatten(1, (spec.num_heads, -1)).transpose(0, 1).flatten(1)
 
     def of_outputs(self) -> torch.Tensor:
         """Of each place before the output projection with each query head, [H, H]."""

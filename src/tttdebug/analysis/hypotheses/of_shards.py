@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf, rel_l2
-from tttdebug.analysis.hypotheses.of_weights import bias_of, edit
+from tttdebug.analysis.hypotheses.names import bias_of
+from tttdebug.analysis.hypotheses.of_weights import edit
 from tttdebug.analysis.hypotheses.orders import best_order, columns_in_order, in_words, likeness, rows_in_order
 from tttdebug.analysis.mathematics.feed_forward import activation
 from tttdebug.specs import AttentionSpec, FeedForwardSpec

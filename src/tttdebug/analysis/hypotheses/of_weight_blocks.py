@@ -48,6 +48,17 @@ def before_last_product(bench: Bench) -> Iterator[Change]:
     yield _blocks([last.name], wrong, mean, f"{channels} count {mean:.3g} times", fitted=1)
 
 
+def of_heads(bench: Bench) -> Iterator[Change]:
+    """A block of rows of the query, key or value weight that is zeros."""
+    if bench.call.kind != "attention":
+        return
+    for name in ("wq", "wk", "wv"):
+        rows = bench.call.weights[name].shape[0]
+        for start in range(0, rows, TILE):
+            says = f"rows {ranges([start], rows)} of {name} are zeros"
+            yield _blocks([name], [start], 0.0, says, along=0)
+
+
 def of_inputs(bench: Bench) -> Iterator[Change]:
     """A block of columns of the weights that read the input, of all or of one, that is zeros."""
     names = [name for name in _INWARD if name in bench.call.weights]
@@ -64,21 +75,23 @@ def _share(off_RC: torch.Tensor, part_RC: torch.Tensor) -> float:
     return float((off_RC * part_RC).sum() / part_RC.square().sum().clamp_min(1e-30))
 
 
-def _blocks(names: Sequence[str], starts: Sequence[int], factor: float, says: str, fitted: int = 0) -> Change:
+def _blocks(
+    names: Sequence[str], starts: Sequence[int], factor: float, says: str, *, along: int = 1, fitted: int = 0
+) -> Change:
     return Change(
         "weight_block_bad",
         says,
         Fix(f"look at how {', '.join(names)} is cut up and placed: {says}"),
-        weights=edit(dict.fromkeys(names, _times(starts, factor))),
+        weights=edit(dict.fromkeys(names, _times(starts, factor, along))),
         fitted=fitted,
     )
 
 
-def _times(starts: Sequence[int], factor: float) -> Callable[[torch.Tensor], torch.Tensor]:
+def _times(starts: Sequence[int], factor: float, along: int) -> Callable[[torch.Tensor], torch.Tensor]:
     def times(weight: torch.Tensor) -> torch.Tensor:
         changed = weight.clone()
         for start in starts:
-            changed[:, start : start + TILE] *= factor
+            changed.narrow(along, start, min(TILE, weight.shape[along] - start)).mul_(factor)
         return changed
 
     return times

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf
+from tttdebug.analysis.hypotheses.names import bias_of
 
 if TYPE_CHECKING:
     import torch
@@ -77,13 +78,6 @@ def exchange_weights(pairs: Sequence[tuple[str, str]]) -> WeightsOf:
     return lambda weights, call: {
         name: weights[places[name]] if places.get(name) in weights else weight for name, weight in weights.items()
     }
-
-
-def bias_of(name: str) -> str:
-    """The name of the bias that goes with a matrix, as the port's modules have it: `bq` with `wq`."""
-    path, _, own = name.rpartition(".")
-    bias = "bias" if own == "weight" else f"b{own[1:]}"
-    return f"{path}.{bias}" if path else bias
 
 
 def _matrices(bench: Bench) -> Iterator[tuple[str, torch.Tensor]]:

@@ -21,9 +21,13 @@ def likeness(found_NX: torch.Tensor, meant_NX: torch.Tensor) -> torch.Tensor:
 
 
 def best_order(likeness_NN: torch.Tensor) -> Order | None:
-    """Which meant part each found part is most like; None where that is its own, or two are like the same one."""
-    order = best_sources(likeness_NN)
-    return order if order is not None and len(set(order)) == len(order) else None
+    """Which meant part each found part is, the most alike first; None where that is its own for all."""
+    left_NN, order = likeness_NN.clone(), [0] * len(likeness_NN)
+    for _ in order:
+        found, meant = divmod(int(left_NN.argmax()), len(order))
+        order[found] = meant
+        left_NN[found], left_NN[:, meant] = -2.0, -2.0  # below every cosine
+    return None if order == sorted(order) else tuple(order)
 
 
 def best_sources(likeness_NN: torch.Tensor) -> Order | None:
