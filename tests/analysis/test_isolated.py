@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 import tttdebug as td
 from families.random_models import ARCHITECTURES, DECODERS, decoders, random_model
+from tttdebug.analysis.anatomy import Anatomy
 from tttdebug.analysis.cache_watch import CacheWatch
+from tttdebug.analysis.examination import Examiner, formats_of
 from tttdebug.analysis.inherited import inherited_errors
 from tttdebug.analysis.isolated import NotAlone, isolated_outputs
 from tttdebug.analysis.own_error import own_error
 from tttdebug.modules import HardwareConfig
+from tttdebug.tracking.reopening import ReopenedRun
 
 SEEDS = st.integers(0, 2**16)
 CHECKED = settings(
@@ -71,10 +74,11 @@ def test_a_port_without_error_passes_none_on(family, data):
 @given(st.data())
 def test_sound_modules_are_not_at_fault(family, precision, data):
     run = drawn_run(data, family, "fast", HardwareConfig.preset(precision))
-    outputs = []
-    isolated_outputs(run.subject, outputs.append)
-    assert not [output for output in outputs if isinstance(output, NotAlone)]
-    for output in outputs:
-        error = own_error(output.aligned.reference_TC, output.aligned.port_TC, output.floor_TC)
-        where = f"{output.boundary} in {output.turn.phase} {output.turn.step} of user {output.user.user}"
-        assert not error.is_injected, f"{where}: {error.unexplained} > {error.limit}, floor {error.floor}"
+    anatomy = Anatomy(run.subject.reference, formats_of(run.subject.port))
+    found = Examiner(run.subject, anatomy, ReopenedRun(run)).examine((), lambda message, fraction: None)
+    assert not found.not_alone
+    assert not found.at_fault, [
+        f"{key}: {found.errors[key].unexplained} > {found.errors[key].limit}, floor {found.errors[key].floor}"
+        for keys in found.at_fault.values()
+        for key in keys
+    ]

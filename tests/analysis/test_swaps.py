@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+import tttdebug as td
 from analysis.swap_ports import LAYERS, PROMPTS, logits_of, port_with, small_reference, subject_of
 from tttdebug.analysis.bisection import bisect
 from tttdebug.analysis.free_run import FreeRun
@@ -156,6 +157,16 @@ def test_a_module_whose_layout_does_not_fit_is_named_with_both_shapes(reference)
     module.forward = module.prefill_forward = forward
     with pytest.raises(AnalysisError, match=r"L01.mlp cannot be swapped: .*192\).*96\).*swap the module around it"):
         recover(run, ["L01.mlp"])
+
+
+def test_where_one_module_alone_was_compared_it_is_swapped_in_a_whole_run(reference):
+    port = port_with(reference, 2)
+    pairs = {"L02.mlp": ("layers.2.feed_forward", "model.layers.2.mlp")}
+    run = FreeRun(td.track(port, reference, PROMPTS[:1], 1, pairs=pairs).subject)
+    assert not run.answers_hold
+    assert recover(run, ["L02.mlp"]).share_above_floor > 0.95
+    assert damage(run, ["L02.mlp"]).share == pytest.approx(1, abs=0.1)
+    assert bisect(run).boundary == "L02.mlp"
 
 
 def test_a_port_that_is_not_repeatable_runs_whole_and_says_so(reference, monkeypatch):

@@ -25,7 +25,8 @@ def noisy(tokens, channels, seed=0, noise=NOISE):
 def with_fault(tokens, channels, rows, columns, seed=0, size=1.0):
     """The same, with an error of one size, of either sign, in some rows and columns."""
     reference_TC, port_TC = noisy(tokens, channels, seed)
-    port_TC[rows, columns] += size * torch.sign(torch.randn(port_TC[rows, columns].shape))
+    signs = torch.randn(port_TC[rows, columns].shape, generator=torch.Generator().manual_seed(seed + 1)).sign()
+    port_TC[rows, columns] += size * signs
     return reference_TC, port_TC
 
 
@@ -122,6 +123,13 @@ def test_any_rectangle_is_found_to_the_element(tokens, channels, seed, data):
 def test_a_place_is_called_as_an_engineer_would(rows, columns, options, said):
     (sentence,) = locate(*with_fault(128, 576, rows, columns), floor_rel_l2=NOISE, **options).sentences()
     assert sentence.startswith(f"all of the error above the floor sits in {said}")
+
+
+def test_of_one_token_a_block_is_found_and_no_single_channel_is_blamed():
+    assert found(locate(*with_fault(1, 576, EVERYWHERE, slice(64, 96)), floor_rel_l2=NOISE)) == (None, [*range(64, 96)])
+    gains_C = torch.logspace(-2, 2, 576)[torch.randperm(576)]
+    reference_TC, port_TC = (side * gains_C for side in noisy(1, 576))
+    assert locate(reference_TC, port_TC, floor_rel_l2=NOISE).sentences() == ()
 
 
 def test_a_block_that_the_floor_explains_is_no_fault():

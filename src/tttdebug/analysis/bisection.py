@@ -64,6 +64,8 @@ def bisect(of: Subject | FreeRun, swapped: Iterable[str] = ()) -> Bisection:
     run = recorded(of)
     swapped = known(run, swapped)
     before, floor = measure(run, swapped), run.floor
+    if not run.units:
+        raise AnalysisError("there is nothing to bisect: the prefill called no module that was compared; see pairs=…")
     if not before.kl > floor.kl:
         raise AnalysisError(
             f"there is nothing to bisect: the port's final error (KL {before.kl:.3g}) does not exceed what its number "

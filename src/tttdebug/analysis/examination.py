@@ -17,8 +17,10 @@ from tttdebug.analysis.margins import Margins
 from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
 from tttdebug.analysis.own_error import OwnError, own_error
 from tttdebug.analysis.port_caches import reference_part
-from tttdebug.tracking.pairing import PairedModules
+from tttdebug.analysis.undecided import decided_tokens
+from tttdebug.specs import MixtureOfExpertsSpec
 from tttdebug.tracking.call_numbers import first_call_of
+from tttdebug.tracking.pairing import PairedModules
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.record import Key, Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 Progress = Callable[[str, "float | None"], None]
+FAR_ABOVE = 2.0
 KEPT_CALLS = 2
 """Calls of one boundary in one phase whose tensors are kept for experiments, those of the first users and steps."""
 
@@ -68,7 +71,7 @@ class Examiner:
 
     def _measure(self, output: OwnOutput | NotAlone) -> None:
         if isinstance(output, OwnOutput):
-            error = own_error(output.aligned.reference_TC, output.aligned.port_TC, output.floor_TC)
+            error = self._own_error(output)
             self._margins.add(output.boundary, -1 - output.user.user, _ratio(error))
 
     def _note(self, output: OwnOutput | NotAlone) -> None:
@@ -78,7 +81,7 @@ class Examiner:
             return
         turn, user = output.turn, output.user
         key = Key(output.boundary, turn.phase, turn.step, user.user, ISOLATED)
-        error = own_error(output.aligned.reference_TC, output.aligned.port_TC, output.floor_TC)
+        error = self._own_error(output)
         self.found.errors[key] = error
         if turn.phase == "prefill":
             self._margins.add(output.boundary, user.user, _ratio(error))
@@ -89,6 +92,34 @@ class Examiner:
             )
         self._run.append(self._record(key, output, error), error.comparison.profile)
         self._keep(key, output, error)
+
+    def _own_error(self, output: OwnOutput) -> OwnError:
+        """Of all tokens, or of a mixture of experts those whose experts are not a matter of rounding.
+
+        Where no token of a mixture is decided nothing is known of its floor.
+        """
+        sides = (output.aligned.reference_TC, output.aligned.port_TC, output.floor_TC)
+        decided_T = self._decided(output)
+        if decided_T is None or bool(decided_T.all()):
+            return own_error(*sides)
+        if not bool(decided_T.any()):
+            return own_error(*sides[:2], None)
+        reference_TC, port_TC, floor_TC = sides
+        return own_error(reference_TC[decided_T], port_TC[decided_T], None if floor_TC is None else floor_TC[decided_T])
+
+    def _decided(self, output: OwnOutput) -> torch.Tensor | None:
+        """The tokens of a mixture whose experts are decided; None of any other module."""
+        modules = self._pairs.get(first_call_of(output.boundary))
+        part = self._anatomy.part_at(modules.pair.reference) if modules else None
+        if part is None or not isinstance(part.spec, MixtureOfExpertsSpec):
+            return None
+        for name in output.parts:
+            logits = output.user.calls[name].output_tensor
+            if logits.shape[-1] == part.spec.num_experts:
+                key = Key(name, output.turn.phase, output.turn.step, output.user.user, ISOLATED)
+                floor = self.found.errors[key].floor if key in self.found.errors else math.nan
+                return decided_tokens(part.spec, part.weights, logits.flatten(0, -2), floor)
+        return None
 
     def _record(self, key: Key, output: OwnOutput, error: OwnError) -> Record:
         modules, cache = self._pairs.get(first_call_of(output.boundary)), self._caches.get(output.boundary)
@@ -157,7 +188,7 @@ class Examiner:
         """The reference's cache before the call."""
         if not output.user.start:
             return None
-        held = {
+        held: dict[str, torch.Tensor | None] = {
             pair.part: reference_part(output.user.cache_before, pair)
             for pair in self._subject.caches
             if pair.after == boundary
@@ -166,7 +197,7 @@ class Examiner:
 
     def _fresh_of(self, key: Key, side: int) -> KeysValues | None:
         """What the call wrote into the cache, of one side."""
-        held = {
+        held: dict[str, torch.Tensor | None] = {
             pair.part: self._fresh[(pair.boundary, key.user, key.phase)][side][None]
             for pair in self._subject.caches
             if pair.after == key.boundary and (pair.boundary, key.user, key.phase) in self._fresh
@@ -184,9 +215,18 @@ class Examiner:
     def _judge(self) -> None:
         """Settle the verdicts: prefill by the margins over prompts, decode by the limit of each step."""
         for key, error in self.found.errors.items():
-            surely = key.phase == "decode" or self._margins.is_at_fault(key.boundary)
-            if surely and self._is_suspect(key, error) or not error.comparison.nonfinite_masks_agree:
+            surely = self._margins.is_at_fault(key.boundary) if key.phase == "prefill" else self._is_so_in_decode(key)
+            if (surely and self._is_suspect(key, error)) or not error.comparison.nonfinite_masks_agree:
                 self.found.at_fault.setdefault(key.boundary, []).append(key)
+
+    def _is_so_in_decode(self, key: Key) -> bool:
+        """Whether a module is above its limit over all steps together, or far above in one: single tokens scatter."""
+        steps = [
+            _ratio(error)
+            for other, error in self.found.errors.items()
+            if (other.boundary, other.phase, other.user) == (key.boundary, key.phase, key.user)
+        ]
+        return sum(steps) / len(steps) > 1 or _ratio(self.found.errors[key]) > FAR_ABOVE
 
 
 def formats_of(port: Any) -> dict[str, ReadAs]:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 from tttdebug.analysis.anatomy import Anatomy
 from tttdebug.analysis.cache_watch import CacheWatch
@@ -16,6 +16,10 @@ from tttdebug.analysis.examination import Examiner, formats_of
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import Finding
 from tttdebug.analysis.inherited import Inherited, inherited_errors
+from tttdebug.analysis.repeatability import unrepeatable
+from tttdebug.analysis.special.decisions import decisions
+from tttdebug.analysis.special.nonfinite import first_nonfinite
+from tttdebug.analysis.swaps import shares
 from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
@@ -30,6 +34,10 @@ PROMPTS = 4
 """Prompts over which the margins are measured, the run's own among them."""
 
 CALIBRATION_TOKENS = 64
+MEASURED, DECODED = 6, 1
+"""Findings whose cost is measured, and over how many decode steps."""
+
+UNREPEATABLE = ("nondeterministic", "state_leak")
 
 
 def explain(run: Run, *, prompts: int = PROMPTS, progress: Progress = lambda message, fraction: None) -> Explanation:
@@ -48,23 +56,59 @@ def explain(run: Run, *, prompts: int = PROMPTS, progress: Progress = lambda mes
             f"{run.path}`, or explain the run that td.track gave"
         )
     check_reference(subject.reference, subject.prompts[0].token_ids)
+    more = _calibration(subject, prompts - len(subject.prompts))
+    progress("whether the port repeats itself", None)
+    findings = unrepeatable(subject, more[0] if more else None)
     anatomy = Anatomy(subject.reference, formats_of(subject.port))
     reopened = ReopenedRun(run)
-    examiner = Examiner(subject, anatomy, reopened)
-    found = examiner.examine(_calibration(subject, prompts - len(subject.prompts)), progress)
+    found = Examiner(subject, anatomy, reopened).examine(more, progress)
     watch = CacheWatch(subject)
     inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress)
     own = {key: "injected" for keys in found.at_fault.values() for key in keys}
     experiments = [replace(record, verdict=own.get(record.key, record.verdict)) for record in reopened.experiments]
     verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders)
-    findings = [*diagnose(found, subject, progress), *watch.findings()]
-    notes = _notes(anatomy, found.not_alone)
-    finished = reopened.finish(verdicts, [finding.to_json() for finding in findings], notes)
-    return Explanation(tuple(findings), tuple(notes), finished)
+    findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress)]
+    ranked = _ranked(_one_a_module(findings), subject, progress)
+    notes = [*_notes(anatomy, found.not_alone), *decisions(run).sentences()]
+    finished = reopened.finish(verdicts, [finding.to_json() for finding in ranked], notes)
+    return Explanation(tuple(ranked), tuple(notes), finished)
+
+
+def _nonfinite(run: Run) -> list[Finding]:
+    found = first_nonfinite(run)
+    return [] if found is None else [found]
+
+
+def _one_a_module(findings: Sequence[Finding]) -> list[Finding]:
+    """The first finding of each boundary, which is the more certain one; of two the unknown gives way."""
+    kept: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.boundary not in kept or not kept[finding.boundary].confirmed:
+            kept[finding.boundary] = finding
+    return list(kept.values())
+
+
+def _ranked(findings: Sequence[Finding], subject: Subject, progress: Progress) -> list[Finding]:
+    """The findings by what part of the final error is gone without them; those where that is not known as they were.
+
+    A port that does not repeat itself comes first whatever it costs: no other number can be trusted before.
+    """
+    if not findings:
+        return []
+    progress("what each finding costs", None)
+    measured = shares(subject, [finding.boundary for finding in findings[:MEASURED]], decode_steps=DECODED)
+    weighed = [replace(finding, share=measured.get(finding.boundary, math.nan)) for finding in findings]
+    order = {id(finding): place for place, finding in enumerate(weighed)}
+
+    def rank(finding: Finding) -> tuple[bool, float, int]:
+        share = 0.0 if math.isnan(finding.share) else finding.share
+        return finding.cause not in UNREPEATABLE, -round(share, 1), order[id(finding)]
+
+    return sorted(weighed, key=rank)
 
 
 def _calibration(subject: Subject, count: int) -> list[Prompt]:
-    """That many prompts besides the run's: pieces of prose, code and numbers; of the run's own where no text is read."""
+    """That many prompts besides the run's: prose, code and numbers, or where no text is read the run's own, turned."""
     if count <= 0:
         return []
     reference = subject.reference

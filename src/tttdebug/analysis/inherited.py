@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.cache_watch import CacheWatch
+from tttdebug.analysis.exchange import rows_of
 from tttdebug.analysis.turns import Turn, UserTurn, turns
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.calls import known_call
@@ -101,14 +102,7 @@ class _Watching:
         if not truth.is_floating_point():  # ids, which both sides read alike
             return None
         try:
-            aligned = align(
-                truth,
-                values,
-                phase=self.turn.phase,
-                user=part.row,
-                users=self.turn.read_together,
-                tokens=len(part.token_ids),
-            )
+            aligned = align(truth, values, **rows_of(self.turn, part))
         except LayoutError:
             return None
         return aligned.port_TC if aligned.port_TC.numel() == truth.numel() else None

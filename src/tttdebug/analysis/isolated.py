@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.composition import Composition
+from tttdebug.analysis.exchange import rows_of
 from tttdebug.analysis.own_floor import FloorModules
 from tttdebug.analysis.port_caches import read_cache
 from tttdebug.analysis.turns import Turn, UserTurn, turns
@@ -131,7 +132,7 @@ class _Feeding:
             self._tell(NotAlone(call.boundary, turn, unreadable(tensor) or "it gave no tensor"))
             return output
         values = read_output(tensor)
-        for user, part in turn.users.items():
+        for part in turn.users.values():
             if (known := known_call(call.boundary, part.calls)) is not None:
                 self._compare(call.boundary, known, turn, part, values, seconds)
         return output
@@ -148,7 +149,7 @@ class _Feeding:
                 raise LayoutError("the reference made no such call")
             if not part.calls[known].input.is_floating_point():  # the whole model, which takes ids
                 return held
-            values = put_into(values, part.calls[known].input, **_how(self._turn, part))
+            values = put_into(values, part.calls[known].input, **rows_of(self._turn, part))
         return like(held, values)
 
     def _compare(
@@ -160,7 +161,7 @@ class _Feeding:
         floor = self._floors[part.user].own(known, parts)
         layout = self._layouts[first_call_of(boundary)]
         try:
-            aligned = align(floor.expected, values, layout=layout, **_how(turn, part))
+            aligned = align(floor.expected, values, layout=layout, **rows_of(turn, part))
         except LayoutError as error:
             self._tell(NotAlone(boundary, turn, str(error)))
             return
@@ -181,8 +182,3 @@ class _Feeding:
             self._tell(NotAlone(pair.boundary, turn, str(error)))
             return
         self._tell(OwnOutput(pair.boundary, turn, part, aligned, floor_1TC[0].float(), math.nan))
-
-
-def _how(turn: Turn, part: UserTurn) -> dict[str, Any]:
-    """How a user's rows are found in a tensor of the port."""
-    return {"phase": turn.phase, "user": part.row, "users": turn.read_together, "tokens": len(part.token_ids)}

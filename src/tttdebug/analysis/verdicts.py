@@ -19,8 +19,8 @@ def verdicts_of(
     """The verdict of every record that the experiments settle; `holders` names the boundary around each one.
 
     A boundary above its floor is `injected` where its module errs alone, and `amplified` or `inherited` where the error
-    came in, be it from the wiring of the module around it. The first one above its floor stays `diverged` when no module before it erred alone: its error arose
-    between modules, and no module may be cleared for it.
+    came in, be it from the wiring of the module around it. The first one above its floor stays `diverged` when nothing
+    before it erred alone: its error arose between modules, and no module may be cleared for it.
     """
     own = {_call_of(record): record for record in experiments if record.mode == ISOLATED}
     passed_on = {_call_of(record): record for record in experiments if record.mode == INHERITED}

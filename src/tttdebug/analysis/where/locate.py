@@ -19,7 +19,9 @@ from tttdebug.analysis.where.location import Location, Match, NotFinite, Trend
 from tttdebug.analysis.where.standing_out import standing_out
 from tttdebug.errors import LayoutError
 
-_LEAST_SHARE, _NEARLY, _FILLED = 0.5, 0.98, 1.25
+_LEAST_SHARE, _NEARLY, _AS_MUCH, _FILLED = 0.5, 0.98, 0.999, 1.25
+_TOKENS_TO_NAME_A_CHANNEL = 4
+"""Of fewer tokens a single channel's error says nothing: gains and massive activations scatter it a hundredfold."""
 _SMALLEST_MULTIPLE = 16
 _CORRELATED, _GROWN = 4.0, 4.0  # standard deviations of a rank correlation; energy, not rel_l2
 
@@ -69,7 +71,8 @@ def locate(
     channel_parts.append(Part("block", TILE))
     trend = _trend(energy.row_blocks(1), floor_rel_l2) if users == 1 else None
     token_sizes = [1] if trend else [1, FACE, *(part.size for part in token_parts)]  # a slope is no stair of blocks
-    channel_sizes = [1, FACE, *(part.size for part in channel_parts)]
+    channel_sizes = [FACE, *(part.size for part in channel_parts)]
+    channel_sizes += [1] if tokens >= _TOKENS_TO_NAME_A_CHANNEL else []
     place = _best(_places(reference_TC, port_TC, energy, floor_rel_l2, token_sizes, channel_sizes))
     bad_T, bad_C = (None, None) if place is None else map(_indices, (place.tokens_T, place.channels_C))
     nonfinite = _not_finite(energy)
@@ -126,7 +129,8 @@ def _places(
 def _bad_along(units_of: Callable[[int], Units], sizes: Iterable[int], floor: float) -> Tensor | None:
     """The places along one dim that stand out, in the finest cut that shows nearly as much of the error as any.
 
-    Where that shows nearly all places of coarser ones, but no stretch or pattern, a few are missed by luck.
+    Another cut that shows just as much in fewer places fits better. Where the places are nearly all of another cut, but
+    no stretch or pattern, a few are missed by luck.
     """
     extent, seen = len(units_of(1).error_U), units_of(1)
     found = []
@@ -136,11 +140,14 @@ def _bad_along(units_of: Callable[[int], Units], sizes: Iterable[int], floor: fl
             mask = bad_U.repeat_interleave(size)[:extent]
             found.append((_share(seen, mask, floor), mask))
     most = max((share for share, _ in found), default=math.nan)
-    enough = [mask for share, mask in found if share >= _NEARLY * most]
+    enough = [(share, mask) for share, mask in found if share >= _NEARLY * most]
     if not enough:
         return None
-    filled = [mask for mask in enough[1:] if int(mask.sum()) <= _FILLED * int(enough[0].sum())]
-    return filled[0] if filled and not Indices(_places_in(enough[0]), extent).step else enough[0]
+    as_much = [mask for share, mask in enough if share >= _AS_MUCH * enough[0][0]]
+    fewest = min(as_much, key=lambda mask: int(mask.sum()))
+    count = int(fewest.sum())
+    filled = [mask for _, mask in enough if count < int(mask.sum()) <= _FILLED * count]
+    return filled[0] if filled and not Indices(_places_in(fewest), extent).step else fewest
 
 
 def _best(places: Sequence[_Place]) -> _Place | None:
