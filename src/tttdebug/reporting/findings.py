@@ -88,8 +88,11 @@ def sentence_of(finding: Finding) -> str:
     if not finding.confirmed or not finding.experiments:
         return f"{finding.boundary}: {finding.says}"
     best = finding.experiments[0]
-    floor = "" if math.isnan(best.floor) else f"; its floor is {best.floor:.3g}"
-    return f"{finding.boundary}: {finding.says}: {best.metric} {best.before:.3g} falls to {best.after:.3g}{floor}"
+    floor = "" if math.isnan(best.floor) else f", its floor is {best.floor:.3g}"
+    return (
+        f"{finding.boundary}: {finding.says}; that accounts for its {best.metric} of {best.before:.3g} but for "
+        f"{best.after:.3g}{floor}"
+    )
 
 
 def _rows(finding: Finding) -> Iterator[tuple[str, RenderableType]]:
