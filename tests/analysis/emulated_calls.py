@@ -15,15 +15,25 @@ from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Nu
 from tttdebug.analysis.mathematics.attention import project
 from tttdebug.analysis.module_call import KeysValues, ModuleCall
 from tttdebug.backends import namespace_of, open_device, to_torch
-from tttdebug.modules import HardwareConfig, MultiHeadAttention
+from tttdebug.modules import HardwareConfig, LMHead, MultiHeadAttention
+from tttdebug.modules.embedding import embedding_class
 from tttdebug.modules.layer_norm import norm_class
+from tttdebug.modules.mixture_of_experts import MixtureOfExperts
 from tttdebug.modules.plain_feed_forward import feed_forward_class
-from tttdebug.modules.positions import PromptPositions, StepPositions
+from tttdebug.modules.positions import PromptPositions, StepPositions, ids_on_device
 from tttdebug.modules.weight_shapes import weight_shapes
-from tttdebug.specs import AttentionSpec, FeedForwardSpec, MixtureOfExpertsSpec, NormSpec
+from tttdebug.specs import AttentionSpec, EmbeddingSpec, FeedForwardSpec, LMHeadSpec, MixtureOfExpertsSpec, NormSpec
 from tttdebug.tracking.record import Key
 
-KINDS = {AttentionSpec: "attention", FeedForwardSpec: "feed_forward", NormSpec: "norm", MixtureOfExpertsSpec: "mixture"}
+KINDS = {
+    AttentionSpec: "attention",
+    FeedForwardSpec: "feed_forward",
+    NormSpec: "norm",
+    MixtureOfExpertsSpec: "mixture",
+    EmbeddingSpec: "embedding",
+    LMHeadSpec: "lm_head",
+}
+CLASSES = {AttentionSpec: MultiHeadAttention, MixtureOfExpertsSpec: MixtureOfExperts, LMHeadSpec: LMHead}
 
 
 class Exactly:
@@ -54,8 +64,10 @@ def weights_for(spec, seed=0):
 
 
 def input_for(spec, tokens=96, seed=1):
-    """Hidden states in bfloat16, some channels larger than others."""
+    """Hidden states in bfloat16, some channels larger than others; ids for an embedding."""
     generator = torch.Generator().manual_seed(seed)
+    if isinstance(spec, EmbeddingSpec):
+        return torch.randint(spec.vocab_size, (tokens,), generator=generator)
     x_TD = torch.randn(tokens, spec.hidden_dim, generator=generator)
     return (x_TD * (0.5 + torch.rand(spec.hidden_dim, generator=generator))).bfloat16().float()
 
@@ -63,7 +75,9 @@ def input_for(spec, tokens=96, seed=1):
 def port_class(spec):
     if isinstance(spec, NormSpec):
         return norm_class(spec)
-    return MultiHeadAttention if isinstance(spec, AttentionSpec) else feed_forward_class(spec)
+    if isinstance(spec, EmbeddingSpec):
+        return embedding_class(spec)
+    return feed_forward_class(spec) if isinstance(spec, FeedForwardSpec) else CLASSES[type(spec)]
 
 
 def built(spec, weights, hw_config, device=None):
@@ -73,8 +87,9 @@ def built(spec, weights, hw_config, device=None):
 def run(port, x_TD):
     """What the port's module gives for a prompt."""
     ttnn = namespace_of(port.device)
-    dtype = ttnn.float32 if port.device.engine == "ideal" else ttnn.bfloat16
-    x_11TD = ttnn.from_torch(x_TD[None, None], dtype, layout=ttnn.TILE_LAYOUT, device=port.device)
+    if not x_TD.is_floating_point():
+        return to_torch(port(ids_on_device(ttnn, port.device, x_TD[None]))).float()[0, 0, : len(x_TD)]
+    x_11TD = ttnn.from_torch(x_TD[None, None], ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=port.device)
     return to_torch(port(x_11TD)).float()[0, 0, : len(x_TD)]
 
 
@@ -180,3 +195,8 @@ def with_weights(change):
 def with_config(**changes):
     """The port is built with another hardware config than declared."""
     return lambda spec, weights, hw, x: run(built(spec, weights, hw.replace(**changes)), x)
+
+
+def with_output(change):
+    """The healthy port's output changed."""
+    return lambda spec, weights, hw, x: change(run(built(spec, weights, hw), x))

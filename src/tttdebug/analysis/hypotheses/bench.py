@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tttdebug.analysis.finding import Experiment, Fix
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis, memory_of, rel_l2
-from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Numbers
+from tttdebug.analysis.hypotheses.narrowing import narrowed
+from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Numbers
 from tttdebug.analysis.mathematics.attention import Heads, mix, project
 from tttdebug.analysis.mathematics.feed_forward import inner
 from tttdebug.analysis.mathematics.low_sums import low_sums
@@ -29,6 +30,8 @@ MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
 CLEARLY = 0.5
 """A hypothesis explains an error when it takes at least half of it away."""
+MOST_TIMES = 3.0
+"""A changed module is granted at most so many times the healthy one's floor."""
 MOST_TOKENS = 512
 """Of longer calls so many tokens are looked at, spread over all."""
 SKETCHED = 32
@@ -63,22 +66,26 @@ class LastProduct:
 class Bench:
     """One call, or some of its tokens, with all that its hypotheses share."""
 
-    def __init__(self, call: ModuleCall, rows: torch.Tensor | None = None, *, is_sketch: bool = False) -> None:
+    def __init__(self, call: ModuleCall, rows: torch.Tensor | None = None, sketch_of: Bench | None = None) -> None:
         self.call, self.rows = call, rows
-        self.memory = memory_of(call, rows, changed_as_they_are=is_sketch)
+        self.is_whole = rows is None
+        shared = None if sketch_of is None else sketch_of.memory.weights
+        self.memory: Memory = memory_of(call, rows, shared, changed_as_they_are=sketch_of is not None)
         self.port_TC = self.memory.asked(call.port_TC.float())
 
     @classmethod
     def of(cls, call: ModuleCall) -> Bench:
-        """The bench of a call; of a very long one, of some of its tokens."""
+        """The bench of a call; of a very long one, of some of its tokens, and of some of very many logits."""
         tokens = call.port_TC.shape[0]
-        return cls(call, spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None)
+        bench = cls(narrowed(call), spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None)
+        bench.is_whole = bench.rows is None and bench.call is call
+        return bench
 
     @cached_property
     def sketch(self) -> Bench:
-        """A few tokens of the same call, on which a change costs little to try; weights that it changes stay in fp32."""
+        """A few tokens of the same call, on which a change costs little to try; changed weights stay in fp32."""
         tokens = self.call.port_TC.shape[0]
-        return Bench(self.call, spread(tokens, SKETCHED) if tokens > SKETCHED else None, is_sketch=True)
+        return Bench(self.call, spread(tokens, SKETCHED) if tokens > SKETCHED else None, sketch_of=self)
 
     def predict(self, hypothesis: Hypothesis, *, as_on_device: bool = False) -> torch.Tensor:
         """What the module would give under that hypothesis, [R, C]; with activations and sums in their formats too."""
@@ -127,7 +134,18 @@ class Bench:
         of_weights = rel_l2(self.memory.asked(self.call.reference_TC.float()), self.healthy_TC)
         declared = self.call.floor_rel_l2
         of_activations = math.sqrt(max(declared**2 - of_weights**2, 0.0)) if math.isfinite(declared) else 0.0
-        return max(self.sketch.rounding, of_activations)
+        return math.hypot(max(self.sketch.rounding, of_activations), self.sketch.of_unsaid_formats)
+
+    @cached_property
+    def of_unsaid_formats(self) -> float:
+        """What weights in bfloat8_b cost, where the port does not say how it keeps them; else 0."""
+        from tttdebug.modules.placement import Linear, WeightFormat
+
+        matrices = [name for name, weight in self.call.weights.items() if weight.dim() == 2]
+        if self.call.formats or not matrices or self.call.kind == "embedding":
+            return 0.0
+        in_blocks = Numbers(dict.fromkeys(matrices, WeightFormat(Linear(), "bfloat8_b")))
+        return rel_l2(NOTHING.predict(self.call, self.memory, in_blocks), self.healthy_TC)
 
     @property
     def is_at_floor(self) -> bool:
@@ -138,7 +156,8 @@ class Bench:
         """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
         if hypothesis.of_tokens or not self.sketch.rounding:
             return self.floor
-        return self.floor * max(1.0, self.sketch.rounding_of(hypothesis) / self.sketch.rounding)
+        times = self.sketch.rounding_of(hypothesis) / self.sketch.rounding
+        return self.floor * min(max(1.0, times), MOST_TIMES)
 
     @cached_property
     def rounding(self) -> float:

@@ -21,6 +21,7 @@ from tttdebug.analysis.hypotheses import (
     of_places,
     of_rotation,
     of_shards,
+    of_weight_blocks,
     of_weights,
 )
 
@@ -80,6 +81,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
     ),
     (of_other_layers.of_other_layers,),
     (of_numbers.coarser_weights, of_numbers.lower_fidelity, of_numbers.approximate_functions),
+    (of_weight_blocks.before_last_product, of_weight_blocks.of_inputs),
     (of_numbers.lower_sums, of_places.column_blocks, of_places.token_blocks),
 )
 """What is cheap and frequent comes first. A stage is tried where none before it reaches the floor; of two changes that

@@ -17,6 +17,7 @@ from tttdebug.analysis.mathematics import Arithmetic, Memory, Numbers, compute, 
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.analysis.mathematics.memory import Kept
     from tttdebug.analysis.module_call import ModuleCall
 
 WeightsOf: TypeAlias = "Callable[[Mapping[str, torch.Tensor], ModuleCall], Mapping[str, torch.Tensor]]"
@@ -101,14 +102,12 @@ class Hypothesis:
         """This and one change more."""
         return Hypothesis((*self.changes, change))
 
-    def predict(
-        self, call: ModuleCall, memory: Memory | None = None, numbers: Numbers | None = None
-    ) -> torch.Tensor:
-        """What the module would give for the call's input if this held, [T, C] fp32; of the tokens that `memory` asks for.
+    def predict(self, call: ModuleCall, memory: Memory | None = None, numbers: Numbers | None = None) -> torch.Tensor:
+        """What the module would give for the call's input if this held, [T, C] fp32, or of fewer tokens.
 
-        `memory` keeps what several hypotheses about one call share; `numbers` are the formats before any change, as the
-        call has them if not given. Where the spec has no mathematics, the changes apply to the reference's own output.
-        Raises WeightsError for a call without a weight that its spec needs.
+        `memory` keeps what hypotheses about one call share and says of which tokens they are tried; `numbers` are the
+        formats before any change, as the call has them if not given. Where the spec has no mathematics, the changes
+        apply to the reference's own output. Raises WeightsError for a call without a weight that its spec needs.
         """
         numbers = numbers or Numbers(call.formats)
         for change in self.changes:
@@ -135,10 +134,16 @@ class Hypothesis:
 NOTHING = Hypothesis()
 
 
-def memory_of(call: ModuleCall, rows: torch.Tensor | None = None, *, changed_as_they_are: bool = False) -> Memory:
-    """An empty memory for the variants of a call; `rows` are the tokens whose output is asked for."""
+def memory_of(
+    call: ModuleCall,
+    rows: torch.Tensor | None = None,
+    weights: Kept | None = None,
+    *,
+    changed_as_they_are: bool = False,
+) -> Memory:
+    """An empty memory for the variants of a call; what else is given is as in `Memory`."""
     input_TD = call.input_TD.float() if call.input_TD.is_floating_point() else call.input_TD.flatten()
-    return Memory(input_TD, rows, call.weights.values(), changed_as_they_are=changed_as_they_are)
+    return Memory(input_TD, call.weights, call.formats, rows, weights, changed_as_they_are=changed_as_they_are)
 
 
 def rel_l2(port: torch.Tensor, predicted: torch.Tensor) -> float:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tttdebug.analysis.hypotheses.bench import Bench
 
 TILE = 32
+_BEFORE_IT_SHOWS = 12  # positions by which a window may bite before its error stands out
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -80,7 +81,9 @@ def window(bench: Bench) -> Iterator[Change]:
     if own is not None:
         yield _window(own, None)
     first_bad = _first_bad_position(bench)
-    guesses = (*WINDOWS, first_bad, *((own - 1, own + 1, own // 2, own * 2) if own else ()))
+    near = range(max(1, first_bad - _BEFORE_IT_SHOWS), first_bad + 1)
+    fitted = min(near, key=lambda width: bench.sketch.error(_window(own, width)), default=0)
+    guesses = (*WINDOWS, fitted, *((own - 1, own + 1, own // 2, own * 2) if own else ()))
     for width in sorted({guess for guess in guesses if guess and guess <= last and guess != own}):
         yield _window(own, width, fitted=int(width not in WINDOWS))
 
@@ -94,7 +97,9 @@ def padding(bench: Bench) -> Iterator[Change]:
     likely = {(-keys) % size for size in (32, 64, 128, 256, 512)} | {32, 64, 128}
     for count in sorted(likely - {0}):
         yield _padding(count)
-    best = best_on_a_log_scale(lambda count: bench.sketch.error(_padding(max(1, round(count)))), 1, 4096, 9, refinements=8)
+    best = best_on_a_log_scale(
+        lambda count: bench.sketch.error(_padding(max(1, round(count)))), 1, 4096, 9, refinements=8
+    )
     if (count := max(1, round(best))) not in likely:
         yield _padding(count, fitted=1)
 

@@ -127,7 +127,7 @@ def other_values(bench: Bench) -> Iterator[Change]:
             for other in range(one + 1, min(blocks, 8)):
                 yield _edited(
                     "kv_block_swapped",
-                    f"blocks {one} and {other} of {size} positions are exchanged in the cache of keys, not in that of values",
+                    f"blocks {one} and {other} of {size} positions have changed places among the keys, not the values",
                     "read and write both caches by one page table",
                     _keys_exchanged(one * size, other * size, size),
                 )

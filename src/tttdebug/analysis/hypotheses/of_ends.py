@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
@@ -80,7 +81,7 @@ def head(bench: Bench) -> Iterator[Change]:
                 "logits_scale",
                 f"the logits are {says} {own:.6g}",
                 Fix(f"multiply the logits by {own:.6g}"),
-                spec=lambda spec, value=value: replace(spec, logit_scale=value),
+                spec=partial(_with, logit_scale=value),
             )
     if spec.logit_softcap is not None:
         yield Change(
@@ -95,5 +96,9 @@ def head(bench: Bench) -> Iterator[Change]:
                 "softcap",
                 f"the logits are capped at {cap:g} where the model has no cap",
                 Fix("do not cap the logits"),
-                spec=lambda spec, cap=cap: replace(spec, logit_softcap=cap),
+                spec=partial(_with, logit_softcap=cap),
             )
+
+
+def _with(spec: Any, **changes: Any) -> Any:
+    return replace(spec, **changes)

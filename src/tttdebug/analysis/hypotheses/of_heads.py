@@ -6,7 +6,7 @@ R queries, S keys, H query heads, K key/value heads, G = H / K, E head dimension
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,10 @@ def orders(bench: Bench) -> Iterator[Change]:
 def _sources(likeness_HK: torch.Tensor, spec: AttentionSpec) -> tuple[int, ...] | None:
     """The key/value head that each query head reads; None where whole groups read another, or each its own."""
     sources = tuple(int(i) for i in likeness_HK.argmax(-1))
-    by_group = [set(sources[first : first + spec.queries_per_kv_head]) for first in range(0, spec.num_heads, spec.queries_per_kv_head)]
+    by_group = [
+        set(sources[first : first + spec.queries_per_kv_head])
+        for first in range(0, spec.num_heads, spec.queries_per_kv_head)
+    ]
     return None if all(len(group) == 1 for group in by_group) else sources
 
 
@@ -128,7 +131,7 @@ class _Matching:
             ),
         )
 
-    def _over_shifts(self, count, moved, group=None):  # type: ignore[no-untyped-def]
+    def _over_shifts(self, count: int, moved: Callable[[int], Heads], group: int | None = None) -> torch.Tensor:
         import torch
 
         group = group or self.spec.queries_per_kv_head

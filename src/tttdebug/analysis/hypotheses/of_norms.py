@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.fitting import best_on_a_log_scale
 from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.hypotheses.of_weights import edit
+from tttdebug.analysis.mathematics import Numbers
 from tttdebug.specs import NormSpec
 
 if TYPE_CHECKING:
@@ -49,10 +51,29 @@ def of_norm(bench: Bench) -> Iterator[Change]:
 
 def _unit_offset(spec: NormSpec) -> Change:
     if spec.unit_offset:
-        says, fix, offset = "the gain is used as w where the model means 1 + w", "add 1 to the gain", -1.0
-    else:
-        says, fix, offset = "the gain is used as 1 + w where the model means w", "do not add 1 to the gain", 1.0
-    return Change("norm_unit_offset", says, Fix(f"{fix} when it is loaded"), steps={"gain_offset": offset})
+        return Change(
+            "norm_unit_offset",
+            "the gain is used as w where the model means 1 + w",
+            Fix("add 1 to the gain when it is loaded"),
+            spec=lambda spec: replace(spec, unit_offset=False),
+            numbers=_kept_as_it_is,
+        )
+    return Change(
+        "norm_unit_offset",
+        "the gain is used as 1 + w where the model means w",
+        Fix("do not add 1 to the gain when it is loaded"),
+        weights=edit({"weight": lambda w: w + 1.0}),
+    )
+
+
+def _kept_as_it_is(numbers: Numbers) -> Numbers:
+    """The gain in its format without the one added first."""
+    from tttdebug.modules.placement import Vector, WeightFormat
+
+    gain = numbers.formats.get("weight")
+    if not isinstance(gain, WeightFormat):
+        return numbers
+    return replace(numbers, formats={**numbers.formats, "weight": replace(gain, layout=Vector())})
 
 
 def _other_type(spec: NormSpec) -> Change:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causes that lie in weights of another layer: a cache of converted weights that is keyed without the layer, an index."""
+"""Causes that lie in weights of another layer: a wrong index, or a cache of weights that is keyed without the layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of_other_layers(bench: Bench) -> Iterator[Change]:
     tried = []
     for layer in _layers(call):
         changes = [_stale(call.layer, layer, names, layers) for names in _loaded_together(call)]
-        with sketch.memory.keeping((layers.of(call, layer) or {}).values()):
+        with sketch.memory.trying(layers.of(call, layer) or {}):
             tried += [(sketch.error(change), abs(layer - call.layer), change) for change in changes]
     yield from (change for _, _, change in sorted(tried, key=lambda entry: entry[:2])[:_TRIED])
 

@@ -6,11 +6,11 @@ T tokens, C output channels, N blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
-from tttdebug.analysis.hypotheses.hypothesis import Change, rel_l2
+from tttdebug.analysis.hypotheses.hypothesis import Change, OutputOf, rel_l2
 from tttdebug.analysis.hypotheses.orders import best_order, best_sources, columns_in_order, in_words, likeness
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _STANDS_OUT = 4.0  # times the floor, the error of a block that is wrong
 def channels(bench: Bench) -> Iterator[Change]:
     """The output's channels in another order: in a few large shards, in tiles, or one by one."""
     width = bench.port_TC.shape[1]
-    if bench.port_TC.shape[0] < 8:
+    if bench.port_TC.shape[0] < 8 or (bench.call.kind == "lm_head" and not bench.is_whole):
         return
     sizes = [n for n in (2, 4, 8) if width % (n * TILE) == 0]
     for parts in dict.fromkeys([*sizes, *([width // TILE] if width % TILE == 0 else []), width]):
@@ -47,7 +47,7 @@ def channels(bench: Bench) -> Iterator[Change]:
 
 def tokens(bench: Bench) -> Iterator[Change]:
     """The output's tokens in another order, or some in the place of others."""
-    if bench.port_TC.shape[0] < 2 or bench.rows is not None:
+    if bench.port_TC.shape[0] < 2 or not bench.is_whole:
         return
     alike_TT = likeness(bench.port_TC, bench.healthy_TC)
     order = best_sources(alike_TT)
@@ -64,12 +64,13 @@ def tokens(bench: Bench) -> Iterator[Change]:
 
 def column_blocks(bench: Bench) -> Iterator[Change]:
     """Blocks of 32 channels that are wrong while the rest is right: zeros, a multiple, or anything."""
-    yield from _blocks(bench, dim=1)
+    if bench.call.kind != "lm_head" or bench.is_whole:
+        yield from _blocks(bench, dim=1)
 
 
 def token_blocks(bench: Bench) -> Iterator[Change]:
     """Blocks of 32 tokens that are wrong while the rest is right."""
-    if bench.port_TC.shape[0] > TILE and bench.rows is None:
+    if bench.port_TC.shape[0] > TILE and bench.is_whole:
         yield from _blocks(bench, dim=0)
 
 
@@ -94,7 +95,12 @@ def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
     if not bool(found.any()):
         yield Change("block_bad", f"{where} are zeros", fix, output=_scaled(indices, dim, 0.0), of_tokens=dim == 0)
     yield Change(
-        "block_bad", f"{where} are {factor:.4g} times what they should be", fix, output=_scaled(indices, dim, factor), fitted=1, of_tokens=dim == 0
+        "block_bad",
+        f"{where} are {factor:.4g} times what they should be",
+        fix,
+        output=_scaled(indices, dim, factor),
+        fitted=1,
+        of_tokens=dim == 0,
     )
     yield Change(
         "block_bad",
@@ -125,11 +131,11 @@ def _columns(values_TC: torch.Tensor, parts: int) -> torch.Tensor:
     return values_TC.unflatten(1, (parts, -1)).transpose(0, 1).flatten(1)
 
 
-def _of(reorder):  # type: ignore[no-untyped-def]
+def _of(reorder: Callable[[torch.Tensor], torch.Tensor]) -> OutputOf:
     return lambda out_TC, call: reorder(out_TC)
 
 
-def _scaled(indices: torch.Tensor, dim: int, factor: float):  # type: ignore[no-untyped-def]
+def _scaled(indices: torch.Tensor, dim: int, factor: float) -> OutputOf:
     def scaled(out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
         import torch
 
@@ -140,7 +146,7 @@ def _scaled(indices: torch.Tensor, dim: int, factor: float):  # type: ignore[no-
     return scaled
 
 
-def _from_port(indices: torch.Tensor, dim: int):  # type: ignore[no-untyped-def]
+def _from_port(indices: torch.Tensor, dim: int) -> OutputOf:
     def from_port(out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
         there = indices[indices < out_TC.shape[dim]]
         return out_TC.index_copy(dim, there, call.port_TC.float().index_select(dim, there))

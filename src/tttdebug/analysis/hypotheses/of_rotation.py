@@ -84,34 +84,43 @@ def scaling(bench: Bench) -> Iterator[Change]:
     if spec is None or spec.rope is None:
         return
     own = spec.rope
+    plain = RopeSpec(theta=own.theta, rotary_dim=own.rotary_dim)
+    meant = f"scale frequencies as {own.scaling} with factor {own.factor:g}"
     if own.scaling != "default":
-        yield _rope(
-            f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out", own, scaling="default"
+        says = f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out"
+        yield _scaling(says, meant, plain)
+        yield _scaling(
+            f"frequencies are divided by {own.factor:g} instead of scaled as {own.scaling}",
+            meant,
+            replace(plain, scaling="linear", factor=own.factor),
         )
-        for kind in ("linear", "llama3", "yarn"):
-            if kind != own.scaling and (kind == "linear" or own.original_max_position is not None):
-                yield _rope(f"frequencies are scaled as {kind} instead of {own.scaling}", own, scaling=kind)
+        for kind in ("llama3", "yarn"):
+            if kind != own.scaling and own.original_max_position is not None:
+                says = f"frequencies are scaled as {kind} instead of {own.scaling}"
+                context = own.original_max_position
+                rope = replace(plain, scaling=kind, factor=own.factor, original_max_position=context)
+                yield _scaling(says, meant, rope)
     if own.scaling == "yarn" and own.cos_sin_scale != 1.0:
         says = f"cosine and sine are not multiplied by {own.cos_sin_scale:.4g}"
-        yield _rope(says, own, attention_factor=1.0)
+        yield _scaling(says, f"multiply them by {own.cos_sin_scale:.6g}", replace(own, attention_factor=1.0))
     for factor in (2.0, 4.0, 8.0, 16.0, 32.0):
         if own.scaling == "default":
-            yield _rope(f"frequencies are divided by {factor:g}", own, scaling="linear", factor=factor)
+            rope = replace(plain, scaling="linear", factor=factor)
+            yield _scaling(f"frequencies are divided by {factor:g}", "do not scale frequencies", rope)
         elif factor != own.factor:
-            yield _rope(f"the scaling factor is {factor:g} instead of {own.factor:g}", own, factor=factor)
+            says = f"the scaling factor is {factor:g} instead of {own.factor:g}"
+            yield _scaling(says, meant, replace(own, factor=factor))
 
 
 def positions(bench: Bench) -> Iterator[Change]:
-    """Positions off by a constant: of queries, of keys, or of both, which shows against a cache only."""
+    """Positions off by a constant: of queries or of keys, and against a cache of both."""
     if _with_rope(bench) is None:
         return
     last = int(bench.call.positions_T.max())
     shifts = [*SHIFTS, *([-last] if len(bench.call.positions_T) == 1 and last not in (1, 2, 32, 0) else [])]
-    for of, fields in (
-        *((("queries and keys", ("query_shift", "key_shift")),) if bench.call.past is not None else ()),
-        ("queries", ("query_shift",)),
-        ("keys", ("key_shift",)),
-    ):
+    of_each = (("queries", ("query_shift",)), ("keys", ("key_shift",)))  # alike without a cache: a step decides
+    of_both = (("queries and keys", ("query_shift", "key_shift")),)
+    for of, fields in of_each if bench.call.past is None else (*of_both, *of_each):
         for shift in shifts:
             yield Change(
                 "position_offset",
@@ -129,7 +138,8 @@ def partial(bench: Bench) -> Iterator[Change]:
     for turned in sorted({spec.head_dim, spec.head_dim // 2, spec.head_dim // 4}):
         if turned != spec.rotary_dim and turned >= 2 and turned % 2 == 0:
             says = f"{turned} channels of a head turn instead of {spec.rotary_dim}"
-            yield _rope(says, spec.rope, cause="rope_missing", rotary_dim=turned)
+            rope = replace(spec.rope, rotary_dim=turned)
+            yield _scaling(says, f"turn the first {spec.rotary_dim} channels of a head", rope, "rope_missing")
 
 
 def _with_rope(bench: Bench) -> AttentionSpec | None:
@@ -151,11 +161,5 @@ def _theta(own: float, value: float, fitted: int = 0) -> Change:
     )
 
 
-def _rope(says: str, own: RopeSpec, cause: str = "rope_scaling", **changes: Any) -> Change:
-    meant = {name: getattr(own, name) for name in changes}
-    return Change(
-        cause,
-        says,
-        Fix("; ".join(f"set the rope's {name} to {value}" for name, value in meant.items())),
-        spec=lambda spec: replace(spec, rope=replace(spec.rope, **changes)),
-    )
+def _scaling(says: str, fix: str, rope: RopeSpec, cause: str = "rope_scaling") -> Change:
+    return Change(cause, says, Fix(fix), spec=lambda spec: replace(spec, rope=rope))

@@ -6,11 +6,13 @@ R tokens, C output channels, F channels before the last product, N shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
-from tttdebug.analysis.hypotheses.hypothesis import Change, rel_l2
+from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf, rel_l2
 from tttdebug.analysis.hypotheses.of_weights import bias_of, edit
 from tttdebug.analysis.hypotheses.orders import best_order, columns_in_order, in_words, likeness, rows_in_order
 from tttdebug.analysis.mathematics.feed_forward import activation
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from tttdebug.analysis.hypotheses.bench import Bench, LastProduct
+    from tttdebug.analysis.module_call import ModuleCall
 
 DEVICES = (2, 4, 8)
 
@@ -54,7 +57,7 @@ def repeated_bias(bench: Bench) -> Iterator[Change]:
             "reduce_doubled",
             f"the bias {bias} is added {devices} times, once by each device before the sum over them",
             Fix(f"add {bias} after the reduce, or on one device only"),
-            weights=edit({bias: lambda b, n=devices: b * n}),
+            weights=edit({bias: partial(operator.mul, devices)}),
         )
 
 
@@ -156,15 +159,13 @@ def _cut_across(names: Sequence[str], shards: Sequence[int]) -> Iterator[Change]
             yield Change(
                 "shard_order",
                 f"the rows of {', '.join(names)} lie {says}",
-                Fix(
-                    f"cut the fused weight of {', '.join(names)} as it is joined: shard by shard, each with a part of all"
-                ),
+                Fix(f"cut the fused weight of {', '.join(names)} as it is joined, shard by shard"),
                 weights=_fused_otherwise(tuple(names), count, interleaved),
             )
 
 
-def _fused_otherwise(names: tuple[str, ...], shards: int, interleaved: bool):  # type: ignore[no-untyped-def]
-    def change(weights, call):  # type: ignore[no-untyped-def]
+def _fused_otherwise(names: tuple[str, ...], shards: int, interleaved: bool) -> WeightsOf:
+    def change(weights: Mapping[str, torch.Tensor], call: ModuleCall) -> Mapping[str, torch.Tensor]:
         import torch
 
         changed = dict(weights)
@@ -172,7 +173,9 @@ def _fused_otherwise(names: tuple[str, ...], shards: int, interleaved: bool):  #
             if all(name in weights for name in group):
                 lengths = [weights[name].shape[0] for name in group]
                 rows = torch.arange(sum(lengths)).split(lengths)
-                by_shard = torch.cat([part for pieces in zip(*(r.chunk(shards) for r in rows)) for part in pieces])
+                by_shard = torch.cat(
+                    [part for pieces in zip(*(r.chunk(shards) for r in rows), strict=True) for part in pieces]
+                )
                 order = by_shard if interleaved else by_shard.argsort()
                 joined = torch.cat([weights[name] for name in group])[order]
                 changed |= dict(zip(group, joined.split(lengths), strict=True))

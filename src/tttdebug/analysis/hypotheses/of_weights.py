@@ -53,11 +53,11 @@ def missing(bench: Bench) -> Iterator[Change]:
         if name.startswith("experts.") or weight.dim() > 2 or _is_table(bench, name):
             continue
         if _is_bias(name):
-            yield Change("bias_missing", f"the bias {name} is not added", Fix(f"add {name}"), weights=edit({name: _zeros}))
-        elif weight.dim() == 2:
             yield Change(
-                "weight_missing", f"{name} is all zeros", Fix(f"load {name}"), weights=edit({name: _zeros})
+                "bias_missing", f"the bias {name} is not added", Fix(f"add {name}"), weights=edit({name: _zeros})
             )
+        elif weight.dim() == 2:
+            yield Change("weight_missing", f"{name} is all zeros", Fix(f"load {name}"), weights=edit({name: _zeros}))
     biases = [name for name in bench.call.weights if _is_bias(name) and "." not in name]
     for several in (group for count in range(2, len(biases) + 1) for group in combinations(biases, count)):
         says = f"the biases {', '.join(several)} are not added"
@@ -88,7 +88,12 @@ def bias_of(name: str) -> str:
 
 def _matrices(bench: Bench) -> Iterator[tuple[str, torch.Tensor]]:
     for name, weight in bench.call.weights.items():
-        if weight.dim() == 2 and min(weight.shape) > 1 and not name.startswith("experts.") and not _is_table(bench, name):
+        if (
+            weight.dim() == 2
+            and min(weight.shape) > 1
+            and not name.startswith("experts.")
+            and not _is_table(bench, name)
+        ):
             yield name, weight
 
 

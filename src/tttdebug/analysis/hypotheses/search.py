@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tttdebug.analysis.hypotheses.catalogue import STAGES
 from tttdebug.analysis.hypotheses.bench import Bench, Trial
+from tttdebug.analysis.hypotheses.catalogue import STAGES
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ NEAREST = 5  # candidates that are kept where none is confirmed
 ALIKE = 1.1  # errors nearer to each other than this factor do not choose between two explanations
 _HELPS = 0.9  # a change is worth combining when it takes at least a tenth of the error away
 _COMBINED = 3  # how many of the nearest are combined with all others
-_ATTEMPTED = 8  # how many of each stage are tried on all tokens
+_ATTEMPTED = 8  # how many of each stage are tried on all tokens, if they come near the best on a few: within a factor
+_FARTHER = 3.0
+_SHOWN = 2  # or are among the best so many anyway
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,10 @@ class _Tried:
 
     def _attempt_best(self, sketched: Sequence[_Sketched]) -> None:
         """Try the best of the sketched on the whole."""
-        for entry in sorted(sketched, key=lambda entry: entry.error)[:_ATTEMPTED]:
-            self._attempt(entry.hypothesis, entry.order)
+        ranked = sorted(sketched, key=lambda entry: entry.error)[:_ATTEMPTED]
+        for place, entry in enumerate(ranked):
+            if place < _SHOWN or entry.error <= max(_FARTHER * ranked[0].error, self.bench.floor):
+                self._attempt(entry.hypothesis, entry.order)
 
     def _attempt(self, hypothesis: Hypothesis, order: int) -> float:
         trial = self.bench.attempt(hypothesis)

@@ -6,16 +6,16 @@ T tokens, K inner width, N output width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tttdebug.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.analysis.mathematics.memory import Memory
     from tttdebug.analysis.module_call import ReadAs
 
 
@@ -32,55 +32,6 @@ class Numbers:
     multipliers: Mapping[str, Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = field(
         default_factory=dict
     )
-
-
-class Memory:
-    """What variants of one call share: what a weight is in a format, and what the call's input gives with it.
-
-    `rows` are the tokens whose output is asked for, all if None: `asked_TD` is their input. Only of weights in `kept`
-    is anything remembered: changed ones are many and large. With `changed_as_they_are`, others are not brought into
-    their format, which costs more than all the rest and matters little to tell one change from another.
-    """
-
-    def __init__(
-        self,
-        input_TD: torch.Tensor,
-        rows: torch.Tensor | None = None,
-        kept: Iterable[torch.Tensor] = (),
-        *,
-        changed_as_they_are: bool = False,
-    ) -> None:
-        self.input_TD, self.rows = input_TD, rows
-        self.asked_TD = input_TD if rows is None else input_TD[rows]
-        self.changed_as_they_are = changed_as_they_are
-        self._kept_weights = {id(weight): weight for weight in kept}
-        self._made: dict[Hashable, tuple[Any, Any]] = {}
-
-    def asked(self, values_TX: torch.Tensor) -> torch.Tensor:
-        """Of values of all tokens those that are asked for."""
-        return values_TX if self.rows is None else values_TX[self.rows]
-
-    def keeps(self, weight: torch.Tensor) -> bool:
-        """Whether what is made of this weight is remembered."""
-        return id(weight) in self._kept_weights
-
-    def once(self, about: str, sources: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` gives for these very objects, made the first time only; they are held, so that none is reborn."""
-        key = (about, *map(id, sources))
-        if key not in self._made:
-            self._made[key] = (sources, make())
-        return self._made[key][1]
-
-    @contextmanager
-    def keeping(self, weights: Iterable[torch.Tensor]) -> Iterator[None]:
-        """For a while, remember what is made of these weights too."""
-        kept, made = self._kept_weights, self._made
-        self._kept_weights = kept | {id(weight): weight for weight in weights}
-        self._made = dict(made)
-        try:
-            yield
-        finally:
-            self._kept_weights, self._made = kept, made
 
 
 class Arithmetic:
@@ -109,17 +60,20 @@ class Arithmetic:
         weight, read_as = self._weights[full], self.numbers.formats.get(full)
         if rows is not None:
             return _read(weight[rows], read_as)
-        if self.memory.keeps(weight):
-            return self.memory.once(full, (weight, read_as), lambda: _read(weight, read_as))
-        return weight if self.memory.changed_as_they_are else _read(weight, read_as)
+        if self.memory.keeps(weight, read_as):
+            return self.memory.weights.once(full, (weight, read_as), lambda: _read(weight, read_as))
+        is_changed = not self.memory.is_of_call(weight)
+        return weight if is_changed and self.memory.changed_as_they_are else _read(weight, read_as)
 
     def linear(self, x_TK: torch.Tensor, name: str, bias: str | None = None) -> torch.Tensor:
         """x times the transposed weight [N, K], read as the port reads both, plus the bias where one is named."""
         full = self._prefix + name
         memory, weight_NK = self.memory, self.weight(name)
-        if (x_TK is memory.input_TD or x_TK is memory.asked_TD) and memory.keeps(self._weights[full]):
-            sources = (x_TK, weight_NK, self.numbers.formats.get(full), self.numbers.multipliers.get(full))
-            out_TN = memory.once(f"input by {full}", sources, lambda: self._multiply(x_TK, full, weight_NK))
+        read_as, multiplier = self.numbers.formats.get(full), self.numbers.multipliers.get(full)
+        is_input = x_TK is memory.input_TD or x_TK is memory.asked_TD
+        if is_input and memory.keeps(self._weights[full], read_as):
+            sources = (x_TK, weight_NK, read_as, multiplier)
+            out_TN = memory.products.once(full, sources, lambda: self._multiply(x_TK, full, weight_NK))
         else:
             out_TN = self._multiply(x_TK, full, weight_NK)
         return self.rounded(out_TN if bias is None else out_TN + self.weight(bias))
@@ -136,9 +90,16 @@ class Arithmetic:
         read_as = self.numbers.formats.get(full)
         if read_as is not None and _cuts_its_input(read_as):
             x_TK = read_as.read_input(x_TK.to(torch.bfloat16)).float()
-        if full in self.numbers.multipliers:
-            return self.numbers.multipliers[full](weight_NK.T)(x_TK).float()
-        return x_TK @ weight_NK.T
+        multiplier = self.numbers.multipliers.get(full)
+        if multiplier is None:
+            return x_TK @ weight_NK.T
+        if self.memory.keeps(self._weights[full], read_as):
+            placed = self.memory.weights.once(
+                f"{full} placed", (weight_NK, multiplier), lambda: multiplier(weight_NK.T)
+            )
+        else:
+            placed = multiplier(weight_NK.T)
+        return placed(x_TK).float()
 
 
 def _read(weight: torch.Tensor, read_as: ReadAs | None) -> torch.Tensor:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Self-attention over the tokens of one call and the cache before them.
 
-T tokens of the call, R of them that are asked for, P positions before it, S = P + T keys, D hidden, H query heads, K key/value heads, G = H / K,
-E head dimension.
+T tokens of the call, R of them that are asked for, P positions before it, S = P + T keys, D hidden, H query heads,
+K key/value heads, E head dimension.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def attention(
     arithmetic: Arithmetic,
     positions_T: torch.Tensor,
     past: KeysValues | None,
-    steps: AttentionSteps = AttentionSteps(),
+    steps: AttentionSteps,
 ) -> torch.Tensor:
     """The input that the arithmetic remembers, [T, D], to hidden states of the R tokens that are asked for, [R, D].
 

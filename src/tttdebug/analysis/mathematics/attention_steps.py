@@ -21,13 +21,13 @@ class AttentionSteps:
     """What attention does where the spec says only that it does so; the defaults are what it means.
 
     `mask`            declared: as the spec; none: every query sees every position
-    `mask_shift`      how many positions beyond its own a query sees in a causal mask: 1 the next too, -1 not even its own
+    `mask_shift`      how many positions beyond its own a causal mask lets a query see: -1 not even its own
     `kv_of_query`     blocked: query head h reads key/value head h // (H/K); tiled: h % K; or the head of each
     `head_order`      the query heads in the order in which their outputs stand before the output projection
     `padding_keys`    keys of zeros, with values of zeros, that every query sees besides
-    `turns_…`, `…_shift`, `backwards`   which of queries and keys turn, by positions off by how many, in which direction
+    `turns_…`, `…_shift`, `backwards`   which of queries and keys turn, by positions off by how many, and which way
     `norms_…`         whether the spec's norm of heads is applied to queries and to keys
-    `own_written`     whether the key and value of the call's last token are there for it; before: at the position before
+    `own_written`     whether the call's last key and value are where they belong; before: one position before
     `step_at`         by how many positions the whole call is off, in rotation, mask and cache alike
     `edit_past`       the cache before the call as the port finds it
     `exp`             the exponential of the softmax, of scores less their maximum

@@ -33,7 +33,7 @@ class MixtureSteps:
     bias_counts: bool = False
     biases_selection: bool = True
     expert_order: tuple[int, ...] | None = None
-    expert: FeedForwardSteps = FeedForwardSteps()
+    expert: FeedForwardSteps = FeedForwardSteps()  # noqa: RUF009 - a frozen value
 
 
 def mixture(

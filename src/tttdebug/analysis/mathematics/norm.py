@@ -15,16 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NormSteps:
-    """Steps of a norm that the spec leaves no choice about: squares are averaged, gain and bias are applied.
-
-    `gain_offset` is added to the gain besides what the spec says; `mean_over` divides the sum of squares by another
-    number than the width, as a norm over padded channels does.
-    """
+    """Steps of a norm that the spec leaves no choice about: squares are averaged, gain and bias are applied."""
 
     sums_squares: bool = False
     applies_gain: bool = True
-    gain_offset: float = 0.0
-    mean_over: int | None = None
     applies_bias: bool = True
 
 
@@ -34,10 +28,10 @@ def norm(spec: NormSpec, arithmetic: Arithmetic, x: torch.Tensor, steps: NormSte
         x = x - x.mean(-1, keepdim=True)
     squares = x.square().sum(-1, keepdim=True)
     if not steps.sums_squares:
-        squares = squares / (steps.mean_over or x.shape[-1])
+        squares = squares / x.shape[-1]
     out = x / (squares + spec.eps).sqrt()
     if steps.applies_gain:
-        out = out * (arithmetic.weight("weight") + (steps.gain_offset + float(spec.unit_offset)))
+        out = out * (arithmetic.weight("weight") + float(spec.unit_offset))
     if spec.bias and steps.applies_bias:
         out = out + arithmetic.weight("bias")
     return arithmetic.rounded(out)
