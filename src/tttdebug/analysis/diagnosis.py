@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from tttdebug.analysis.cache_layout import cache_finding
 from tttdebug.analysis.examination import Examination
 from tttdebug.analysis.finding import Candidate, Experiment, Finding
 from tttdebug.analysis.hypotheses import NOTHING, Trial, rel_l2, search
@@ -57,6 +58,8 @@ def _finding(boundary: str, keys: Sequence[Key], calls: Sequence[ModuleCall], fo
             records=tuple(keys),
         )
     call = calls[0]
+    if all(key.boundary != boundary for key in keys) and (layout := cache_finding(boundary, keys, call)) is not None:
+        return layout
     diagnosis = search(call, budget_seconds=SECONDS_OF_A_SEARCH)
     explained = [trial for trial in diagnosis.confirmed if _holds(trial, calls[1:])]
     others = [trial for trial in (*diagnosis.confirmed, *diagnosis.nearest) if trial not in explained[:1]]

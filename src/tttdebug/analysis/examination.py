@@ -15,7 +15,7 @@ from tttdebug.analysis.anatomy import Anatomy, other_layers
 from tttdebug.analysis.isolated import NotAlone, OwnOutput, isolated_outputs
 from tttdebug.analysis.margins import Margins
 from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
-from tttdebug.analysis.own_error import OwnError, own_error
+from tttdebug.analysis.own_error import OF_FORMATS, OF_TWIN, OwnError, own_error
 from tttdebug.analysis.port_caches import reference_part
 from tttdebug.analysis.undecided import decided_tokens
 from tttdebug.specs import MixtureOfExpertsSpec
@@ -49,13 +49,16 @@ class Examination:
 class Examiner:
     """Runs a port's modules alone over the run's prompts and some more, and judges them."""
 
-    def __init__(self, subject: Subject, anatomy: Anatomy, run: ReopenedRun) -> None:
+    def __init__(self, subject: Subject, anatomy: Anatomy, run: ReopenedRun, twin: Subject | None = None) -> None:
+        """`twin` is the same port on the emulator, sound, whose modules are the floor then."""
         self._subject = subject
+        self._twin = twin
+        self._tolerance = OF_FORMATS if twin is None else OF_TWIN
         self._anatomy = anatomy
         self._run = run
         self._pairs: Mapping[str, PairedModules] = {modules.pair.boundary: modules for modules in subject.paired}
         self._caches = {pair.boundary: pair for pair in subject.caches}
-        self._margins = Margins()
+        self._margins = Margins(by_kind=twin is None)  # beside a twin sound modules are off by next to nothing
         self._fresh: dict[tuple[str, int, str], tuple[torch.Tensor, torch.Tensor]] = {}
         self._written: list[Key] = []
         self.found = Examination()
@@ -63,9 +66,13 @@ class Examiner:
     def examine(self, more: Sequence[Prompt], progress: Progress) -> Examination:
         """Examine every call of the run, and the prefill of `more` prompts, which make the margins surer."""
         if more:
-            others = replace(self._subject, prompts=tuple(more), decode_steps=0)
-            isolated_outputs(others, self._measure, progress)
-        isolated_outputs(self._subject, self._note, progress)
+            port, twin = (
+                None if side is None else replace(side, prompts=tuple(more), decode_steps=0)
+                for side in (self._subject, self._twin)
+            )
+            assert port is not None
+            isolated_outputs(port, self._measure, progress, twin=twin)
+        isolated_outputs(self._subject, self._note, progress, twin=self._twin)
         self._judge()
         return self.found
 
@@ -101,7 +108,7 @@ class Examiner:
         sides = (output.aligned.reference_TC, output.aligned.port_TC, output.floor_TC)
         decided_T = self._decided(output)
         if decided_T is None or bool(decided_T.all()):
-            return own_error(*sides)
+            return own_error(*sides, self._tolerance)
         if not bool(decided_T.any()):
             return own_error(*sides[:2], None)
         reference_TC, port_TC, floor_TC = sides

@@ -20,6 +20,7 @@ from tttdebug.analysis.repeatability import unrepeatable
 from tttdebug.analysis.special.decisions import decisions
 from tttdebug.analysis.special.nonfinite import first_nonfinite
 from tttdebug.analysis.swaps import shares
+from tttdebug.analysis.twin import emulated_twin
 from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
@@ -40,12 +41,19 @@ MEASURED, DECODED = 6, 1
 UNREPEATABLE = ("nondeterministic", "state_leak")
 
 
-def explain(run: Run, *, prompts: int = PROMPTS, progress: Progress = lambda message, fraction: None) -> Explanation:
+def explain(
+    run: Run,
+    *,
+    prompts: int = PROMPTS,
+    emulated_floor: bool = True,
+    progress: Progress = lambda message, fraction: None,
+) -> Explanation:
     """Whose the error of `run` is, what causes it, and what removes it; written into the run's folder too.
 
     The run must have been made in this process (`td.track`), so that both sides are there to be run again; of one that
     was loaded `tttdebug explain RUN` builds them again. The margins of sound modules are measured over `prompts`
-    prompts, the run's own and others of the package.
+    prompts, the run's own and others of the package. Of a port of `build_model` the floor of each module is the same
+    module on the emulator; of any other, and without `emulated_floor`, the reference's in the port's number formats.
 
     Raises ReferenceCheckError where the reference is not repeatable, AnalysisError where the port is not there.
     """
@@ -61,7 +69,8 @@ def explain(run: Run, *, prompts: int = PROMPTS, progress: Progress = lambda mes
     findings = unrepeatable(subject, more[0] if more else None)
     anatomy = Anatomy(subject.reference, formats_of(subject.port))
     reopened = ReopenedRun(run)
-    found = Examiner(subject, anatomy, reopened).examine(more, progress)
+    twin = emulated_twin(subject) if emulated_floor else None
+    found = Examiner(subject, anatomy, reopened, twin).examine(more, progress)
     watch = CacheWatch(subject)
     inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress)
     own = {key: "injected" for keys in found.at_fault.values() for key in keys}

@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.exchange import rows_of
-from tttdebug.analysis.own_floor import FloorModules
+from tttdebug.analysis.own_floor import Floor, FloorModules, OwnFloor, SoundOutputs
 from tttdebug.analysis.port_caches import read_cache
 from tttdebug.analysis.turns import Turn, UserTurn, turns
 from tttdebug.backends import is_device_tensor, unreadable
@@ -65,17 +65,63 @@ def isolated_outputs(
     subject: Subject,
     tell: Callable[[OwnOutput | NotAlone], None],
     progress: Callable[[str, float | None], None] = lambda message, fraction: None,
+    *,
+    twin: Subject | None = None,
 ) -> None:
-    """Run every call of a run again with isolated modules, and tell of each output as soon as it is there."""
+    """Run every call of a run again with isolated modules, and tell of each output as soon as it is there.
+
+    With a `twin`, a port that is sound, the floor is what its modules give; else it is that of the reference's modules
+    in the port's number formats.
+    """
     composition = Composition(subject.paired)
     feeding = _Feeding(subject, composition, tell)
+    sound = None if twin is None else _Twin(twin)
     with Substitution(subject.port_modules, feeding) as substitution:
         for turn in turns(subject, reference_cache=True):
             progress(f"modules alone: {turn.phase} {turn.step + 1}", None)
-            feeding.start(turn)
+            errors = sound.errors() if sound is not None else {}
+            feeding.start(
+                turn,
+                {
+                    user: FloorModules(subject, composition, part)
+                    if sound is None
+                    else SoundOutputs(subject, composition, part, errors.get(user, {}))
+                    for user, part in turn.users.items()
+                },
+            )
             substitution.start_call()
             turn.run()
             feeding.finish()
+
+
+class _Twin:
+    """A sound port, whose modules are run alone call by call, a step ahead of the port's."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._composition = Composition(subject.paired)
+        self._errors: dict[int, dict[str, torch.Tensor]] = {}
+        self._turns = turns(subject, reference_cache=True)
+
+    def errors(self) -> dict[int, dict[str, torch.Tensor]]:
+        """For each user what every module of the twin is off in the next call, [T, C] by boundary."""
+        self._errors = {}
+        turn = next(self._turns)
+        feeding = _Feeding(self._subject, self._composition, self._keep)
+        with Substitution(self._subject.port_modules, feeding) as substitution:
+            feeding.start(
+                turn,
+                {user: SoundOutputs(self._subject, self._composition, part, {}) for user, part in turn.users.items()},
+            )
+            substitution.start_call()
+            turn.run()
+            feeding.finish()
+        return self._errors
+
+    def _keep(self, output: OwnOutput | NotAlone) -> None:
+        if isinstance(output, OwnOutput):
+            error_TC = output.aligned.port_TC.float() - output.aligned.reference_TC.float()
+            self._errors.setdefault(output.user.user, {})[output.boundary] = error_TC
 
 
 class _Feeding:
@@ -89,15 +135,14 @@ class _Feeding:
         self._tell = tell
         self._layouts = {modules.pair.boundary: modules.pair.layout for modules in subject.paired}
         self._turn: Turn | None = None
-        self._floors: dict[int, FloorModules] = {}
+        self._floors: Mapping[int, Floor] = {}
         self._outputs: dict[int, dict[str, torch.Tensor]] = {}
         self._alone: dict[str, str] = {}  # boundary → why it was not fed, or "" where it was
         self._started: dict[str, float] = {}
 
-    def start(self, turn: Turn) -> None:
-        """What the next call of the port is to be fed with."""
-        self._turn = turn
-        self._floors = {user: FloorModules(self._subject, self._composition, part) for user, part in turn.users.items()}
+    def start(self, turn: Turn, floors: Mapping[int, Floor]) -> None:
+        """What the next call of the port is to be fed with, and the floor of each user's part in it."""
+        self._turn, self._floors = turn, floors
         self._outputs = {user: {} for user in turn.users}
 
     def finish(self) -> None:
@@ -158,7 +203,7 @@ class _Feeding:
         """Of the call at `boundary`, which the reference made as its call `known`."""
         outputs = self._outputs[part.user]
         parts = {name: outputs.pop(name) for name in self._composition.parts_of(known) if name in outputs}
-        floor = self._floors[part.user].own(known, parts)
+        floor = self._floors[part.user].own(boundary, known, parts)
         layout = self._layouts[first_call_of(boundary)]
         try:
             aligned = align(floor.expected, values, layout=layout, **rows_of(turn, part))
@@ -170,15 +215,22 @@ class _Feeding:
         for pair in self._subject.caches:  # first, as in a run: they say what the output is made of
             if pair.boundary in floor.caches:
                 self._compare_cache(pair, turn, part, *floor.caches[pair.boundary])
-        floor_TC = align(floor.expected, floor.output, layout=replace(layout, port_element=None)).port_TC
-        self._tell(OwnOutput(boundary, turn, part, aligned, floor_TC, seconds, parts))
+        self._tell(OwnOutput(boundary, turn, part, aligned, _as_compared(floor, aligned), seconds, parts))
 
     def _compare_cache(
-        self, pair: CachePair, turn: Turn, part: UserTurn, truth_1TC: torch.Tensor, floor_1TC: torch.Tensor
+        self, pair: CachePair, turn: Turn, part: UserTurn, truth_1TC: torch.Tensor, floor_1TC: torch.Tensor | None
     ) -> None:
         try:
             aligned = read_cache(self._subject, pair, truth_1TC, part.row, part.start)
         except LayoutError as error:
             self._tell(NotAlone(pair.boundary, turn, str(error)))
             return
-        self._tell(OwnOutput(pair.boundary, turn, part, aligned, floor_1TC[0].float(), math.nan))
+        floor_TC = None if floor_1TC is None else floor_1TC[0].float()
+        self._tell(OwnOutput(pair.boundary, turn, part, aligned, floor_TC, math.nan))
+
+
+def _as_compared(floor: OwnFloor, aligned: Aligned) -> torch.Tensor | None:
+    """The floor's output where it is of the tokens and channels that were compared; None where the port gave fewer."""
+    if floor.output is None or floor.output.numel() != aligned.reference_TC.numel():
+        return None
+    return floor.output.reshape(aligned.reference_TC.shape).float()

@@ -36,8 +36,12 @@ class Interval:
 
 @dataclass
 class Margins:
-    """Own errors in units of their limits, by boundary and prompt, of one phase."""
+    """Own errors in units of their limits, by boundary and prompt, of one phase.
 
+    `by_kind` says whether modules of one kind are held against each other.
+    """
+
+    by_kind: bool = True
     seed: int = 0
     _ratios: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -57,7 +61,7 @@ class Margins:
         """
         alike = [ratios for name, ratios in self._ratios.items() if kind_of(name) == kind_of(boundary)]
         prompts = sorted(set.intersection(*(set(ratios) for ratios in alike))) if alike else []
-        if len(alike) < FEWEST_ALIKE or len(prompts) < FEWEST_ALIKE:
+        if not self.by_kind or len(alike) < FEWEST_ALIKE or len(prompts) < FEWEST_ALIKE:
             return 1.0
         ratios_MP = np.array([[ratios[prompt] for prompt in prompts] for ratios in alike])
         medians_B = np.median(ratios_MP[:, self._draws(len(prompts))].mean(axis=2), axis=0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.port_caches import reference_part, round_cache
@@ -26,11 +26,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnFloor:
-    """What a boundary should give, what the number formats leave of it, and both for the caches that it fills."""
+    """What a boundary should give, what the number formats leave of it, and both for the caches that it fills.
+
+    What the formats leave is None where that is not known.
+    """
 
     expected: torch.Tensor
-    output: torch.Tensor
-    caches: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+    output: torch.Tensor | None
+    caches: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]
+
+
+class Floor(Protocol):
+    """The floors of one user's part in a call."""
+
+    def own(self, boundary: str, known: str, outputs: Mapping[str, torch.Tensor]) -> OwnFloor:
+        """Of the port's call at `boundary`, which the reference made as its call `known`; `outputs` are what the port's
+        parts within it gave.
+        """
+        ...
+
+
+class SoundOutputs:
+    """The floors that a sound port shows: what it was off at each boundary, [T, C], added to what is expected there."""
+
+    def __init__(
+        self, subject: Subject, composition: Composition, user: UserTurn, errors: Mapping[str, torch.Tensor]
+    ) -> None:
+        self._caches = subject.caches
+        self._composition = composition
+        self._user = user
+        self._errors = errors
+
+    def own(self, boundary: str, known: str, outputs: Mapping[str, torch.Tensor]) -> OwnFloor:
+        expected = self._composition.expected(known, self._user.calls, outputs)
+        caches: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        for pair in self._caches:
+            if pair.after == known:
+                truth = reference_part(self._user.cache_after, pair, self._user.start)
+                if truth is not None:
+                    caches[pair.boundary] = (truth, self._with_error(pair.boundary, truth))
+        return OwnFloor(expected, self._with_error(boundary, expected), caches)
+
+    def _with_error(self, boundary: str, expected: torch.Tensor) -> torch.Tensor | None:
+        error = self._errors.get(boundary)
+        if error is None or error.numel() != expected.numel():
+            return None
+        return expected.float() + error.reshape(expected.shape)
 
 
 class FloorModules:
@@ -48,28 +89,26 @@ class FloorModules:
         self._user = user
         self._outputs: dict[str, torch.Tensor] = {}
 
-    def own(self, boundary: str, outputs: Mapping[str, torch.Tensor]) -> OwnFloor:
-        """Of the module at a boundary; `outputs` are what the port's parts within it gave.
+    def own(self, boundary: str, known: str, outputs: Mapping[str, torch.Tensor]) -> OwnFloor:
+        """Of the module at a boundary.
 
         A module that holds others is given the outputs of these on either side, so that its wiring alone is compared:
         `expected` is what the reference makes of the port's, and `output` differs from it as the floor's differs from
         what the reference makes of the floor's.
         """
-        truth = self._user.calls[boundary]
-        expected = self._composition.expected(boundary, self._user.calls, outputs)
-        parts = {
-            part: self._outputs.pop(part) for part in self._composition.parts_of(boundary) if part in self._outputs
-        }
-        call, caches = self._call(boundary, truth, parts)
+        truth = self._user.calls[known]
+        expected = self._composition.expected(known, self._user.calls, outputs)
+        parts = {part: self._outputs.pop(part) for part in self._composition.parts_of(known) if part in self._outputs}
+        call, caches = self._call(known, truth, parts)
         output = call.float()
-        self._outputs[boundary] = output
+        self._outputs[known] = output
         if parts:
-            output = expected + (output - self._composition.expected(boundary, self._user.calls, parts))
+            output = expected + (output - self._composition.expected(known, self._user.calls, parts))
         return OwnFloor(expected, output, caches)
 
     def _call(
         self, boundary: str, truth: TorchCall, parts: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    ) -> tuple[torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
         """The floor's module on the reference's input, and what it wrote into its caches beside the reference's."""
         import torch
 
@@ -86,7 +125,7 @@ class FloorModules:
             given = TorchCall(
                 self._modules[boundary], args, kwargs, self._modules[boundary](*args, **kwargs), truth.element
             )
-        caches = {}
+        caches: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         for pair in self._caches:
             if pair.after == boundary and held is not None:
                 written = self._written(pair, held)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A port's twin: the same modules in the same settings with the reference's own weights, on the emulator, so sound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tttdebug.backends import describe_device, open_device
+from tttdebug.modules.build import EncoderPort, FamilyPort, build_model
+from tttdebug.tracking.driving import driver_of
+from tttdebug.tracking.pairing import pair_modules
+from tttdebug.tracking.subject import Subject
+
+
+def emulated_twin(subject: Subject) -> Subject | None:
+    """The twin of a port of `build_model` beside the same reference; None of any other port.
+
+    It runs on the engine that the port runs on, on the default one where the port is on a card.
+    """
+    port = subject.port
+    if not isinstance(port, FamilyPort) or isinstance(port, EncoderPort):
+        return None
+    here = describe_device(port.device)  # type: ignore[attr-defined]
+    options: dict[str, Any] = {"architecture": here.architecture, "grid": here.grid}
+    if here.runs_on == "emulator":
+        options["engine"] = here.engine
+    device = open_device("emulated", **options)
+    twin = build_model(subject.reference, device, hw_config=port.hw_config)  # type: ignore[attr-defined]
+    return replace(
+        subject,
+        port=twin,
+        driver=driver_of(twin, None, None),
+        paired=tuple(pair_modules(twin, subject.reference.model, twin.pairs)),
+        caches=tuple(twin.caches),
+    )
