@@ -24,6 +24,7 @@ from tttdebug.analysis.twin import emulated_twin
 from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
+from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.prompts import Prompt, read_prompt
 from tttdebug.tracking.record import Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
@@ -133,7 +134,8 @@ def _calibration(subject: Subject, count: int) -> list[Prompt]:
 
 
 def _record(subject: Subject, inherited: Inherited) -> Record:
-    pair = next(modules.pair for modules in subject.paired if modules.pair.boundary == inherited.boundary)
+    boundary = first_call_of(inherited.boundary)
+    pair = next(modules.pair for modules in subject.paired if modules.pair.boundary == boundary)
     return Record(
         boundary=inherited.boundary,
         mode=INHERITED,

@@ -69,7 +69,8 @@ def verdict_text(explanation: Explanation) -> Text:
             )
         return text.append(f"the run itself did not pass: {run.manifest.status}.")
     return Text("NOTHING WRONG  ", style="bold green").append(
-        "every module that was run alone gives what its number formats give; beyond the chosen formats nothing is wrong."
+        "every module that was run alone gives what its number formats give; beyond the chosen formats nothing is "
+        "wrong."
     )
 
 
