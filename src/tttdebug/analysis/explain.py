@@ -25,6 +25,7 @@ from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
 from tttdebug.tracking.call_numbers import first_call_of
+from tttdebug.tracking.comparer import LOGITS
 from tttdebug.tracking.prompts import Prompt, read_prompt
 from tttdebug.tracking.record import Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
@@ -59,6 +60,8 @@ def explain(
     Raises ReferenceCheckError where the reference is not repeatable, AnalysisError where the port is not there.
     """
     subject = run.subject
+    if subject is None and not any(record.boundary == LOGITS for record in run.records):
+        raise AnalysisError(f"{run.path} compares an encoder, and only language models are explained")
     if subject is None:
         raise AnalysisError(
             f"{run.path} was loaded from disk, and an explanation runs both sides again: use `tttdebug explain "
