@@ -33,7 +33,7 @@ def show_explanation(explanation: Explanation, address: Address) -> None:
     if not explanation.detected:
         _costs(explanation.run)
     for note in explanation.notes:
-        st.caption(code(note))
+        st.text(f"Note: {note}")
 
 
 def show_how_to_explain(run: Run) -> None:

@@ -237,3 +237,14 @@ def test_names_that_are_no_paths_stay_names(tmp_path, monkeypatch):
     assert Job(model="llama", port="my_package.ports:build").to_json()["model"] == "llama"
     assert Job(port="my_package.ports:build").to_json()["port"] == "my_package.ports:build"
     assert Job(model="org/name").to_json()["model"] == "org/name"
+
+
+def test_the_run_of_an_encoder_is_refused(tttdebug, runs):
+    lines = (runs / "sound" / "records.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["boundary"] != "logits"]  # what the files of an encoder lack
+    (runs / "sound" / "records.jsonl").write_text("".join(kept))
+    manifest = Manifest.read(runs / "sound" / "manifest.json")
+    replace(manifest, compared=len(kept), expected=len(kept)).write(runs / "sound" / "manifest.json")
+    code, _, err = tttdebug("explain", runs / "sound")
+    assert code == 2
+    assert "only language models are explained" in err

@@ -9,6 +9,7 @@ from choices import choose_call, records_of
 from data import current_run, default_boundary
 from places import place_of
 from record_tables import fact_table, metric_table
+from tttdebug.tracking.run import ACCUMULATED
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
 
 address = Address.current()
@@ -30,7 +31,8 @@ with title:
     st.header(f"{verdict_mark(record.verdict)} {plain(record.boundary)}", anchor=False)
     st.markdown(sentence(record))
     if record.note:
-        st.markdown(f"{'' if record.verdict in ('ok', 'shape_mismatch') else 'Misses its gate: '}{code(record.note)}")
+        judged = record.mode == ACCUMULATED and record.verdict not in ("ok", "shape_mismatch")
+        st.markdown(f"{'Misses its gate: ' if judged else ''}{code(record.note)}")
 compared = record.verdict != "shape_mismatch"
 place = place_of(record.boundary)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every block of Python on the documentation's pages runs, in order, and files that a page gives are written first.
 
-So does every command in a block that is marked `sh test`.
+So does every command in a block that is marked `sh test`; where it does not exit with 0, the mark says `exits=1`.
 """
 
 import re
@@ -15,9 +15,16 @@ from tttdebug import cli
 from tttdebug.families import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
-BLOCK = re.compile(r"^```(?:python|sh test)(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?:python|sh test)(?: file=(\S+))?(?: exits=(\d))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-PAGES = ["specifying-a-module.md", "adding-a-family.md", "tracking-your-model.md", "pairing.md", "ops-and-weights.md"]
+PAGES = [
+    "specifying-a-module.md",
+    "adding-a-family.md",
+    "tracking-your-model.md",
+    "pairing.md",
+    "ops-and-weights.md",
+    "explaining.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -28,13 +35,13 @@ def test_the_page_runs(page, tmp_path, monkeypatch):
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) > 2
     names = {"__name__": page}
-    for file, code in blocks:
+    for file, exits, code in blocks:
         if file:
             (tmp_path / file).write_text(code, encoding="utf-8")
         elif code.startswith("tttdebug "):
             monkeypatch.setattr(sys, "argv", shlex.split(code))
             with pytest.raises(SystemExit) as exit_:
                 cli.main()
-            assert exit_.value.code == 0
+            assert (exit_.value.code or 0) == int(exits or 0)
         else:
             exec(compile(code, page, "exec"), names)

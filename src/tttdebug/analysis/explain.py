@@ -24,6 +24,8 @@ from tttdebug.analysis.twin import emulated_twin
 from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
+from tttdebug.tracking.call_numbers import first_call_of
+from tttdebug.tracking.comparer import LOGITS
 from tttdebug.tracking.prompts import Prompt, read_prompt
 from tttdebug.tracking.record import Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
@@ -58,6 +60,8 @@ def explain(
     Raises ReferenceCheckError where the reference is not repeatable, AnalysisError where the port is not there.
     """
     subject = run.subject
+    if subject is None and not any(record.boundary == LOGITS for record in run.records):
+        raise AnalysisError(f"{run.path} compares an encoder, and only language models are explained")
     if subject is None:
         raise AnalysisError(
             f"{run.path} was loaded from disk, and an explanation runs both sides again: use `tttdebug explain "
@@ -133,7 +137,8 @@ def _calibration(subject: Subject, count: int) -> list[Prompt]:
 
 
 def _record(subject: Subject, inherited: Inherited) -> Record:
-    pair = next(modules.pair for modules in subject.paired if modules.pair.boundary == inherited.boundary)
+    boundary = first_call_of(inherited.boundary)
+    pair = next(modules.pair for modules in subject.paired if modules.pair.boundary == boundary)
     return Record(
         boundary=inherited.boundary,
         mode=INHERITED,

@@ -191,7 +191,7 @@ def run(
     else:
         console.print_run(finished)
     if explanation is not None and not as_json:
-        print_explanation(explanation)
+        print_explanation(explanation, quiet=quiet)
     if accuracy is not None and not as_json:
         console.OUT.print(f"tokens of {tokens_from}: {accuracy}")
     wrong = not finished.passed if explanation is None else explanation.detected

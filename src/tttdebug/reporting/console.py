@@ -89,7 +89,8 @@ def verdict_text(run: Run) -> Text:
         text = Text("FAIL  ", style="bold red")
         text.append(f"{divergence.boundary} in {_call_of(divergence)} is the first to miss its gate")
         later = len(run.failed) - 1
-        text.append(f"; {later} later ones miss theirs and may only have inherited its error. " if later else ". ")
+        whose = "" if run.experiments else " and may only have inherited its error"
+        text.append(f"; {later} later ones miss theirs{whose}. " if later else ". ")
     elif not run.passed:
         text = Text("INCOMPLETE  ", style="bold red").append(f"the run is {manifest.status}. ")
     else:

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 _COSTS, _RECORDS = 4, 6  # how many are named
 
 
-def print_explanation(explanation: Explanation) -> None:
-    """The findings, ranked; where there is none, that nothing is wrong and what the number formats cost."""
-    OUT.print(explanation_view(explanation))
+def print_explanation(explanation: Explanation, *, quiet: bool = False) -> None:
+    """The findings, ranked; where there is none, that nothing is wrong and what the number formats cost.
+
+    Quietly, what they come to alone.
+    """
+    OUT.print(verdict_text(explanation) if quiet else explanation_view(explanation))
 
 
 def explanation_view(explanation: Explanation) -> RenderableType:
@@ -38,7 +41,7 @@ def explanation_view(explanation: Explanation) -> RenderableType:
     parts += [finding_panel(finding, place, count) for place, finding in enumerate(explanation, start=1)]
     parts.append(verdict_text(explanation))
     if not explanation.detected:
-        parts.append(costs_table(explanation.run))
+        parts += [Text("What the formats cost:"), costs_table(explanation.run)]
     parts += [Text(f"note: {note}", style="yellow") for note in explanation.notes]
     return Group(*parts)
 
@@ -66,8 +69,8 @@ def verdict_text(explanation: Explanation) -> Text:
             )
         return text.append(f"the run itself did not pass: {run.manifest.status}.")
     return Text("NOTHING WRONG  ", style="bold green").append(
-        "every module that was run alone gives what its number formats give. Beyond the chosen formats nothing is "
-        "wrong, and this is what they cost:"
+        "every module that was run alone gives what its number formats give; beyond the chosen formats nothing is "
+        "wrong."
     )
 
 
@@ -88,8 +91,11 @@ def sentence_of(finding: Finding) -> str:
     if not finding.confirmed or not finding.experiments:
         return f"{finding.boundary}: {finding.says}"
     best = finding.experiments[0]
-    floor = "" if math.isnan(best.floor) else f"; its floor is {best.floor:.3g}"
-    return f"{finding.boundary}: {finding.says}: {best.metric} {best.before:.3g} falls to {best.after:.3g}{floor}"
+    floor = "" if math.isnan(best.floor) else f", its floor is {best.floor:.3g}"
+    return (
+        f"{finding.boundary}: {finding.says}; that accounts for its {best.metric} of {best.before:.3g} but for "
+        f"{best.after:.3g}{floor}"
+    )
 
 
 def _rows(finding: Finding) -> Iterator[tuple[str, RenderableType]]:
