@@ -23,7 +23,7 @@ from tttdebug.emulator.plans import SINGLE_BLOCK, AttentionPlan, MatmulPlan
 from tttdebug.emulator.rounding import to_bfloat16_ties_away, to_bfloat16_ties_even, to_bfloat16_truncated
 
 # B batch, H query heads, K key/value heads, G query heads per key/value head, S query positions, T key positions,
-# E head dim, C keys of a chunk
+# E head dim, C keys of a chunk, N chunks of Q queries
 
 _HALF_TILE = 16  # decode packs up to this many query heads into half tiles, whose exponential is always approximate
 _DEST_TILES = 8  # that a bfloat16 Dest holds
@@ -52,17 +52,19 @@ def attend(
     q_BKGSE = q_BHSE.unflatten(1, (kv_heads, -1))
     if mask is not None:
         mask = _scaled_mask(mask, plan).expand(*q_BHSE.shape[:3], T).unflatten(1, (kv_heads, -1))
-    chunks = []
-    for start in range(0, S, plan.q_chunk):
-        rows = slice(start, start + plan.q_chunk)
-        end = min(T, start + plan.q_chunk) if plan.causal else T
-        chunk_mask = None if mask is None else mask[..., rows, :]
-        chunks.append(_attend_chunk(q_BKGSE[..., rows, :], k_BKTE[:, :, :end], v_BKTE, chunk_mask, start, plan, units))
-    return plan.output.pack(torch.cat(chunks, -2).flatten(1, 2))
+    whole = S - S % plan.q_chunk
+    out = []
+    for rows, height in ((slice(0, whole), plan.q_chunk), (slice(whole, S), S - whole)):
+        if rows.start < rows.stop:
+            q_BKGNQE = q_BKGSE[..., rows, :].unflatten(-2, (-1, height))
+            chunks_mask = None if mask is None else mask[..., rows, :].unflatten(-2, (-1, height))
+            chunks = _attend_chunks(q_BKGNQE, k_BKTE, v_BKTE, chunks_mask, rows.start, plan, units)
+            out.append(chunks.flatten(-3, -2))
+    return plan.output.pack(torch.cat(out, -2).flatten(1, 2))
 
 
-def _attend_chunk(
-    q_BKGSE: Tensor,
+def _attend_chunks(
+    q_BKGNQE: Tensor,
     k_BKTE: Tensor,
     v_BKTE: Tensor,
     mask: Tensor | None,
@@ -70,26 +72,50 @@ def _attend_chunk(
     plan: AttentionPlan,
     units: Units,
 ) -> Tensor:
-    """A chunk of queries, the first at position `first_query`, against the keys given."""
-    queries_S1 = torch.arange(first_query, first_query + q_BKGSE.shape[-2], device=q_BKGSE.device)[:, None]
+    """N chunks of Q queries, the first at position `first_query`, against the keys that each of them sees.
+
+    Each takes its keys in the kernel's order; those that see equally many keys of a chunk take that step together.
+    """
+    N, Q, T = *q_BKGNQE.shape[3:5], k_BKTE.shape[2]
+    queries_NQ1 = torch.arange(first_query, first_query + N * Q, device=q_BKGNQE.device).view(N, Q, 1)
+    ends = [min(T, first_query + (n + 1) * Q) if plan.causal else T for n in range(N)]
     found: Partial | None = None
-    for start in range(0, k_BKTE.shape[2], plan.k_chunk):
-        chunk = slice(start, min(start + plan.k_chunk, k_BKTE.shape[2]))
-        scores = _by_kv_head(q_BKGSE, k_BKTE[:, :, chunk].mT, plan.kernel, units)
-        if mask is not None:
-            scores = _add_mask(scores, mask[..., chunk], plan, units)
-        if plan.causal:
-            keys_C = torch.arange(chunk.start, chunk.stop, device=q_BKGSE.device)
-            scores = scores.masked_fill(unseen(keys_C, queries_S1, plan.window), -torch.inf)
-        maximum = fpu.max_rows(scores)
-        if found is not None:
-            maximum = torch.maximum(maximum, found.maximum)
-        weights = _prefill_weights(scores, maximum, plan, units)
-        values = _weighted_values(weights, v_BKTE[:, :, chunk], plan, units)
-        new = Partial(maximum, _sum_tiles(weights), values)
-        found = new if found is None else _joined_in_prefill(found, new, plan, units)
+    for start in range(0, T, plan.k_chunk):
+        stops = [min(start + plan.k_chunk, end) for end in ends]
+        for stop in sorted({stop for stop in stops if stop > start}):
+            those, keys = slice(stops.index(stop), N - stops[::-1].index(stop)), slice(start, stop)
+            scores = _by_kv_head(q_BKGNQE[:, :, :, those], k_BKTE[:, :, keys].mT, plan.kernel, units)
+            if mask is not None:
+                scores = _add_mask(scores, mask[:, :, :, those, :, keys], plan, units)
+            if plan.causal:
+                keys_C = torch.arange(start, stop, device=q_BKGNQE.device)
+                scores = scores.masked_fill(unseen(keys_C, queries_NQ1[those], plan.window), -torch.inf)
+            old = Partial(*(part[:, :, :, those] for part in found)) if found is not None and start > 0 else None
+            new = _attend_keys(scores, v_BKTE[:, :, keys], old, plan, units)
+            if those == slice(0, N):
+                found = new
+                continue
+            if found is None:
+                found = Partial(*(part.new_empty(*part.shape[:3], N, *part.shape[4:]) for part in new))
+            for whole, part in zip(found, new, strict=True):
+                whole[:, :, :, those] = part
     if found is None:
         raise AssertionError("attention over no keys")
+    return _normalised(found, plan, units)
+
+
+def _attend_keys(scores: Tensor, v_BKCE: Tensor, old: Partial | None, plan: AttentionPlan, units: Units) -> Partial:
+    """A chunk of keys, joined to what was found before."""
+    maximum = fpu.max_rows(scores)
+    if old is not None:
+        maximum = torch.maximum(maximum, old.maximum)
+    weights = _prefill_weights(scores, maximum, plan, units)
+    new = Partial(maximum, _sum_tiles(weights), _weighted_values(weights, v_BKCE, plan, units))
+    return new if old is None else _joined_in_prefill(old, new, plan, units)
+
+
+def _normalised(found: Partial, plan: AttentionPlan, units: Units) -> Tensor:
+    """The weighted values over the sums of weights."""
     sums = units.sum_rows(found.total, plan.kernel)
     if plan.kernel.fp32_dest:
         inverse = sfpu.reciprocal(fpu.to_source(sums, fp32_dest=True), 1 if plan.kernel.approx else 2)
