@@ -138,6 +138,14 @@ def test_rows_that_repeat_the_last_one_come_out_as_if_multiplied(repeated):
     assert torch.equal(units.matrix_product(left, right, plan), rows)
 
 
+def test_a_nan_in_the_last_row_leaves_the_shape_as_it_is():
+    left = torch.ones(4, 32)
+    left[-1, 0] = torch.nan
+    plan = MatmulPlan(Kernel(MathFidelity.HiFi2), Blocking("1d", 1, 1, False), BFLOAT16, BFLOAT16, BFLOAT16)
+    product = ExactUnits(Arch.WORMHOLE_B0).matrix_product(left.bfloat16(), torch.ones(32, 8).bfloat16(), plan)
+    assert product[:, 0].abs().tolist() == [32, 32, 32, torch.inf]
+
+
 def test_the_kernels_for_gpus_give_the_same_bits():
     """In Triton's own interpreter, which needs no GPU."""
     if find_spec("triton") is None:
