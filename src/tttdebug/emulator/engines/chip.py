@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tttdebug.emulator.engines import functions
-from tttdebug.emulator.engines.attention import attend, attend_decode
+from tttdebug.emulator.engines.attention import attend
+from tttdebug.emulator.engines.attention_decode import attend_decode
 from tttdebug.emulator.engines.elementwise import Binary, elementwise, on_vector_unit, scalar_operand
 from tttdebug.emulator.engines.normalization import norm, softmax
 from tttdebug.emulator.engines.reduction import reduce
