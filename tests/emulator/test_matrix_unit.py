@@ -138,6 +138,14 @@ def test_rows_that_repeat_the_last_one_come_out_as_if_multiplied(repeated):
     assert torch.equal(units.matrix_product(left, right, plan), rows)
 
 
+def test_a_nan_in_the_last_row_leaves_the_shape_as_it_is():
+    left = torch.ones(4, 32)
+    left[-1, 0] = torch.nan
+    plan = MatmulPlan(Kernel(MathFidelity.HiFi2), Blocking("1d", 1, 1, False), BFLOAT16, BFLOAT16, BFLOAT16)
+    product = ExactUnits(Arch.WORMHOLE_B0).matrix_product(left.bfloat16(), torch.ones(32, 8).bfloat16(), plan)
+    assert product[:, 0].abs().tolist() == [32, 32, 32, torch.inf]
+
+
 def test_the_kernels_for_gpus_give_the_same_bits():
     """In Triton's own interpreter, which needs no GPU."""
     if find_spec("triton") is None:
@@ -148,3 +156,80 @@ def test_the_kernels_for_gpus_give_the_same_bits():
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "same bits" in done.stdout
+
+
+@st.composite
+def wide_products(draw):
+    """Three rows times 130 columns with 64 of K, some zeros among them, their exponents and Dest's spread as drawn."""
+    left_exponents, right_exponents, dest_exponents = (
+        draw(st.sampled_from([(127, 1), (127, 30), (60, 20), (20, 20), (190, 60)])) for _ in range(3)
+    )
+    random = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+
+    def words_around(exponents, rows, columns):
+        middle, spread = exponents
+        field = torch.randint(max(middle - spread, 1), min(middle + spread, 255), (rows, columns), generator=random)
+        rest = torch.randint(0, 2**8, (rows, columns), generator=random)
+        bits = (rest >> 7 << 15 | field << 7 | rest & 127).to(torch.int16)
+        bits[torch.rand(rows, columns, generator=random) < 0.1] = 0
+        return bits.view(torch.bfloat16)
+
+    left, right = words_around(left_exponents, 3, 64), words_around(right_exponents, 64, 130)
+    return left, right, words_around(dest_exponents, 3, 130).float()
+
+
+@settings(max_examples=60, deadline=None)
+@given(wide_products(), st.integers(1, 4), st.booleans())
+def test_a_bfloat16_dest_has_the_same_bits_in_wide_products_and_column_by_column(product, phases, halves_first):
+    left, right, dest = product
+    how = {"phases": phases, "fp32_dest": False, "wormhole": True, "halves_first": halves_first}
+    columns = [column.clone() for column in dest.split(1, -1)]
+    for column, start in zip(columns, right.split(1, -1), strict=True):
+        matrix_unit.multiply_into(column, left, start, **how)
+    matrix_unit.multiply_into(dest, left, right, **how)
+    assert words(dest) == words(torch.cat(columns, -1))
+
+
+@pytest.mark.parametrize("power", [1, 2, 4, 8, 12, 13, 14, 15, 16])
+def test_sums_far_below_what_a_bfloat16_dest_aligns_to_are_rounded_twice(power):
+    """Whole group sums around every tie; the other group cancels to zero, but 2^power is the last bit kept."""
+    near_ties = [middle + off for middle in (4096, 8192, 12288, 15700) for off in range(-5, 6)]
+    sums = [sign * size for size in near_ties + list(range(16370, 16390)) for sign in (1, -1)]
+    sums += [0] * (130 - len(sums))
+    left = torch.zeros(1, 32)
+    left[0, :8] = torch.tensor([127.0, 127, 127, 127, 64, 1, 1, 1])
+    right = torch.zeros(32, len(sums))
+    for n, total in enumerate(sums):
+        whole = min(abs(total) // 127, 124)
+        rest = abs(total) - 127 * whole
+        counts = [min(31, max(0, whole - 31 * lane)) for lane in range(4)] + [rest // 64]
+        counts += [min(31, max(0, rest % 64 - 31 * lane)) for lane in range(3)]
+        right[:8, n] = torch.tensor(counts).float() * (1 if total > 0 else -1)
+    assert (left @ right)[0].int().tolist() == sums
+    left[0, 8:10], right[8], right[9] = 2.0 ** (power + 10), 1.0, -1.0
+    left /= 2**20  # away from exponents that only the other loops take
+    dest = -to_source(torch.tensor([sums]) / 2**20, fp32_dest=False).float()
+    expected = [
+        plain.dot(words(left[0]), words(column), before, phases=1, fp32=False, wormhole=True)
+        for column, before in zip(right.T, words(dest), strict=True)
+    ]
+    matrix_unit.multiply_into(dest, left, right, phases=1, fp32_dest=False, wormhole=True)
+    assert words(dest) == expected
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_groups_that_all_but_cancel_have_the_same_bits_in_wide_products_and_column_by_column(power):
+    """What is left of them shows how the last bit of large sums, halfway between two, was rounded."""
+    random = torch.Generator().manual_seed(power)
+    left, right = torch.zeros(8, 32), torch.zeros(32, 128)
+    left[:, : 2**power] = torch.randint(96, 128, (8, 1), generator=random).float()
+    right[: 2**power] = torch.randint(24, 32, (128,), generator=random).float()
+    left[:, 7], right[7] = 1, torch.randint(0, 32, (128,), generator=random).float()
+    left[:, 8], right[8] = left[:, 0] * 2**power, -right[0]
+    dest = torch.zeros(8, 128)
+    columns = [column.clone() for column in dest.split(1, -1)]
+    for column, start in zip(columns, right.split(1, -1), strict=True):
+        matrix_unit.multiply_into(column, left, start, phases=1, fp32_dest=False, wormhole=True)
+    matrix_unit.multiply_into(dest, left, right, phases=1, fp32_dest=False, wormhole=True)
+    assert words(dest) == words(torch.cat(columns, -1))
+    assert dest.count_nonzero() > 0

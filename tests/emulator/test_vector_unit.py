@@ -15,7 +15,7 @@ from tttdebug.emulator.agreement import compare
 from tttdebug.emulator.engines import vector_binary
 from tttdebug.emulator.engines import vector_unit as sfpu
 from tttdebug.emulator.engines.elementwise import elementwise, on_vector_unit
-from tttdebug.emulator.engines.vector_arithmetic import add, float_of, fma_in_passes, multiply
+from tttdebug.emulator.engines.vector_arithmetic import add, float_of, fma_in_passes, multiply, multiply_in_passes
 from tttdebug.emulator.formats import BFLOAT16
 from tttdebug.emulator.kernel import ELTWISE, ELTWISE_FP32, Arch
 from tttdebug.emulator.plans import Activation
@@ -94,7 +94,8 @@ def test_the_multiply_add_is_that_of_plain_integers(operands):
 @settings(max_examples=300)
 @given(near_words(0, 254), near_words(0, 254))
 def test_products_and_sums_are_multiply_adds(x, y):
-    assert bits(multiply(word(x), word(y))) == fma_in_integers(x, y, 0)
+    for product in (multiply, multiply_in_passes):
+        assert bits(product(word(x), word(y))) == fma_in_integers(x, y, 0)
     assert bits(add(word(x), word(y))) == fma_in_integers(x, 0x3F800000, y)
 
 
@@ -114,6 +115,22 @@ def test_products_and_sums_are_multiply_adds(x, y):
 def test_the_multiply_add_of_special_values(x, y, z, result):
     for fma in (sfpu.fma, fma_in_passes):
         assert bits(fma(word(x), word(y), word(z))) == result
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "result"),
+    [
+        (0x7F800000, 0x80000001, 0x7F800001),  # ∞ times a denormal, which is a positive zero
+        (0xFF800000, 0x00000000, 0xFF800001),
+        (0xFFC00000, 0x3F800000, 0xFF800001),
+        (0x7F000000, 0xFF000000, 0xFF800000),
+        (0x80000000, 0x3F800000, 0x00000000),
+        (0x00800000, 0x3F7FFFFF, 0x00000000),
+    ],
+)
+def test_the_product_of_special_values(x, y, result):
+    for product in (multiply, multiply_in_passes):
+        assert bits(product(word(x), word(y))) == result
 
 
 MATHEMATICS = {

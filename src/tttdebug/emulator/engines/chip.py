@@ -7,15 +7,16 @@ import torch
 from torch import Tensor
 
 from tttdebug.emulator.engines import functions
-from tttdebug.emulator.engines.attention import attend, attend_decode
+from tttdebug.emulator.engines.attention import attend
+from tttdebug.emulator.engines.attention_decode import attend_decode
 from tttdebug.emulator.engines.elementwise import Binary, elementwise, on_vector_unit, scalar_operand
 from tttdebug.emulator.engines.normalization import norm, softmax
 from tttdebug.emulator.engines.reduction import reduce
+from tttdebug.emulator.engines.rotation import turned_pairs
 from tttdebug.emulator.engines.units import Units
 from tttdebug.emulator.formats import BFLOAT16, FLOAT32, BlockFormat, FloatFormat, Format, IntegerFormat
 from tttdebug.emulator.kernel import Arch
 from tttdebug.emulator.plans import (
-    SINGLE_BLOCK,
     Activation,
     AttentionPlan,
     BinaryPlan,
@@ -111,10 +112,7 @@ class ChipEngine:
         return attend_decode(q_BHE, k_BKTE, v_BKTE, positions, plan, self.units)
 
     def rotate_pairs(self, x: Tensor, cos: Tensor, sin: Tensor, transform: Tensor, plan: RotaryPlan) -> Tensor:
-        tiles = x.unflatten(-1, (-1, transform.shape[-1]))
-        form = plan.output
-        product = MatmulPlan(plan.kernel, SINGLE_BLOCK, form, form, form)
-        rotated = form.pack(self.units.matrix_product(tiles, transform, product)).flatten(-2)
+        rotated = turned_pairs(x, transform, plan, self.units)
         return self._add_rotated(x, rotated, cos, sin, plan)
 
     def rotate_halves(self, x: Tensor, cos: Tensor, sin: Tensor, plan: RotaryPlan) -> Tensor:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vector unit's multiply-add of vector_arithmetic.py compiled into one pass, for tensors on the CPU."""
+"""The vector unit's multiply-add and product of vector_arithmetic.py compiled into one pass, for tensors on the CPU."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +23,18 @@ _NAN, _NEGATIVE_NAN = np.int32(0x7F800001), np.int32(-0x7FFFFF)
 
 def fma(x: Tensor | float, y: Tensor | float, z: Tensor | float) -> Tensor:
     """See vector_arithmetic.fma."""
-    operands = (v.detach().to(torch.float32).numpy() if isinstance(v, Tensor) else np.float32(v) for v in (x, y, z))
+    return _elementwise(_fma, x, y, z)
+
+
+def multiply(x: Tensor | float, y: Tensor | float) -> Tensor:
+    """See vector_arithmetic.multiply."""
+    return _elementwise(_multiply, x, y)
+
+
+def _elementwise(function: Callable[..., Any], *values: Tensor | float) -> Tensor:
+    operands = (v.detach().to(torch.float32).numpy() if isinstance(v, Tensor) else np.float32(v) for v in values)
     with np.errstate(all="ignore"):  # infinite and undefined results are the unit's own
-        return torch.from_numpy(np.asarray(_fma(*operands)))
+        return torch.from_numpy(np.asarray(function(*operands)))
 
 
 @njit(inline="always")
@@ -68,3 +79,12 @@ def _fma(x, y, z):  # type: ignore[no-untyped-def]
         negative = math.copysign(1.0, zd) < 0 if only_z else math.copysign(1.0, xd) * math.copysign(1.0, yd) < 0
         return as_float(_NEGATIVE_NAN if negative else _NAN)
     return np.float32(0.0) if abs(total) < _LARGEST_ABSORBED else np.float32(total)
+
+
+@vectorize(["float32(float32, float32)"], cache=True)
+def _multiply(x, y):  # type: ignore[no-untyped-def]
+    xd, yd = _flushed(x), _flushed(y)
+    product = xd * yd
+    value = np.float32(0.0) if abs(product) < _LARGEST_ABSORBED else np.float32(product)
+    nan = _NEGATIVE_NAN if as_bits(xd) ^ as_bits(yd) < 0 else _NAN
+    return value if product == product else as_float(nan)

@@ -44,6 +44,19 @@ def _shift(name: str) -> Any:
 shift_left, shift_right = _shift("shl"), _shift("ashr")
 
 
+@intrinsic
+def pattern_of(context: Any, bits: Any) -> Any:
+    """The fp32 pattern of one that is given as it is, or as the upper half of it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if bits == types.int32:
+            return args[0]
+        kind = context.get_value_type(types.int32)
+        return builder.shl(builder.zext(args[0], kind), kind(16))
+
+    return types.int32(bits), generate
+
+
 @njit(inline="always")
 def _rounded_right(value, by):  # type: ignore[no-untyped-def]
     """value / 2^by to the nearest integer, ties up."""

@@ -118,4 +118,4 @@ class ExactUnits:
 def _without_repetition(a_MK: Tensor) -> int:
     """How many rows there are up to the first of those at the end that are all equal."""
     different = (a_MK != a_MK[-1:]).any(-1).nonzero()
-    return int(different[-1]) + 2 if len(different) else min(1, len(a_MK))
+    return min(int(different[-1]) + 2 if len(different) else 1, len(a_MK))  # a row with a NaN differs from itself

@@ -3,7 +3,8 @@
 
 A step multiplies 16 pairs of operand parts (5 bits from SrcA, 7 from SrcB; see fpu.py for the phases) in two groups of
 8. A group aligns its products to the largest exponent of its operands, rounds them there to 10 bits with ties away
-from zero and adds them up; both group sums are then added to Dest, which rounds as `add_to_dest` says.
+from zero and adds them up; both group sums are then added to Dest, which rounds as `add_to_dest` says. Wide products
+into a bfloat16 Dest go through quicker loops, bfloat16_dest.py, wherever exponents allow.
 
 Rounding to a given bit is what a float adder does anyway: products are added to a number so large that its last bit has
 the weight wanted. Each operand part of one side is stretched by 2⁻¹³ first, which carries a product over a tie and over
@@ -20,6 +21,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from tttdebug.emulator.engines import bfloat16_dest
 from tttdebug.emulator.engines.compiled_jobs import run_jobs
 from tttdebug.emulator.engines.dest_register import (
     add_to_dest,
@@ -27,6 +29,7 @@ from tttdebug.emulator.engines.dest_register import (
     as_float,
     compiled,
     i32,
+    pattern_of,
     shift_left,
     shift_right,
     use_the_widest_vectors,
@@ -39,6 +42,7 @@ COLUMNS, ROWS = 64, 32  # of the result that one job computes: its operands stay
 _EMPTY = -100_000  # the exponent of a zero: it never is the largest of a group
 _LOWERED = np.array([0, 5, 7, 12], dtype=np.int32)  # how far below the operands' exponents each phase lies
 _STRETCH = 1 + 2.0**-13
+WIDE = bfloat16_dest.COLUMNS  # columns of a panel whose Dest is bfloat16, while more than `COLUMNS` are left
 _WORTH_A_JOB = 1 << 21  # multiplications
 _SINGLE, _DOUBLE = np.ones(1, np.float32), np.ones(1, np.float64)  # the float that group sums are kept in
 
@@ -85,16 +89,27 @@ def multiply_into(
     parts = np.array([left_source.part_of_phase, right_source.part_of_phase], np.int64)
     loops = _into_fp32 if fp32_dest else _into_bfloat16
 
-    def job(block: tuple[int, int, int]) -> None:
-        m, n, end = block
+    def multiply_any(m: int, n: int, end: int) -> None:
         settings = (sources, parts, lowered, halves_first, wormhole)
         while n < end:
             n = loops(left, right, dest, m, n, end, *settings, _SINGLE)
             if n < end:  # where it stopped, a larger float is needed
                 n = loops(left, right, dest, m, n, min(n + COLUMNS, end), *settings, _DOUBLE)
 
+    def job(block: tuple[int, int, int]) -> None:
+        m, n, end = block
+        rest = (end - n) % WIDE
+        wide_end = n if fp32_dest else end - (rest if rest <= COLUMNS else 0)
+        while n < wide_end:
+            settings = (min(ROWS, rows - m), n, wide_end, sources, parts, lowered, halves_first)
+            n = bfloat16_dest.multiply(left, right, dest, m, *settings)
+            if n < wide_end:
+                multiply_any(m, n, min(n + WIDE, wide_end))
+                n += WIDE
+        multiply_any(m, n, end)
+
     rows, columns = dest.shape
-    panels = -(-_WORTH_A_JOB // (min(rows, ROWS) * left.shape[1] * phases * COLUMNS)) * COLUMNS
+    panels = -(-_WORTH_A_JOB // (min(rows, ROWS) * left.shape[1] * phases * WIDE)) * WIDE
     starts = [(m, n) for n in range(0, columns, panels) for m in range(0, rows, ROWS)]
     run_jobs(job, [(m, n, min(n + panels, columns)) for m, n in starts])
     return None
@@ -151,19 +166,6 @@ def _scale(context: Any, like: Any) -> Any:
     return like(like), lambda c, builder, signature, args: c.get_value_type(like)(2.0 ** _SCALES[like])
 
 
-@intrinsic
-def _pattern(context: Any, bits: Any) -> Any:
-    """The fp32 pattern of one that is given as it is, or as the upper half of it."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if bits == types.int32:
-            return args[0]
-        kind = context.get_value_type(types.int32)
-        return builder.shl(builder.zext(args[0], kind), kind(16))
-
-    return types.int32(bits), generate
-
-
 @njit(inline="always")
 def _unpack(bits, row, column, parts, exponents, first, second, factor, shift, like):  # type: ignore[no-untyped-def]
     """A tile of a matrix: the two parts of each element times `factor` and its exponent minus `shift`, with zeros
@@ -176,7 +178,7 @@ def _unpack(bits, row, column, parts, exponents, first, second, factor, shift, l
     largest = i32(_EMPTY)
     for r in range(height):
         for c in range(width):
-            pattern = _pattern(bits[row + r, column + c])
+            pattern = pattern_of(bits[row + r, column + c])
             exponent = i32(shift_right(pattern, i32(23)) & i32(255))
             lives = exponent != i32(0)
             head = _value(i32(pattern & mask_first), like)

@@ -28,7 +28,7 @@ def fma(x: Operand, y: Operand, z: Operand) -> Tensor:
     above it infinite, whatever z is. The sum is rounded to nearest even; where it must be shifted by two bits the
     upper of them is dropped. Denormals are zero on both ends, zeros positive, NaN the smallest of their sign.
     """
-    if all(v.device.type == "cpu" for v in (x, y, z) if isinstance(v, Tensor)):
+    if _on_cpu(x, y, z):
         from tttdebug.emulator.engines import compiled_fma  # numba is imported when it is needed
 
         return compiled_fma.fma(x, y, z)
@@ -89,10 +89,23 @@ def _as_double(v: Operand) -> Tensor:
 
 def multiply(x: Operand, y: Operand) -> Tensor:
     """x·y + 0, which rounds once: float64 holds the product exactly."""
+    if _on_cpu(x, y):
+        from tttdebug.emulator.engines import compiled_fma
+
+        return compiled_fma.multiply(x, y)
+    return multiply_in_passes(x, y)
+
+
+def multiply_in_passes(x: Operand, y: Operand) -> Tensor:
+    """`multiply` in operations of torch, for any device."""
     xd, yd = _as_double(x), _as_double(y)
     product = xd * yd
     result = torch.where(product.abs() < _LARGEST_ABSORBED, 0.0, product).to(torch.float32)
     return _with_nan_of_sign(result, product, xd, yd, _ZERO.to(product.device))
+
+
+def _on_cpu(*operands: Operand) -> bool:
+    return all(v.device.type == "cpu" for v in operands if isinstance(v, Tensor))
 
 
 def add(x: Operand, y: Operand) -> Tensor:
