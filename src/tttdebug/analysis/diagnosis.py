@@ -4,24 +4,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tttdebug.analysis.cache_layout import cache_finding
+from tttdebug.analysis.consensus import Consensus, consensus
 from tttdebug.analysis.examination import Examination
-from tttdebug.analysis.finding import Candidate, Experiment, Finding
-from tttdebug.analysis.hypotheses import NOTHING, Trial, rel_l2, search
+from tttdebug.analysis.finding import Candidate, Finding
 from tttdebug.analysis.module_call import ModuleCall
+from tttdebug.analysis.users import swapped_users
 from tttdebug.analysis.where import Location, locate
 from tttdebug.tracking.gates import kind_of
 from tttdebug.tracking.record import Key
 from tttdebug.tracking.subject import Subject
 
 Progress = Callable[[str, "float | None"], None]
-SECONDS_OF_A_SEARCH, CANDIDATES = 20.0, 3
-CLEARLY, SMALL = 0.5, 0.05
-"""A cause explains another call where it takes half of its error away, or leaves little."""
-
+CANDIDATES = 3
 EXPERIMENTED_OF_A_KIND = 4
 """Of more modules of one kind at fault, all layers say, the causes of the first ones stand for the others'."""
 
@@ -60,51 +59,32 @@ def _finding(boundary: str, keys: Sequence[Key], calls: Sequence[ModuleCall], fo
     call = calls[0]
     if all(key.boundary != boundary for key in keys) and (layout := cache_finding(boundary, keys, call)) is not None:
         return layout
-    diagnosis = search(call, budget_seconds=SECONDS_OF_A_SEARCH)
-    explained = [trial for trial in diagnosis.confirmed if _holds(trial, calls[1:])]
-    others = [trial for trial in (*diagnosis.confirmed, *diagnosis.nearest) if trial not in explained[:1]]
-    best = explained[0] if explained else None
-    says = f"its own rel_l2 is {error.comparison.rel_l2:.3g} where its formats explain {error.floor:.3g}"
-    return Finding(
-        boundary=boundary,
-        cause=best.cause if best else "unknown",
-        says=best.says if best else f"{says}; no experiment brings it to the floor",
-        module=call.module,
-        reference_path=call.reference_path,
-        experiments=(best.experiment, *_repeated(best, calls[1:])) if best else (),
-        fix=best.fix if best else None,
-        where=_location(call).sentences(),
-        candidates=tuple(Candidate(trial.cause, trial.says, trial.rel_l2) for trial in others[:CANDIDATES]),
-        records=tuple(keys),
-    )
+    if (swapped := swapped_users(calls)) is not None:
+        return replace(swapped, records=tuple(keys))
+    heard = consensus(calls, decode_alone=all(key.phase == "decode" for key in keys))
+    about: dict[str, Any] = {
+        "boundary": boundary,
+        "module": call.module,
+        "reference_path": call.reference_path,
+        "where": _location(call).sentences(),
+        "candidates": tuple(_candidates(heard)),
+        "records": tuple(keys),
+    }
+    if not heard.agreed:
+        says = f"its own rel_l2 is {error.comparison.rel_l2:.3g} where its formats explain {error.floor:.3g}"
+        return Finding(cause="unknown", says=f"{says}; no experiment brings it to the floor", **about)
+    best = heard.agreed[0]
+    says = f"{best.trial.says} in decode" if call.key.phase == "decode" else best.trial.says
+    return Finding(cause=best.trial.cause, says=says, experiments=best.experiments, fix=best.trial.fix, **about)
 
 
-def _holds(trial: Trial, calls: Sequence[ModuleCall]) -> bool:
-    """Whether a cause found on one call explains the module's other calls: none of them is left as it was."""
-    if trial.hypothesis.localises:
-        return True
-    return all(after <= max(CLEARLY * before, SMALL) for before, after in _errors(trial, calls))
-
-
-def _errors(trial: Trial, calls: Sequence[ModuleCall]) -> list[tuple[float, float]]:
-    """For each call the error against the module as it should be, and against it with the cause in it."""
-    return [
-        (
-            rel_l2(call.port_TC.float(), NOTHING.predict(call)),
-            rel_l2(call.port_TC.float(), trial.hypothesis.predict(call)),
-        )
-        for call in calls
-    ]
-
-
-def _repeated(trial: Trial, calls: Sequence[ModuleCall]) -> tuple[Experiment, ...]:
-    """The same cause tried on the module's other calls."""
-    if trial.hypothesis.localises:
-        return ()
-    return tuple(
-        Experiment(f"the same in {call.key.phase} {call.key.step}", before, after, call.floor_rel_l2)
-        for call, (before, after) in zip(calls, _errors(trial, calls), strict=True)
-    )
+def _candidates(heard: Consensus) -> Iterator[Candidate]:
+    """What else explains the error, then what came nearest: of each cause once."""
+    named = {heard.agreed[0].trial.cause} if heard.agreed else set()
+    for trial in (*(agreed.trial for agreed in heard.agreed), *heard.nearest):
+        if trial.cause not in named and len(named) <= CANDIDATES:
+            named.add(trial.cause)
+            yield Candidate(trial.cause, trial.says, trial.rel_l2)
 
 
 def _location(call: ModuleCall) -> Location:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, "float | None"], None]
 FAR_ABOVE = 2.0
-KEPT_CALLS = 2
-"""Calls of one boundary in one phase whose tensors are kept for experiments, those of the first users and steps."""
+KEPT_CALLS = {"prefill": 2, "decode": 4}
+"""Calls of one boundary whose tensors are kept for experiments, those of the first users and steps."""
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Examiner:
         if key.boundary in self._caches:
             return
         kept = self.found.calls.setdefault(key.boundary, [])
-        if sum(call.key.phase == key.phase for call in kept) >= KEPT_CALLS:
+        if sum(call.key.phase == key.phase for call in kept) >= KEPT_CALLS[key.phase]:
             return
         caches = (replace(key, boundary=pair.boundary) for pair in self._subject.caches if pair.after == key.boundary)
         if any(self._is_suspect(of, self.found.errors[of]) for of in (key, *caches) if of in self.found.errors):

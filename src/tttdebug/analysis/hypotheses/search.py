@@ -37,7 +37,9 @@ class Diagnosis:
     floor: float
 
 
-def search(call: ModuleCall, *, combine: bool = True, budget_seconds: float | None = None) -> Diagnosis:
+def search(
+    call: ModuleCall, *, combine: bool = True, budget_seconds: float | None = None, at_fault: bool = False
+) -> Diagnosis:
     """Try every change that the module's spec allows, and say which of them gives what the port gave.
 
     With `combine`, pairs of changes are tried where no single one reaches the floor. `budget_seconds` ends the search

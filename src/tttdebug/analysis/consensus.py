@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cause for several calls: what explains a prefill must explain the decode steps, and one step the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tttdebug.analysis.finding import Experiment
+from tttdebug.analysis.hypotheses import NOTHING, Diagnosis, Trial, rel_l2, search
+from tttdebug.analysis.module_call import ModuleCall
+
+SECONDS_OF_A_SEARCH = 20.0
+HALF, MARGIN = 0.5, 1.5
+"""A cause explains a call when it takes half of its error away, and leaves no more than one and a half floors."""
+
+OF_STATE = frozenset(
+    {"kv_block_swapped", "kv_position", "kv_stale", "position_offset", "mask_wrong", "mask_missing", "window"}
+)
+"""Causes that a module may have in decode alone: its prefill writes what decode reads, and weights serve both."""
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """A cause, the trial that speaks for it, and an experiment for each call that it explains, of so many calls.
+
+    `steady` says that the very same change explains all of them, with no number fitted anew.
+    """
+
+    trial: Trial
+    experiments: tuple[Experiment, ...]
+    calls: int
+    steady: bool
+
+    @property
+    def explains_most(self) -> bool:
+        return 2 * len(self.experiments) > self.calls
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """The causes that explain most of the calls, the best first, and the trials that came nearest on the first one."""
+
+    agreed: tuple[Agreed, ...]
+    nearest: tuple[Trial, ...]
+
+
+def consensus(calls: Sequence[ModuleCall], *, decode_alone: bool) -> Consensus:
+    """What explains the calls of one module, each at fault. `decode_alone` says that its prefill is as it should be.
+
+    Raises WeightsError for a call without a weight that its spec needs.
+    """
+    diagnoses = [search(call, budget_seconds=SECONDS_OF_A_SEARCH, at_fault=True) for call in calls]
+    causes = dict.fromkeys(trial.cause for diagnosis in diagnoses for trial in diagnosis.confirmed)
+    found = [_agreed(cause, calls, diagnoses) for cause in causes]
+    places = {cause: _place(cause, diagnoses) for cause in causes}
+
+    def rank(agreed: Agreed) -> tuple[int, bool, bool, int]:
+        misplaced = decode_alone and agreed.trial.cause not in OF_STATE
+        return -len(agreed.experiments), misplaced, not agreed.steady, places[agreed.trial.cause]
+
+    return Consensus(
+        tuple(sorted((agreed for agreed in found if agreed.explains_most), key=rank)), diagnoses[0].nearest
+    )
+
+
+def _agreed(cause: str, calls: Sequence[ModuleCall], diagnoses: Sequence[Diagnosis]) -> Agreed:
+    """How far one cause explains the calls: by one and the same change, or by one fitted to each call."""
+    own = [next((t for t in diagnosis.confirmed if t.cause == cause), None) for diagnosis in diagnoses]
+    best: tuple[Trial, list[Experiment]] | None = None
+    for trial in filter(None, own):
+        explained = [trial.experiment if own[i] is trial else _repeated(trial, call) for i, call in enumerate(calls)]
+        experiments = [experiment for experiment in explained if experiment is not None]
+        if best is None or len(experiments) > len(best[1]):
+            best = trial, experiments
+    assert best is not None  # the cause is some trial's
+    steady = len(best[1]) == len(calls)
+    if not steady and sum(trial is not None for trial in own) > len(best[1]):
+        best = best[0], [trial.experiment for trial in own if trial is not None]
+    return Agreed(best[0], tuple(best[1]), len(calls), steady)
+
+
+def _repeated(trial: Trial, call: ModuleCall) -> Experiment | None:
+    """The same change on another call; None where it does not explain it, or takes its values from the first."""
+    if trial.hypothesis.localises:
+        return None
+    port_TC = call.port_TC.float()
+    before, after = rel_l2(port_TC, NOTHING.predict(call)), rel_l2(port_TC, trial.hypothesis.predict(call))
+    if after > HALF * before or after > MARGIN * max(call.floor_rel_l2, trial.experiment.floor):
+        return None
+    step = f"decode {call.key.step}" if call.key.phase == "decode" else "prefill"
+    return Experiment(f"the same in {step} of user {call.key.user}", before, after, call.floor_rel_l2)
+
+
+def _place(cause: str, diagnoses: Sequence[Diagnosis]) -> int:
+    """The best place of a cause among the explanations of any call."""
+    return min(
+        place for diagnosis in diagnoses for place, trial in enumerate(diagnosis.confirmed) if trial.cause == cause
+    )
