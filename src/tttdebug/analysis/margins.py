@@ -78,5 +78,5 @@ class Margins:
 
 
 def _interval(samples: NDArray[np.float64], mean: float) -> Interval:
-    low, high = np.percentile(samples, (2.5, 97.5))
+    low, high = np.percentile(samples, (2.5, 97.5), method="nearest")  # no arithmetic with what is not finite
     return Interval(mean, float(low), float(high))

@@ -7,24 +7,25 @@ from dataclasses import replace
 from typing import Any
 
 from tttdebug.backends import describe_device, open_device
+from tttdebug.backends.devices import Engine
 from tttdebug.modules.build import EncoderPort, FamilyPort, build_model
 from tttdebug.tracking.driving import driver_of
 from tttdebug.tracking.pairing import pair_modules
 from tttdebug.tracking.subject import Subject
 
 
-def emulated_twin(subject: Subject) -> Subject | None:
+def emulated_twin(subject: Subject, engine: Engine | None = None) -> Subject | None:
     """The twin of a port of `build_model` beside the same reference; None of any other port.
 
-    It runs on the engine that the port runs on, on the default one where the port is on a card.
+    It runs on `engine`, if not given on the port's own, or where the port is on a card on the one that gives the chip's
+    bits.
     """
     port = subject.port
     if not isinstance(port, FamilyPort) or isinstance(port, EncoderPort):
         return None
     here = describe_device(port.device)  # type: ignore[attr-defined]
-    options: dict[str, Any] = {"architecture": here.architecture, "grid": here.grid}
-    if here.runs_on == "emulator":
-        options["engine"] = here.engine
+    own = here.engine if here.runs_on == "emulator" else "exact"
+    options: dict[str, Any] = {"engine": engine or own, "architecture": here.architecture, "grid": here.grid}
     device = open_device("emulated", **options)
     twin = build_model(subject.reference, device, hw_config=port.hw_config)  # type: ignore[attr-defined]
     return replace(

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose the error is: verdicts from isolated and inherited records."""
+
+import dataclasses
+
+from tttdebug.analysis.verdicts import AMPLIFIES, verdicts_of
+from tttdebug.tracking.record import Record, without_metrics
+
+HOLDERS = {"L00.self_attn": "L00.layer_out", "L00.mlp": "L00.layer_out", "L00.layer_out": None, "L01.mlp": None}
+ORDER = ("L00.self_attn", "L00.mlp", "L00.layer_out", "L01.mlp")
+
+
+def record(boundary, verdict, mode="accumulated", **changes):
+    plain = Record(
+        boundary=boundary,
+        mode=mode,
+        phase="prefill",
+        step=0,
+        user=0,
+        verdict=verdict,
+        floor_rel_l2=0.01,
+        module="",
+        reference_path="",
+        dtype="",
+        adapters=(),
+        engine="",
+        seconds=0.0,
+        **without_metrics((4, 4)),
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def verdicts(accumulated, isolated, inherited=()):
+    records = [record(name, verdict) for name, verdict in zip(ORDER, accumulated, strict=True)]
+    alone = [record(name, verdict, "isolated") for name, verdict in zip(ORDER, isolated, strict=True)]
+    given = verdicts_of(records, [*alone, *inherited], HOLDERS)
+    return [given.get(each.key, each.verdict) for each in records]
+
+
+def test_what_errs_alone_is_injected_and_what_follows_inherits():
+    assert verdicts(["ok", "diverged", "diverged", "diverged"], ["ok", "injected", "ok", "ok"]) == [
+        "ok",
+        "injected",
+        "inherited",
+        "inherited",
+    ]
+
+
+def test_an_error_that_no_module_made_stays_open_at_its_first_place():
+    assert verdicts(["ok", "diverged", "diverged", "ok"], ["ok", "ok", "ok", "ok"]) == [
+        "ok",
+        "diverged",
+        "inherited",
+        "ok",
+    ]
+
+
+def test_a_layers_wiring_reaches_the_modules_in_it():
+    assert verdicts(["ok", "diverged", "diverged", "diverged"], ["ok", "ok", "injected", "ok"]) == [
+        "ok",
+        "inherited",
+        "injected",
+        "inherited",
+    ]
+
+
+def test_an_error_that_grows_in_a_sound_module_is_amplified():
+    grown = record("L01.mlp", "ok", "inherited", rel_l2=AMPLIFIES * 0.1 + 0.01, input_rel_l2=0.1)
+    passed_on = record("L00.layer_out", "ok", "inherited", rel_l2=0.1, input_rel_l2=0.1)
+    given = verdicts(["ok", "diverged", "diverged", "diverged"], ["ok", "injected", "ok", "ok"], [grown, passed_on])
+    assert given == ["ok", "injected", "inherited", "amplified"]
+
+
+def test_what_holds_its_gate_keeps_its_verdict():
+    assert verdicts(["ok", "floor", "ok", "ok"], ["injected", "ok", "ok", "ok"]) == ["ok", "floor", "ok", "ok"]
