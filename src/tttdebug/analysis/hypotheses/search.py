@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,15 +38,18 @@ class Diagnosis:
     floor: float
 
 
-def search(call: ModuleCall, *, combine: bool = True, budget_seconds: float | None = None) -> Diagnosis:
+def search(
+    call: ModuleCall, *, combine: bool = True, budget_seconds: float | None = None, at_fault: bool = False
+) -> Diagnosis:
     """Try every change that the module's spec allows, and say which of them gives what the port gave.
 
     With `combine`, pairs of changes are tried where no single one reaches the floor. `budget_seconds` ends the search
-    after the trial during which it runs out. Nothing is confirmed where the port is at the floor already.
+    after the trial during which it runs out. Nothing is confirmed where the port is at the floor already, unless
+    `at_fault` says that the module is known to err by a finer measure than the call's floor.
     Raises WeightsError for a call without a weight that its spec needs.
     """
     deadline = float("inf") if budget_seconds is None else time.monotonic() + budget_seconds
-    bench = Bench.of(call)
+    bench = Bench.of(call, at_fault=at_fault)
     if not bench.before < float("inf") or bench.is_at_floor:
         return Diagnosis((), (), bench.before, bench.floor)
     tried = _Tried(bench, deadline)
@@ -111,7 +115,7 @@ class _Tried:
     def _attempt_best(self, sketched: Sequence[_Sketched]) -> None:
         """Try the best of the sketched on the whole."""
         ranked = sorted(sketched, key=lambda entry: entry.error)[:_ATTEMPTED]
-        for place, entry in enumerate(ranked):
+        for place, entry in enumerate(entry for entry in ranked if entry.error < math.inf):
             if place < _SHOWN or entry.error <= max(_FARTHER * ranked[0].error, self.bench.floor):
                 self._attempt(entry.hypothesis, entry.order)
 

@@ -78,11 +78,11 @@ def project(
     if spec.rope is not None:
         sign = -1 if steps.backwards else 1
         if steps.turns_queries:
-            turned = rotate(spec.rope, spec.rotary_dim, q_HRE, sign * (memory.asked(positions_T) + steps.query_shift))
-            q_HRE = arithmetic.rounded(turned)
+            query_positions_R = sign * (memory.asked(positions_T) + steps.query_shift)
+            q_HRE = rotate(spec.rope, spec.rotary_dim, q_HRE, query_positions_R, arithmetic)
         if steps.turns_keys:
-            turned = rotate(spec.rope, spec.rotary_dim, k_KTE, sign * (positions_T + steps.key_shift))
-            k_KTE = arithmetic.rounded(turned)
+            key_positions_T = sign * (positions_T + steps.key_shift)
+            k_KTE = rotate(spec.rope, spec.rotary_dim, k_KTE, key_positions_T, arithmetic)
     if past is not None:
         found = past if steps.edit_past is None else steps.edit_past(past)
         before = found.keys_KPE.shape[1] + steps.step_at
