@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 Spec = TypeVar("Spec", bound=ModuleSpec)
 MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
+FEW_TOKENS, FEW_MARGIN = 8, 1.8
+"""The same of so few tokens, whose errors scatter."""
+NEARLY_ALL = 0.04
+"""A hypothesis that leaves so little of an error is right, if what it leaves is of the floor's size."""
+ONE_ROUNDING = 2.0**-9 / 3**0.5
+"""What rounding to bfloat16 costs once: nothing else than what was rounded before comes out with less."""
 CLEARLY = 0.5
 """A hypothesis explains an error when it takes at least half of it away."""
 MOST_TIMES = 3.0
@@ -123,7 +129,7 @@ class Bench:
             hypothesis.cause,
             hypothesis.says,
             after,
-            explains and after <= MARGIN * floor,
+            explains and after <= self._margin(after) * floor,
             hypothesis.fix,
             Experiment(hypothesis.says, self.before, after, floor),
             hypothesis,
@@ -166,12 +172,18 @@ class Bench:
         """Whether the port gives what it should, as nearly as its number formats allow, and is not known to err."""
         return not self.at_fault and self.before <= MARGIN * self.floor
 
+    def _margin(self, after: float) -> float:
+        """How far above the floor an error may be left: farther where next to nothing is left of what was there."""
+        if after <= NEARLY_ALL * self.before:
+            return 2.0 * MARGIN
+        return MARGIN if len(self.port_TC) >= FEW_TOKENS else FEW_MARGIN
+
     def floor_of(self, hypothesis: Hypothesis) -> float:
         """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
         if hypothesis.of_tokens or not self.sketch.rounding:
-            return self.floor
+            return max(self.floor, ONE_ROUNDING)
         times = self.sketch.rounding_of(hypothesis) / self.sketch.rounding
-        return self.floor * min(max(1.0, times), MOST_TIMES)
+        return max(self.floor * min(max(1.0, times), MOST_TIMES), ONE_ROUNDING)
 
     @cached_property
     def rounding(self) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tttdebug.analysis.module_call import ModuleCall
 
 NEAREST = 5  # candidates that are kept where none is confirmed
-ALIKE = 1.1  # errors nearer to each other than this factor do not choose between two explanations
+ALIKE = 1.25  # errors nearer to each other than this factor do not choose between two explanations
 _HELPS = 0.9  # a change is worth combining when it takes at least a tenth of the error away
 _COMBINED = 3  # how many of the nearest are combined with all others
 _ATTEMPTED = 8  # how many of each stage are tried on all tokens, if they come near the best on a few: within a factor
@@ -78,9 +78,13 @@ class _Tried:
 
     @property
     def nearest(self) -> list[Trial]:
-        """The best of those that do not reach the floor."""
+        """Of each cause the best that does not reach the floor."""
         ranked = sorted((trial for _, trial in self._trials), key=lambda trial: trial.rel_l2)
-        return [trial for trial in ranked if not trial.at_floor and trial.rel_l2 < self.bench.before][:NEAREST]
+        of_cause: dict[str, Trial] = {}
+        for trial in ranked:
+            if not trial.at_floor and trial.rel_l2 < self.bench.before:
+                of_cause.setdefault(trial.cause, trial)
+        return list(of_cause.values())[:NEAREST]
 
     def changes(self, changes: Iterable[Change]) -> None:
         """Try these changes, each alone."""
@@ -135,15 +139,20 @@ class _Sketched:
 
 
 def _simplest_first(confirmed: Sequence[Trial]) -> list[Trial]:
-    """The best first, of those that the error does not choose between the one with the fewest fitted numbers, then the
-    one that was tried first; none with more fitted numbers than the first of all.
+    """The best first; of those that the error does not choose between, the one with the fewest fitted numbers, then the
+    one that was tried first. What only says where the error sits comes last.
     """
     if not confirmed:
         return []
-    predicting = [trial for trial in confirmed if not trial.hypothesis.localises] or confirmed
-    least = min(trial.rel_l2 for trial in predicting)
-    ranked = sorted(predicting, key=lambda trial: (_worse(trial.rel_l2, least), trial.hypothesis.fitted))
-    return [trial for trial in ranked if trial.hypothesis.fitted <= ranked[0].hypothesis.fitted]
+    least = min(trial.rel_l2 for trial in confirmed)
+    return sorted(
+        confirmed,
+        key=lambda trial: (
+            trial.hypothesis.localises,
+            _worse(trial.rel_l2, least),
+            trial.hypothesis.fitted,
+        ),
+    )
 
 
 def _worse(rel_l2: float, least: float) -> float:
