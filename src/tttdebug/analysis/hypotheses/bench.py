@@ -19,7 +19,7 @@ from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Nu
 from tttdebug.analysis.mathematics.attention import Heads, mix, project
 from tttdebug.analysis.mathematics.feed_forward import inner
 from tttdebug.analysis.mathematics.low_sums import low_sums
-from tttdebug.specs import AttentionSpec, FeedForwardSpec, ModuleSpec
+from tttdebug.specs import AttentionSpec, FeedForwardSpec, InvalidSpecError, ModuleSpec
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 Spec = TypeVar("Spec", bound=ModuleSpec)
 MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
+FEW_TOKENS, FEW_MARGIN = 8, 1.8
+"""The same of so few tokens, whose errors scatter."""
+NEARLY_ALL = 0.04
+"""A hypothesis that leaves so little of an error is right, if what it leaves is of the floor's size."""
+ONE_ROUNDING = 2.0**-9 / 3**0.5
+"""What rounding to bfloat16 costs once: nothing else than what was rounded before comes out with less."""
 CLEARLY = 0.5
 """A hypothesis explains an error when it takes at least half of it away."""
 MOST_TIMES = 3.0
@@ -68,18 +74,27 @@ class LastProduct:
 class Bench:
     """One call, or some of its tokens, with all that its hypotheses share."""
 
-    def __init__(self, call: ModuleCall, rows: torch.Tensor | None = None, sketch_of: Bench | None = None) -> None:
-        self.call, self.rows = call, rows
+    def __init__(
+        self,
+        call: ModuleCall,
+        rows: torch.Tensor | None = None,
+        sketch_of: Bench | None = None,
+        *,
+        at_fault: bool = False,
+    ) -> None:
+        """`at_fault` says that the module is known to err, however little above its formats."""
+        self.call, self.rows, self.at_fault = call, rows, at_fault
         self.is_whole = rows is None
         shared = None if sketch_of is None else sketch_of.memory.weights
         self.memory: Memory = memory_of(call, rows, shared, changed_as_they_are=sketch_of is not None)
         self.port_TC = self.memory.asked(call.port_TC.float())
 
     @classmethod
-    def of(cls, call: ModuleCall) -> Bench:
+    def of(cls, call: ModuleCall, *, at_fault: bool = False) -> Bench:
         """The bench of a call; of a very long one, of some of its tokens, and of some of very many logits."""
         tokens = call.port_TC.shape[0]
-        bench = cls(narrowed(call), spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None)
+        rows = spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None
+        bench = cls(narrowed(call), rows, at_fault=at_fault)
         bench.is_whole = bench.rows is None and bench.call is call
         return bench
 
@@ -99,8 +114,11 @@ class Bench:
         return out_TC
 
     def error(self, *changes: Change) -> float:
-        """The rel_l2 that is left against the port when those changes hold."""
-        return rel_l2(self.port_TC, self.predict(Hypothesis(changes)))
+        """The rel_l2 that is left against the port when those changes hold; inf where no spec can have them."""
+        try:
+            return rel_l2(self.port_TC, self.predict(Hypothesis(changes)))
+        except InvalidSpecError:
+            return math.inf
 
     def attempt(self, hypothesis: Hypothesis) -> Trial:
         """The hypothesis tried."""
@@ -111,7 +129,7 @@ class Bench:
             hypothesis.cause,
             hypothesis.says,
             after,
-            explains and after <= MARGIN * floor,
+            explains and after <= self._margin(after) * floor,
             hypothesis.fix,
             Experiment(hypothesis.says, self.before, after, floor),
             hypothesis,
@@ -151,15 +169,21 @@ class Bench:
 
     @property
     def is_at_floor(self) -> bool:
-        """Whether the port gives what it should, as nearly as its number formats allow."""
-        return self.before <= MARGIN * self.floor
+        """Whether the port gives what it should, as nearly as its number formats allow, and is not known to err."""
+        return not self.at_fault and self.before <= MARGIN * self.floor
+
+    def _margin(self, after: float) -> float:
+        """How far above the floor an error may be left: farther where next to nothing is left of what was there."""
+        if after <= NEARLY_ALL * self.before:
+            return 2.0 * MARGIN
+        return MARGIN if len(self.port_TC) >= FEW_TOKENS else FEW_MARGIN
 
     def floor_of(self, hypothesis: Hypothesis) -> float:
         """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
         if hypothesis.of_tokens or not self.sketch.rounding:
-            return self.floor
+            return max(self.floor, ONE_ROUNDING)
         times = self.sketch.rounding_of(hypothesis) / self.sketch.rounding
-        return self.floor * min(max(1.0, times), MOST_TIMES)
+        return max(self.floor * min(max(1.0, times), MOST_TIMES), ONE_ROUNDING)
 
     @cached_property
     def rounding(self) -> float:

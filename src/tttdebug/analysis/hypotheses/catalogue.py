@@ -61,7 +61,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
         of_attention.softcap,
         of_rotation.theta,
         of_rotation.scaling,
-        of_rotation.partial,
+        of_rotation.turned_channels,
         of_attention.window,
         of_attention.padding,
         of_numbers.coarser_output,

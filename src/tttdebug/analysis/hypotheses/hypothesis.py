@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tttdebug.analysis.causes import CAUSES
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.mathematics import Arithmetic, Memory, Numbers, compute, computes, default_steps
+from tttdebug.analysis.mathematics.ends import ids_of_sum
+from tttdebug.specs import EmbeddingSpec
 
 if TYPE_CHECKING:
     import torch
@@ -142,8 +144,16 @@ def memory_of(
     changed_as_they_are: bool = False,
 ) -> Memory:
     """An empty memory for the variants of a call; what else is given is as in `Memory`."""
-    input_TD = call.input_TD.float() if call.input_TD.is_floating_point() else call.input_TD.flatten()
-    return Memory(input_TD, call.weights, call.formats, rows, weights, changed_as_they_are=changed_as_they_are)
+    return Memory(_input_of(call), call.weights, call.formats, rows, weights, changed_as_they_are=changed_as_they_are)
+
+
+def _input_of(call: ModuleCall) -> torch.Tensor:
+    """What the module reads, [T, D], or [T] for an embedding, whose counterpart may begin behind the look-up."""
+    if not call.input_TD.is_floating_point():
+        return call.input_TD.flatten()
+    if isinstance(call.spec, EmbeddingSpec):
+        return ids_of_sum(call.spec, call.weights, call.input_TD, call.positions_T)
+    return call.input_TD.float()
 
 
 def rel_l2(port: torch.Tensor, predicted: torch.Tensor) -> float:

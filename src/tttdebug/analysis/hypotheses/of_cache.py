@@ -21,26 +21,59 @@ if TYPE_CHECKING:
 
 BLOCKS = (32, 64, 128)
 _SHIFTS = (1, -1)
+_ALIKE = 0.95  # the cosine from which on two keys or values are the same one, whatever the format costs
+_UPDATE = "update_idxs_tensor=positions"
 
 
 def own_token(bench: Bench) -> Iterator[Change]:
-    """The step's own key and value not there, or in the place of the token before."""
-    if _past(bench) is None:
+    """The step's own key and value not where they belong: never written, or written a position ahead or behind.
+
+    What stands there instead is what the port's cache holds, where that is known, else zeros.
+    """
+    past, held = _past(bench), bench.call.port_fresh
+    if past is None:
+        return
+    if held is not None and _is_own(bench, held):
+        return
+    stands = "nothing" if held is None else "what was there before"
+    if held is not None and _alike(_last(held), _last(past)):
+        yield _own_elsewhere("the newest token's place holds the one before: steps write one position ahead", held)
         return
     yield Change(
-        "kv_position",
-        "the newest token's key and value are not where the step reads them: that position is empty",
-        Fix(
-            "write the key and value of the token at its own position before attending", "update_idxs_tensor=positions"
-        ),
-        steps={"own_written": False},
+        "kv_stale",
+        f"the newest token's key and value are not written: {stands} is in their place",
+        Fix("write the key and value of the token before attending", _UPDATE),
+        steps={"own_written": False, "own_found": held},
     )
-    yield Change(
-        "kv_position",
-        "the newest token's key and value are written over those of the token before",
-        Fix("write at the token's own position: it is off by -1"),
-        steps={"own_written": "before"},
-    )
+    yield _own_elsewhere(f"the newest token's key and value are elsewhere: {stands} is in their place", held)
+    yield _own_elsewhere("the newest token's key and value are written over those of the token before", held, "before")
+
+
+def _own_elsewhere(says: str, held: KeysValues | None, written: bool | str = False) -> Change:
+    fix = Fix("write at the token's own position", _UPDATE)
+    return Change("kv_position", says, fix, steps={"own_written": written, "own_found": held})
+
+
+def _is_own(bench: Bench, held: KeysValues) -> bool:
+    """Whether the port's cache holds the newest token's key or its value at its position, perhaps turned otherwise."""
+    own = KeysValues(bench.heads.keys_KSE, bench.heads.values_KSE)
+    if own.keys_KPE[:, -1:].shape != held.keys_KPE[:, -1:].shape:
+        return False
+    return any(float(_cosine(*sides)) > _ALIKE for sides in zip(_last(held), _last(own), strict=True))
+
+
+def _last(held: KeysValues) -> tuple[torch.Tensor, torch.Tensor]:
+    return held.keys_KPE[:, -1].float(), held.values_KPE[:, -1].float()
+
+
+def _alike(these: tuple[torch.Tensor, ...], others: tuple[torch.Tensor, ...]) -> bool:
+    return all(float(_cosine(one, other)) > _ALIKE for one, other in zip(these, others, strict=True))
+
+
+def _cosine(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0)
 
 
 def step_position(bench: Bench) -> Iterator[Change]:

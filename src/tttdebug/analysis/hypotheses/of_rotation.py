@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.finding import Fix
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from tttdebug.analysis.hypotheses.bench import Bench
 
 USUAL_THETAS = (1e4, 1e5, 5e5, 1e6, 1e3, 2.5e5, 1.5e5, 3e5, 5e6, 8e6, 1e7, 1.6e5, 1.5e6)
+TIMES_THETA = (0.01, 0.1, 0.5, 2.0, 10.0, 100.0)
+FACTORS = (2.0, 4.0, 8.0, 16.0, 32.0)
+CONTEXTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+"""Context lengths before they were stretched."""
 SHIFTS = (1, -1, 2, -2, 32, -32)
 
 
@@ -73,7 +78,8 @@ def theta(bench: Bench) -> Iterator[Change]:
     usual = [theta for theta in USUAL_THETAS if theta != own]
     for value in usual:
         yield _theta(own, value)
-    fitted = best_near(lambda value: bench.sketch.error(_theta(own, value)), (*usual, own / 2, own * 2), span=3.5)
+    centres = (*usual, *(own * times for times in TIMES_THETA))
+    fitted = best_near(lambda value: bench.sketch.error(_theta(own, value)), centres, span=3.5)
     if fitted > 1.0:
         yield _theta(own, fitted, fitted=1)
 
@@ -84,32 +90,39 @@ def scaling(bench: Bench) -> Iterator[Change]:
     if spec is None or spec.rope is None:
         return
     own = spec.rope
-    plain = RopeSpec(theta=own.theta, rotary_dim=own.rotary_dim)
+    if own.scaling == "default":
+        yield from _scaled_where_none_is_meant()
+        return
     meant = f"scale frequencies as {own.scaling} with factor {own.factor:g}"
-    if own.scaling != "default":
-        says = f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out"
-        yield _scaling(says, meant, plain)
-        yield _scaling(
-            f"frequencies are divided by {own.factor:g} instead of scaled as {own.scaling}",
-            meant,
-            replace(plain, scaling="linear", factor=own.factor),
-        )
-        for kind in ("llama3", "yarn"):
-            if kind != own.scaling and own.original_max_position is not None:
-                says = f"frequencies are scaled as {kind} instead of {own.scaling}"
-                context = own.original_max_position
-                rope = replace(plain, scaling=kind, factor=own.factor, original_max_position=context)
-                yield _scaling(says, meant, rope)
+    yield _scaling(f"the {own.scaling} scaling of frequencies (factor {own.factor:g}) is left out", meant, _plain)
     if own.scaling == "yarn" and own.cos_sin_scale != 1.0:
         says = f"cosine and sine are not multiplied by {own.cos_sin_scale:.4g}"
-        yield _scaling(says, f"multiply them by {own.cos_sin_scale:.6g}", replace(own, attention_factor=1.0))
-    for factor in (2.0, 4.0, 8.0, 16.0, 32.0):
-        if own.scaling == "default":
-            rope = replace(plain, scaling="linear", factor=factor)
-            yield _scaling(f"frequencies are divided by {factor:g}", "do not scale frequencies", rope)
-        elif factor != own.factor:
+        yield _scaling(says, f"multiply them by {own.cos_sin_scale:.6g}", partial(_with, attention_factor=1.0))
+    for factor in (own.factor, *FACTORS):
+        if own.scaling != "linear" or factor != own.factor:
+            says = f"frequencies are divided by {factor:g} instead of scaled as {own.scaling}"
+            yield _scaling(says, meant, partial(_plain, scaling="linear", factor=factor))
+        if factor != own.factor:
             says = f"the scaling factor is {factor:g} instead of {own.factor:g}"
-            yield _scaling(says, meant, replace(own, factor=factor))
+            yield _scaling(says, meant, partial(_with, factor=factor))
+    for kind in ("llama3", "yarn"):
+        for context in (own.original_max_position, *CONTEXTS):
+            if context is not None and (kind, context) != (own.scaling, own.original_max_position):
+                for factor in {own.factor, 8.0}:
+                    says = f"frequencies are scaled as {kind} by {factor:g} from {context} on instead of {own.scaling}"
+                    changes = {"scaling": kind, "factor": factor, "original_max_position": context}
+                    yield _scaling(says, meant, partial(_with if kind == own.scaling else _plain, **changes))
+
+
+def _scaled_where_none_is_meant() -> Iterator[Change]:
+    for factor in FACTORS:
+        says = f"frequencies are divided by {factor:g}"
+        yield _scaling(says, "do not scale frequencies", partial(_plain, scaling="linear", factor=factor))
+    for factor in FACTORS[1:]:
+        for context in CONTEXTS:
+            says = f"frequencies are scaled as llama3 by {factor:g} from {context} on"
+            changes = {"scaling": "llama3", "factor": factor, "original_max_position": context}
+            yield _scaling(says, "do not scale frequencies", partial(_plain, **changes))
 
 
 def positions(bench: Bench) -> Iterator[Change]:
@@ -130,7 +143,7 @@ def positions(bench: Bench) -> Iterator[Change]:
             )
 
 
-def partial(bench: Bench) -> Iterator[Change]:
+def turned_channels(bench: Bench) -> Iterator[Change]:
     """Another number of channels that turn."""
     spec = _with_rope(bench)
     if spec is None or spec.rope is None:
@@ -138,8 +151,8 @@ def partial(bench: Bench) -> Iterator[Change]:
     for turned in sorted({spec.head_dim, spec.head_dim // 2, spec.head_dim // 4}):
         if turned != spec.rotary_dim and turned >= 2 and turned % 2 == 0:
             says = f"{turned} channels of a head turn instead of {spec.rotary_dim}"
-            rope = replace(spec.rope, rotary_dim=turned)
-            yield _scaling(says, f"turn the first {spec.rotary_dim} channels of a head", rope, "rope_missing")
+            meant = f"turn the first {spec.rotary_dim} channels of a head"
+            yield _scaling(says, meant, partial(_with, rotary_dim=turned), "rope_missing")
 
 
 def _with_rope(bench: Bench) -> AttentionSpec | None:
@@ -161,5 +174,14 @@ def _theta(own: float, value: float, fitted: int = 0) -> Change:
     )
 
 
-def _scaling(says: str, fix: str, rope: RopeSpec, cause: str = "rope_scaling") -> Change:
-    return Change(cause, says, Fix(fix), spec=lambda spec: replace(spec, rope=rope))
+def _scaling(says: str, fix: str, rope: Callable[[RopeSpec], RopeSpec], cause: str = "rope_scaling") -> Change:
+    return Change(cause, says, Fix(fix), spec=lambda spec: replace(spec, rope=rope(spec.rope)))
+
+
+def _with(own: RopeSpec, **changes: Any) -> RopeSpec:
+    return replace(own, **changes)
+
+
+def _plain(own: RopeSpec, **changes: Any) -> RopeSpec:
+    """Of a rope only its base and its width, with another scaling or none."""
+    return RopeSpec(theta=own.theta, rotary_dim=own.rotary_dim, **changes)

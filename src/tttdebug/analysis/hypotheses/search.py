@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tttdebug.analysis.module_call import ModuleCall
 
 NEAREST = 5  # candidates that are kept where none is confirmed
-ALIKE = 1.1  # errors nearer to each other than this factor do not choose between two explanations
+ALIKE = 1.25  # errors nearer to each other than this factor do not choose between two explanations
 _HELPS = 0.9  # a change is worth combining when it takes at least a tenth of the error away
 _COMBINED = 3  # how many of the nearest are combined with all others
 _ATTEMPTED = 8  # how many of each stage are tried on all tokens, if they come near the best on a few: within a factor
@@ -43,11 +44,12 @@ def search(
     """Try every change that the module's spec allows, and say which of them gives what the port gave.
 
     With `combine`, pairs of changes are tried where no single one reaches the floor. `budget_seconds` ends the search
-    after the trial during which it runs out. Nothing is confirmed where the port is at the floor already.
+    after the trial during which it runs out. Nothing is confirmed where the port is at the floor already, unless
+    `at_fault` says that the module is known to err by a finer measure than the call's floor.
     Raises WeightsError for a call without a weight that its spec needs.
     """
     deadline = float("inf") if budget_seconds is None else time.monotonic() + budget_seconds
-    bench = Bench.of(call)
+    bench = Bench.of(call, at_fault=at_fault)
     if not bench.before < float("inf") or bench.is_at_floor:
         return Diagnosis((), (), bench.before, bench.floor)
     tried = _Tried(bench, deadline)
@@ -76,9 +78,13 @@ class _Tried:
 
     @property
     def nearest(self) -> list[Trial]:
-        """The best of those that do not reach the floor."""
+        """Of each cause the best that does not reach the floor."""
         ranked = sorted((trial for _, trial in self._trials), key=lambda trial: trial.rel_l2)
-        return [trial for trial in ranked if not trial.at_floor and trial.rel_l2 < self.bench.before][:NEAREST]
+        of_cause: dict[str, Trial] = {}
+        for trial in ranked:
+            if not trial.at_floor and trial.rel_l2 < self.bench.before:
+                of_cause.setdefault(trial.cause, trial)
+        return list(of_cause.values())[:NEAREST]
 
     def changes(self, changes: Iterable[Change]) -> None:
         """Try these changes, each alone."""
@@ -113,7 +119,7 @@ class _Tried:
     def _attempt_best(self, sketched: Sequence[_Sketched]) -> None:
         """Try the best of the sketched on the whole."""
         ranked = sorted(sketched, key=lambda entry: entry.error)[:_ATTEMPTED]
-        for place, entry in enumerate(ranked):
+        for place, entry in enumerate(entry for entry in ranked if entry.error < math.inf):
             if place < _SHOWN or entry.error <= max(_FARTHER * ranked[0].error, self.bench.floor):
                 self._attempt(entry.hypothesis, entry.order)
 
@@ -133,15 +139,20 @@ class _Sketched:
 
 
 def _simplest_first(confirmed: Sequence[Trial]) -> list[Trial]:
-    """The best first, of those that the error does not choose between the one with the fewest fitted numbers, then the
-    one that was tried first; none with more fitted numbers than the first of all.
+    """The best first; of those that the error does not choose between, the one with the fewest fitted numbers, then the
+    one that was tried first. What only says where the error sits comes last.
     """
     if not confirmed:
         return []
-    predicting = [trial for trial in confirmed if not trial.hypothesis.localises] or confirmed
-    least = min(trial.rel_l2 for trial in predicting)
-    ranked = sorted(predicting, key=lambda trial: (_worse(trial.rel_l2, least), trial.hypothesis.fitted))
-    return [trial for trial in ranked if trial.hypothesis.fitted <= ranked[0].hypothesis.fitted]
+    least = min(trial.rel_l2 for trial in confirmed)
+    return sorted(
+        confirmed,
+        key=lambda trial: (
+            trial.hypothesis.localises,
+            _worse(trial.rel_l2, least),
+            trial.hypothesis.fitted,
+        ),
+    )
 
 
 def _worse(rel_l2: float, least: float) -> float:

@@ -78,18 +78,20 @@ def project(
     if spec.rope is not None:
         sign = -1 if steps.backwards else 1
         if steps.turns_queries:
-            turned = rotate(spec.rope, spec.rotary_dim, q_HRE, sign * (memory.asked(positions_T) + steps.query_shift))
-            q_HRE = arithmetic.rounded(turned)
+            query_positions_R = sign * (memory.asked(positions_T) + steps.query_shift)
+            q_HRE = rotate(spec.rope, spec.rotary_dim, q_HRE, query_positions_R, arithmetic)
         if steps.turns_keys:
-            turned = rotate(spec.rope, spec.rotary_dim, k_KTE, sign * (positions_T + steps.key_shift))
-            k_KTE = arithmetic.rounded(turned)
+            key_positions_T = sign * (positions_T + steps.key_shift)
+            k_KTE = rotate(spec.rope, spec.rotary_dim, k_KTE, key_positions_T, arithmetic)
     if past is not None:
         found = past if steps.edit_past is None else steps.edit_past(past)
         before = found.keys_KPE.shape[1] + steps.step_at
         k_KTE = torch.cat([_to_length(found.keys_KPE.float(), before), k_KTE], dim=1)
         v_KTE = torch.cat([_to_length(found.values_KPE.float(), before), v_KTE], dim=1)
     if steps.own_written is not True:
-        k_KTE, v_KTE = (_without_own(each_KSE, steps.own_written == "before") for each_KSE in (k_KTE, v_KTE))
+        found = steps.own_found
+        k_KTE = _without_own(k_KTE, None if found is None else found.keys_KPE, steps.own_written == "before")
+        v_KTE = _without_own(v_KTE, None if found is None else found.values_KPE, steps.own_written == "before")
     return Heads(q_HRE, k_KTE, v_KTE)
 
 
@@ -155,12 +157,13 @@ def _softmax(scores_HRS: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
     return weights_HRS[..., :-1] if steps.padding_keys else weights_HRS
 
 
-def _without_own(each_KSE: torch.Tensor, is_before: bool) -> torch.Tensor:
-    """Nothing at the last position, and what belongs there nowhere, or in the place of the one before."""
+def _without_own(each_KSE: torch.Tensor, found_KPE: torch.Tensor | None, is_before: bool) -> torch.Tensor:
+    """Zeros or what is found at the last position, and what belongs there nowhere, or in the place of the one before."""
     import torch
 
     kept_KSE = torch.cat([each_KSE[:, :-2], each_KSE[:, -1:]], dim=1) if is_before else each_KSE[:, :-1]
-    return torch.cat([kept_KSE, torch.zeros_like(each_KSE[:, -1:])], dim=1)
+    last_K1E = torch.zeros_like(each_KSE[:, -1:]) if found_KPE is None else found_KPE[:, -1:].float()
+    return torch.cat([kept_KSE, last_K1E], dim=1)
 
 
 def _to_length(kept_KPE: torch.Tensor, length: int) -> torch.Tensor:

@@ -28,6 +28,7 @@ class AttentionSteps:
     `turns_…`, `…_shift`, `backwards`   which of queries and keys turn, by positions off by how many, and which way
     `norms_…`         whether the spec's norm of heads is applied to queries and to keys
     `own_written`     whether the call's last key and value are where they belong; before: one position before
+    `own_found`       what stands in their place otherwise; None: zeros
     `step_at`         by how many positions the whole call is off, in rotation, mask and cache alike
     `edit_past`       the cache before the call as the port finds it
     `exp`             the exponential of the softmax, of scores less their maximum
@@ -46,6 +47,7 @@ class AttentionSteps:
     norms_queries: bool = True
     norms_keys: bool = True
     own_written: bool | Literal["before"] = True
+    own_found: KeysValues | None = None
     step_at: int = 0
     edit_past: Callable[[KeysValues], KeysValues] | None = None
     exp: Callable[[torch.Tensor], torch.Tensor] | None = None
