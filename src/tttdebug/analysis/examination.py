@@ -20,6 +20,7 @@ from tttdebug.analysis.port_caches import reference_part
 from tttdebug.analysis.undecided import decided_tokens
 from tttdebug.specs import MixtureOfExpertsSpec
 from tttdebug.tracking.call_numbers import first_call_of
+from tttdebug.tracking.calls import known_call
 from tttdebug.tracking.pairing import PairedModules
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.record import Key, Record, metrics_of
@@ -168,7 +169,9 @@ class Examiner:
 
         modules = self._pairs[first_call_of(key.boundary)]
         part = self._anatomy.part_at(modules.pair.reference)
-        truth = output.user.calls[key.boundary]
+        known = known_call(key.boundary, output.user.calls)
+        assert known is not None  # else there were no output
+        truth = output.user.calls[known]
         tokens = len(output.user.token_ids)
         return ModuleCall(
             key=key,
