@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tttdebug.backends import describe_device, open_device
-from tttdebug.modules.build import EncoderPort, FamilyPort, build_model
+from tttdebug.modules.build import FamilyPort, build_model
 from tttdebug.tracking.driving import driver_of
 from tttdebug.tracking.pairing import pair_modules
 from tttdebug.tracking.subject import Subject
@@ -19,7 +19,7 @@ def emulated_twin(subject: Subject) -> Subject | None:
     It runs on the engine that the port runs on, on the default one where the port is on a card.
     """
     port = subject.port
-    if not isinstance(port, FamilyPort) or isinstance(port, EncoderPort):
+    if not isinstance(port, FamilyPort):
         return None
     here = describe_device(port.device)  # type: ignore[attr-defined]
     options: dict[str, Any] = {"architecture": here.architecture, "grid": here.grid}
