@@ -41,7 +41,7 @@ class UserTurn:
     end_TV: torch.Tensor
 
     def reads_inputs(self, boundary: str) -> bool:
-        """Whether a module of the reference gets what the model reads, ids or an image, which is alike on both sides."""
+        """Whether a module of the reference gets what the model reads: ids or an image, alike on both sides."""
         x = self.calls[boundary].input
         return not x.is_floating_point() or x.data_ptr() == self.inputs.data_ptr()
 
