@@ -26,7 +26,6 @@ def run_and_explain(job: Job, progress: Progress) -> Explanation:
     from tttdebug.analysis.explain import explain
 
     with tracked(job, progress) as run, _whose(job):
-        refuse_encoder(run)
         return explain(run, progress=progress)
 
 
@@ -82,22 +81,10 @@ def job_of(run: Run) -> Job:
             f"{run.path} does not say how its port was built: it was made in Python, or by an earlier version. Where "
             "td.track gave the run, call td.explain(run) before the process ends"
         )
-    refuse_encoder(run)
     try:
         return Job.from_json(manifest.job)
     except (TypeError, ValueError) as error:
         raise RunError(f"{run.path}: the job in its manifest is damaged ({error}); run again") from None
-
-
-def refuse_encoder(run: Run) -> None:
-    """Raise AnalysisError for the run of an encoder, whose modules cannot be run alone yet."""
-    from tttdebug.tracking.comparer import LOGITS
-
-    if not any(record.boundary == LOGITS for record in run.records):
-        raise AnalysisError(
-            f"{run.path} compares an encoder, and only language models are explained; `tttdebug show {run.path}` "
-            "says where it diverges first"
-        )
 
 
 def _refuse_changed(run: Run, reference: Reference) -> None:

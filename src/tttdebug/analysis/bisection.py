@@ -19,6 +19,9 @@ from tttdebug.tracking.subject import Subject
 MOST_OF_A_UNIT = 0.9
 """A module stands for its layer where it recovers this part of what the whole layer does."""
 
+OF_SOUND_PORTS = 2.0
+"""The floor leaves out what a port's ops round on the way, which makes up to so many times its error."""
+
 NOT_MONOTONE = 0.1
 """A curve rises where it does by more than this part of the error above the floor; less is scatter."""
 
@@ -58,20 +61,20 @@ def bisect(of: Subject | FreeRun, swapped: Iterable[str] = ()) -> Bisection:
     """Find the layer, then the module in it, where the port's final error arises; O(log layers) runs of the port.
 
     Modules at `swapped` are the reference's throughout, so that a second fault is found once the first is known.
-    Raises AnalysisError where the error does not exceed that of the number formats, and where the port cannot be begun
-    in the middle.
+    Raises AnalysisError where the error is no more than sound ports have beside that of their number formats, and where
+    the port cannot be begun in the middle.
     """
     run = recorded(of)
     swapped = known(run, swapped)
     before, floor = measure(run, swapped), run.floor
     if not run.units:
         raise AnalysisError("there is nothing to bisect: the prefill called no module that was compared; see pairs=…")
-    if not before.kl > floor.kl:
+    if not before.error > OF_SOUND_PORTS * floor.error:
         raise AnalysisError(
-            f"there is nothing to bisect: the port's final error (KL {before.kl:.3g}) does not exceed what its number "
-            f"formats cost ({floor.kl:.3g})"
+            f"nothing to bisect: the port errs no more than its number formats; it ends in {before}, these alone in "
+            f"{floor}, and sound ports in up to {OF_SOUND_PORTS:g} times as much error as these"
         )
-    curve = {0: before, len(run.units): FinalMetric(0.0, 0.0, 1.0, before.positions)}  # all is the reference's
+    curve = {0: before, len(run.units): before.without_error()}  # all is the reference's
     there, gone = 0, len(run.units)
     while gone - there > 1:
         cut = (there + gone) // 2
@@ -87,7 +90,7 @@ def bisect(of: Subject | FreeRun, swapped: Iterable[str] = ()) -> Bisection:
     return Bisection(
         unit=unit.name,
         boundary=_at_fault(run, unit, whole, modules),
-        drop=_part(curve[there].kl - curve[gone].kl, before, floor),
+        drop=_part(curve[there].error - curve[gone].error, before, floor),
         curve=tuple(cuts),
         modules=modules,
         monotone=_falls(cuts, before, floor),
@@ -99,14 +102,14 @@ def bisect(of: Subject | FreeRun, swapped: Iterable[str] = ()) -> Bisection:
 
 def _more_than_half(metric: FinalMetric, before: FinalMetric, floor: FinalMetric) -> bool:
     """Whether more than half of what the error exceeded the floor by is there; all or nothing where it is infinite."""
-    if math.isinf(before.kl):
-        return math.isinf(metric.kl)
-    return metric.kl > (before.kl + floor.kl) / 2
+    if math.isinf(before.error):
+        return math.isinf(metric.error)
+    return metric.error > (before.error + floor.error) / 2
 
 
-def _part(kl: float, before: FinalMetric, floor: FinalMetric) -> float:
-    """A difference of KL as a part of what the error exceeded the floor by."""
-    return kl / (before.kl - floor.kl) if math.isfinite(before.kl) else float(math.isinf(kl))
+def _part(error: float, before: FinalMetric, floor: FinalMetric) -> float:
+    """A difference of errors as a part of what the error exceeded the floor by."""
+    return error / (before.error - floor.error) if math.isfinite(before.error) else float(math.isinf(error))
 
 
 def _within(run: FreeRun, unit: Unit, swapped: frozenset[str], cut: int) -> tuple[tuple[Swap, ...], dict[str, str]]:
@@ -122,7 +125,7 @@ def _within(run: FreeRun, unit: Unit, swapped: frozenset[str], cut: int) -> tupl
             not_swapped[boundary] = str(error)
         else:
             swaps.append(Swap("recovery", (boundary,), before, after, run.floor))
-    return tuple(sorted(swaps, key=lambda swap: swap.after.kl)), not_swapped
+    return tuple(sorted(swaps, key=lambda swap: swap.after.error)), not_swapped
 
 
 def _at_fault(run: FreeRun, unit: Unit, whole: Swap, modules: Iterable[Swap]) -> str:
@@ -136,6 +139,7 @@ def _at_fault(run: FreeRun, unit: Unit, whole: Swap, modules: Iterable[Swap]) ->
 def _falls(curve: list[Cut], before: FinalMetric, floor: FinalMetric) -> bool:
     """Whether the error sinks from cut to cut, but for scatter."""
     return all(
-        later.metric.kl <= earlier.metric.kl or _part(later.metric.kl - earlier.metric.kl, before, floor) < NOT_MONOTONE
+        later.metric.error <= earlier.metric.error
+        or _part(later.metric.error - earlier.metric.error, before, floor) < NOT_MONOTONE
         for earlier, later in pairwise(curve)
     )

@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.exchange import cannot_swap, port_with, read_whole, reference_with
-from tttdebug.analysis.final_metric import FinalMetric, Predictions, final_metric, predictions
+from tttdebug.analysis.final_metric import FinalMetric
 from tttdebug.analysis.free_run import FreeRun
+from tttdebug.analysis.torch_reading import reader_of
 from tttdebug.analysis.turns import Turn
 from tttdebug.errors import LayoutError, PairingError
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
 from tttdebug.tracking.hooks import at_same_object, first_tensor
 from tttdebug.tracking.output_elements import element_of
+from tttdebug.tracking.pairing import through_modules
 from tttdebug.tracking.placing import like
 from tttdebug.tracking.reference_calls import CallCapture, replaced
 from tttdebug.tracking.substitution import Answer, PortCall
-from tttdebug.tracking.torch_cache import cache_argument
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,7 @@ class _Feeding:
         if call.boundary in self._answers:
             return self._run.answer(self._place, call.boundary)
         held = call.input
-        if first_call_of(call.boundary) != self._boundary or held is None:
+        if first_call_of(call.boundary) != self._boundary or held is None or self._reads_inputs(call.boundary):
             return call
         try:
             values = read_whole(held)
@@ -88,6 +89,9 @@ class _Feeding:
         except LayoutError as error:
             raise cannot_swap(call.boundary, f"of its input, {error}") from error
         return call.with_input(like(held, values))
+
+    def _reads_inputs(self, boundary: str) -> bool:
+        return all(boundary in part.calls and part.reads_inputs(boundary) for part in self._turn.users.values())
 
     def after(self, call: PortCall, output: Any) -> Any:
         if first_call_of(call.boundary) != self._boundary:
@@ -108,29 +112,29 @@ class _Feeding:
 def _damaged(run: FreeRun, outputs: Tensors, boundary: str | None = None) -> tuple[Tensors, FinalMetric]:
     """The reference with these outputs in it: the inputs that the module at `boundary` then gets, and the metric."""
     import torch
-    from transformers import DynamicCache
 
     model, modules = run.subject.reference.model, run.subject.reference_modules
-    name, elements = cache_argument(model), _elements(run)
+    reader, elements = reader_of(run.subject, model, modules), _elements(run)
+    through = through_modules(model, run.subject.paired)
     watched = {} if boundary is None else {boundary: modules[boundary]}
     caches: dict[int, Any] = {}
     inputs: Tensors = {}
-    calls: list[Predictions] = []
+    calls: list[Any] = []
     for place, turn in enumerate(run.turns):
         for user, part in turn.users.items():
             given = {at: tensor for (where, whose, at), tensor in outputs.items() if (where, whose) == (place, user)}
-            cache = {name: caches[user] if part.start else DynamicCache()}
+            cache = caches[user] if part.start else reader.going_on(None)
             with (
                 torch.no_grad(),
-                CallCapture(watched, elements) as capture,
+                CallCapture(watched, elements, through=through) as capture,
                 _giving(modules, given, elements),
             ):
-                output = model(input_ids=torch.tensor([list(part.token_ids)]), use_cache=True, **cache)
-            caches[user] = getattr(output, name)
+                reading = reader.read(part.inputs, cache)
+            caches[user] = reading.cache
             inputs |= {(place, user, at): call.input for at, call in capture.calls.items()}
             last = run.positions[place, user]
-            calls.append(predictions(part.logits_TV[-last:], output.logits[0, -last:]))
-    return inputs, final_metric(calls)
+            calls.append(run.end.apart(part.end_TV[-last:], reading.end_TV[-last:]))
+    return inputs, run.end.metric(calls)
 
 
 @contextmanager

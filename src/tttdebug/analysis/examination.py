@@ -21,6 +21,7 @@ from tttdebug.analysis.undecided import decided_tokens
 from tttdebug.specs import MixtureOfExpertsSpec
 from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.calls import known_call
+from tttdebug.tracking.images import Image
 from tttdebug.tracking.pairing import PairedModules
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.record import Key, Record, metrics_of
@@ -64,7 +65,7 @@ class Examiner:
         self._written: list[Key] = []
         self.found = Examination()
 
-    def examine(self, more: Sequence[Prompt], progress: Progress) -> Examination:
+    def examine(self, more: Sequence[Prompt | Image], progress: Progress) -> Examination:
         """Examine every call of the run, and the prefill of `more` prompts, which make the margins surer."""
         if more:
             port, twin = (
@@ -171,15 +172,14 @@ class Examiner:
         part = self._anatomy.part_at(modules.pair.reference)
         known = known_call(key.boundary, output.user.calls)
         assert known is not None  # else there were no output
-        truth = output.user.calls[known]
-        tokens = len(output.user.token_ids)
+        truth, tokens = output.user.calls[known], output.user.tokens
         return ModuleCall(
             key=key,
             kind=part.kind if part else "other",
             spec=part.spec if part else None,
             weights=part.weights if part else {},
             formats=part.formats if part else {},
-            input_TD=truth.input.reshape(-1, truth.input.shape[-1]) if truth.input.is_floating_point() else truth.input,
+            input_TD=truth.input if output.user.reads_inputs(key.boundary) else truth.input.flatten(0, -2),
             reference_TC=output.aligned.reference_TC,
             port_TC=output.aligned.port_TC,
             floor_rel_l2=error.floor,

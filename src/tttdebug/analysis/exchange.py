@@ -33,7 +33,7 @@ def cannot_swap(boundary: str, reason: object) -> AnalysisError:
 
 def rows_of(turn: Turn, part: UserTurn) -> dict[str, Any]:
     """How a user's rows are found in a tensor of the port."""
-    return {"phase": turn.phase, "user": part.row, "users": turn.read_together, "tokens": len(part.token_ids)}
+    return {"phase": turn.phase, "user": part.row, "users": turn.read_together, "tokens": part.tokens}
 
 
 def read_whole(tensor: Any) -> torch.Tensor:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.resources import files
 
 from tttdebug.analysis.anatomy import Anatomy
 from tttdebug.analysis.cache_watch import CacheWatch
+from tttdebug.analysis.calibration import calibration
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.diagnosis import diagnose
 from tttdebug.analysis.examination import Examiner, formats_of
@@ -25,8 +25,6 @@ from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
 from tttdebug.tracking.call_numbers import first_call_of
-from tttdebug.tracking.comparer import LOGITS
-from tttdebug.tracking.prompts import Prompt, read_prompt
 from tttdebug.tracking.record import Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import INHERITED, Run
@@ -36,7 +34,6 @@ Progress = Callable[[str, "float | None"], None]
 PROMPTS = 4
 """Prompts over which the margins are measured, the run's own among them."""
 
-CALIBRATION_TOKENS = 64
 MEASURED, DECODED = 6, 1
 """Findings whose cost is measured, and over how many decode steps."""
 
@@ -60,15 +57,13 @@ def explain(
     Raises ReferenceCheckError where the reference is not repeatable, AnalysisError where the port is not there.
     """
     subject = run.subject
-    if subject is None and not any(record.boundary == LOGITS for record in run.records):
-        raise AnalysisError(f"{run.path} compares an encoder, and only language models are explained")
     if subject is None:
         raise AnalysisError(
             f"{run.path} was loaded from disk, and an explanation runs both sides again: use `tttdebug explain "
             f"{run.path}`, or explain the run that td.track gave"
         )
-    check_reference(subject.reference, subject.prompts[0].token_ids)
-    more = _calibration(subject, prompts - len(subject.prompts))
+    check_reference(subject.reference, subject.prompts[0].inputs)
+    more = calibration(subject, prompts - len(subject.prompts))
     progress("whether the port repeats itself", None)
     findings = unrepeatable(subject, more[0] if more else None)
     anatomy = Anatomy(subject.reference, formats_of(subject.port))
@@ -118,22 +113,6 @@ def _ranked(findings: Sequence[Finding], subject: Subject, progress: Progress) -
         return finding.cause not in UNREPEATABLE, -round(share, 1), order[id(finding)]
 
     return sorted(weighed, key=rank)
-
-
-def _calibration(subject: Subject, count: int) -> list[Prompt]:
-    """That many prompts besides the run's: prose, code and numbers, or where no text is read the run's own, turned."""
-    if count <= 0:
-        return []
-    reference = subject.reference
-    if reference.tokenizer is None:
-        own = subject.prompts[0].token_ids
-        shift = max(1, len(own) // (count + 1))
-        pieces = [own[i * shift :] + own[: i * shift] for i in range(1, count + 1)]
-        return [Prompt("", piece[:CALIBRATION_TOKENS]) for piece in pieces]
-    texts = (files("tttdebug") / "prompts" / "calibration.txt").read_text(encoding="utf-8").split("\n\n")
-    read = [read_prompt(reference, text.strip()) for text in texts[:count]]
-    longest = min(CALIBRATION_TOKENS, reference.context_length)
-    return [Prompt(prompt.text, prompt.token_ids[:longest]) for prompt in read]
 
 
 def _record(subject: Subject, inherited: Inherited) -> Record:

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.exchange import rows_of
-from tttdebug.analysis.final_metric import FinalMetric, Predictions, final_metric, predictions
+from tttdebug.analysis.final_metric import FinalMetric
 from tttdebug.analysis.held_output import HeldOutput, hold
+from tttdebug.analysis.model_end import Apart, end_of
+from tttdebug.analysis.torch_reading import reader_of
 from tttdebug.analysis.turns import Turn, turns
 from tttdebug.backends import unreadable
 from tttdebug.errors import AnalysisError, LayoutError, PairingError
@@ -25,7 +27,6 @@ from tttdebug.tracking.pairing import PairedModules
 from tttdebug.tracking.spread import read_output
 from tttdebug.tracking.subject import Subject
 from tttdebug.tracking.substitution import Answer, Intervention, PortCall, Substitution
-from tttdebug.tracking.torch_cache import cache_argument
 
 Progress = Callable[[str, "float | None"], None]
 _LAYER = re.compile(r"^(L\d+)\.")
@@ -48,46 +49,47 @@ class Unit:
 class FreeRun:
     """Every call of a run, made once as it was, with what is needed to make it again with some modules changed.
 
-    `metric` is the final metric of the port, `floor` that of the reference in the port's number formats over the same
-    positions; `positions` says how many each call of each user has. `units` are the parts of the port in the order of
-    execution. `answers_hold` says that the port, given its own recorded outputs up to the last unit, predicted the
-    same; where it does not, every swap runs the whole port, and `notes` say so. The inputs and outputs of all modules
-    of the reference stay in memory.
+    `end` is where the port ends, `metric` the final metric of the port, `floor` that of the reference in the port's
+    number formats over the same positions; `positions` says how many each call of each user has. `units` are the parts
+    of the port in the order of execution. `answers_hold` says that the port, given its own recorded outputs up to the
+    last unit, ended in the same; where it does not, every swap runs the whole port, and `notes` say so. The inputs and
+    outputs of all modules of the reference stay in memory.
     """
 
     def __init__(self, subject: Subject, progress: Progress = lambda message, fraction: None) -> None:
-        """Run the port. Raises AnalysisError where its logits cannot be compared."""
+        """Run the port. Raises AnalysisError where its logits, or an encoder's last outputs, cannot be compared."""
         self.subject = subject
+        self.end = end_of(subject)
         self.layouts = {modules.pair.boundary: modules.pair.layout for modules in subject.paired}
         self.progress = progress
         self.measured: dict[tuple[frozenset[str], int], FinalMetric] = {}
         self.notes: tuple[str, ...] = ()
         self._recording = recording = _Recording(residual_level(subject.paired))
         self.turns: list[Turn] = []
-        calls: dict[tuple[int, int], Predictions] = {}
-        with Substitution(subject.port_modules, recording) as substitution:
+        calls: dict[tuple[int, int], Apart] = {}
+        with Substitution(subject.port_modules, self.end.listening(recording)) as substitution:
             for place, turn in enumerate(turns(subject)):
                 progress(f"the port as it is: {turn.phase} {turn.step + 1}", None)
                 self.turns.append(turn)
                 recording.start(place, turn)
                 substitution.start_call()
-                calls |= {(place, user): call for user, call in self._predicted(turn, turn.run()).items()}
-        self.metric = final_metric(list(calls.values()))
-        self.positions = {key: len(call.kl_T) for key, call in calls.items()}
+                calls |= {(place, user): call for user, call in self._ended(turn, turn.run()).items()}
+        self.metric = self.end.metric(list(calls.values()))
+        self.positions = {key: len(call) for key, call in calls.items()}
         self.floor = self._floor_metric()
         self.units = _units(recording.spans[0], recording.kept)
         self.answers_hold = self._check_answers()
 
     def rerun(self, intervention: Rerun, message: str) -> FinalMetric:
         """Every call again under an intervention."""
-        calls: list[Predictions] = []
-        with Substitution(self.subject.port_modules, intervention) as substitution:
+        calls: list[Apart] = []
+        with Substitution(self.subject.port_modules, self.end.listening(intervention)) as substitution:
             for place, turn in self._turns_again():
                 self.progress(f"{message}: {turn.phase} {turn.step + 1}", None)
                 intervention.start(place, turn)
                 substitution.start_call()
-                calls += self._predicted(turn, turn.run()).values()
-        return final_metric(calls)
+                calls += self._ended(turn, turn.run()).values()
+        return self.end.metric(calls)
 
     def answer(self, place: int, boundary: str) -> Answer:
         """What a module gave in one call of the run, as an answer."""
@@ -142,45 +144,45 @@ class FreeRun:
         places = iter(enumerate(self.turns))
         upcoming = next(places, None)
         for group in driver.groups(len(prompts)):
-            driver.start(len(group), max(len(prompts[user].token_ids) for user in group) + self.subject.decode_steps)
+            driver.start(len(group), max(len(prompts[user].inputs) for user in group) + self.subject.decode_steps)
             while upcoming is not None and set(upcoming[1].users) <= set(group):
                 yield upcoming
                 upcoming = next(places, None)
 
-    def _predicted(self, turn: Turn, returned: Any) -> dict[int, Predictions]:
-        found = {}
+    def _ended(self, turn: Turn, returned: Any) -> dict[int, Apart]:
+        """How far from the reference's each user's end of a call is that was just made."""
+        found: dict[int, Apart] = {}
+        end = self.end
         try:
-            logits, _ = element_of(returned, None, "port")
-            if reason := unreadable(logits):
+            tensor, _ = element_of(end.of_call(returned), end.layout.port_element, "port")
+            if reason := unreadable(tensor):
                 raise LayoutError(reason)
-            values = read_output(logits)
+            values = read_output(tensor)
             for user, part in turn.users.items():
-                how = rows_of(turn, part)
-                aligned = align(part.logits_TV, values, **how)
-                found[user] = predictions(aligned.reference_TC, aligned.port_TC)
+                aligned = align(part.end_TV, values, layout=end.layout, **rows_of(turn, part))
+                found[user] = end.apart(aligned.reference_TC, aligned.port_TC)
         except (LayoutError, PairingError) as error:
             raise AnalysisError(
-                f"what a swap changes is measured by the port's logits, and those of {turn.phase} {turn.step + 1} "
-                f"cannot be compared: {error}; return them from prefill and decode"
+                f"what a swap changes is measured by the port's {end.what}, which cannot be compared in {turn.phase} "
+                f"{turn.step + 1}: {error}; {end.remedy}"
             ) from error
         return found
 
     def _floor_metric(self) -> FinalMetric:
-        """The metric of the reference in the port's number formats, over the positions that the port predicted."""
+        """The metric of the reference in the port's number formats, over the positions that the port gave."""
         import torch
 
-        model, name = self.subject.floor, cache_argument(self.subject.floor)
+        reader = reader_of(self.subject, self.subject.floor, self.subject.floor_modules)
         caches: dict[int, Any] = {}
         calls = []
         with torch.no_grad():
             for place, turn in enumerate(self.turns):
                 for user, part in turn.users.items():
-                    given = {name: caches[user] if part.start else _new_cache()}
-                    output = model(input_ids=torch.tensor([list(part.token_ids)]), use_cache=True, **given)
-                    caches[user] = getattr(output, name)
+                    reading = reader.read(part.inputs, caches[user] if part.start else reader.going_on(None))
+                    caches[user] = reading.cache
                     last = self.positions[place, user]
-                    calls.append(predictions(part.logits_TV[-last:], output.logits[0, -last:].float()))
-        return final_metric(calls)
+                    calls.append(self.end.apart(part.end_TV[-last:], reading.end_TV[-last:].float()))
+        return self.end.metric(calls)
 
     def _check_answers(self) -> bool:
         """Whether the port goes on from its recorded outputs as it did from its own."""
@@ -192,7 +194,7 @@ class FreeRun:
         again = self.rerun(_Answering(self, answers), "from recorded outputs")
         if again != self.metric:
             self.notes = (
-                f"given its own outputs of all but {self.units[-1].name} again, the port predicted otherwise ({again}; "
+                f"given its own outputs of all but {self.units[-1].name} again, the port ended otherwise ({again}; "
                 f"before {self.metric}): it is not repeatable, or hands values on past its modules' outputs",
             )
         return again == self.metric
@@ -277,9 +279,3 @@ def _units(spans: Mapping[str, tuple[int, int]], kept: frozenset[str]) -> tuple[
         if boundary in kept:
             by_name.setdefault(layer_of(boundary) or boundary, {})[boundary] = None
     return tuple(Unit(name, tuple(boundaries)) for name, boundaries in by_name.items())
-
-
-def _new_cache() -> Any:
-    from transformers import DynamicCache
-
-    return DynamicCache()

@@ -95,11 +95,11 @@ class _Watching:
 
     def _input(self, boundary: str, part: UserTurn, values: Any) -> torch.Tensor | None:
         """The port's input in the reference's layout; None where it does not fit, which the isolated pass tells, or
-        where the reference reads ids.
+        where both sides read the same ids or image.
         """
         assert self.turn is not None
         truth = part.calls[boundary].input
-        if not truth.is_floating_point():  # ids, which both sides read alike
+        if part.reads_inputs(boundary):
             return None
         try:
             aligned = align(truth, values, **rows_of(self.turn, part))

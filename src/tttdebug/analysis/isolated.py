@@ -192,7 +192,7 @@ class _Feeding:
             known = known_call(boundary, part.calls)
             if known is None:
                 raise LayoutError("the reference made no such call")
-            if not part.calls[known].input.is_floating_point():  # the whole model, which takes ids
+            if part.reads_inputs(known):
                 return held
             values = put_into(values, part.calls[known].input, **rows_of(self._turn, part))
         return like(held, values)

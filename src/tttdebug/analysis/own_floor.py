@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.port_caches import reference_part, round_cache
 from tttdebug.analysis.turns import UserTurn
-from tttdebug.tracking.pairing import CachePair
-from tttdebug.tracking.reference_calls import TorchCall, answering
+from tttdebug.tracking.pairing import CachePair, through_modules
+from tttdebug.tracking.reference_calls import TorchCall, answering, called
 from tttdebug.tracking.subject import Subject
 from tttdebug.tracking.torch_cache import in_dtype, is_cache
 
@@ -83,6 +83,7 @@ class FloorModules:
     def __init__(self, subject: Subject, composition: Composition, user: UserTurn) -> None:
         self._subject = subject
         self._modules = subject.floor_modules
+        self._through = through_modules(subject.floor, subject.paired)
         self._dtype = next(subject.floor.parameters()).dtype
         self._caches = subject.caches
         self._composition = composition
@@ -122,9 +123,9 @@ class FloorModules:
             own = self._user.calls[part]
             answers[self._modules[part]] = own.output_with(output.reshape(own.output_tensor.shape).to(self._dtype))
         with torch.no_grad(), answering(answers):
-            given = TorchCall(
-                self._modules[boundary], args, kwargs, self._modules[boundary](*args, **kwargs), truth.element
-            )
+            module = self._modules[boundary]
+            output = called(module, self._through.get(boundary, ()), args, kwargs)
+            given = TorchCall(module, args, kwargs, output, truth.element)
         caches: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         for pair in self._caches:
             if pair.after == boundary and held is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from tttdebug.analysis.finding import Finding
 from tttdebug.analysis.special.determinism import first_varying
 from tttdebug.analysis.special.state import first_leak
+from tttdebug.tracking.images import Image
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.subject import Subject
 
@@ -13,12 +14,13 @@ TOKENS = 32
 """Of the prompt that is read again and again: a tile, which costs little."""
 
 
-def unrepeatable(subject: Subject, other: Prompt | None) -> list[Finding]:
+def unrepeatable(subject: Subject, other: Prompt | Image | None) -> list[Finding]:
     """A finding where the port's bits vary between readings of one prompt; else where reading `other` changes them."""
-    token_ids = subject.prompts[0].token_ids[:TOKENS]
-    about = (subject.port, subject.driver, subject.paired, token_ids)
+    first = subject.prompts[0]
+    inputs = first.inputs if isinstance(first, Image) else first.inputs[:TOKENS]
+    about = (subject.port, subject.driver, subject.paired, inputs)
     varying = first_varying(*about)
     if varying is not None:
         return [varying]
-    leak = None if other is None else first_leak(*about, other.token_ids)
+    leak = None if other is None else first_leak(*about, other.inputs)
     return [] if leak is None else [leak]

@@ -31,7 +31,7 @@ def smallest_set(
     Raises AnalysisError where the port cannot be begun in the middle, and for candidates none of which can be swapped.
     """
     run = recorded(of)
-    if not run.metric.kl > run.floor.kl:
+    if not run.metric.error > run.floor.error:
         return ()
     following = _by_bisection(run) if candidates is None else _from_list(run, candidates)
     chosen: list[str] = []
@@ -56,7 +56,7 @@ def _by_bisection(run: FreeRun) -> Callable[[list[str]], str | None]:
     """The module that bisection finds when those chosen are swapped; None where it finds none besides."""
 
     def following(chosen: list[str]) -> str | None:
-        if not recover(run, chosen).after.kl > run.floor.kl:
+        if not recover(run, chosen).after.error > run.floor.error:
             return None
         boundary = bisect(run, chosen).boundary
         return None if boundary in chosen else boundary

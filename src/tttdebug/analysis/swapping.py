@@ -18,7 +18,7 @@ from tttdebug.errors import AnalysisError, LayoutError
 from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.hooks import first_tensor
 from tttdebug.tracking.output_elements import element_of
-from tttdebug.tracking.reference_calls import TorchCall, with_input
+from tttdebug.tracking.reference_calls import TorchCall, called, with_input
 from tttdebug.tracking.substitution import Answer, PortCall
 from tttdebug.tracking.torch_cache import fork, is_cache
 
@@ -108,7 +108,7 @@ class _Swapping:
 
         truth = self._call(call.boundary, part)
         x = None
-        if call.input is not None:  # else ids, which both sides read alike
+        if call.input is not None and not part.reads_inputs(call.boundary):
             try:
                 x = reference_with(truth.input, read_whole(call.input), self._turn, part)
             except LayoutError as error:
@@ -120,5 +120,5 @@ class _Swapping:
                 kwargs[name] = self._caches[call.boundary, user] = fork(value if kept is None else kept)
         args, kwargs = with_input(truth.args, kwargs, x)
         with torch.no_grad():
-            output = truth.module(*args, **kwargs)
+            output = called(truth.module, truth.through, args, kwargs)
         return first_tensor(element_of(output, truth.element, "reference")[0])

@@ -35,7 +35,7 @@ class Swap:
 
     @property
     def share(self) -> float:
-        """The part of the final error (KL) that the modules account for: gone in a recovery, there in a damage.
+        """The part of the final error that the modules account for: gone in a recovery, there in a damage.
 
         nan where there is no error.
         """
@@ -47,10 +47,10 @@ class Swap:
 
         It is more than 1 where the error sinks below the floor, for the reference's modules have no number formats.
         """
-        return self._share(self.floor.kl)
+        return self._share(self.floor.error)
 
     def _share(self, floor: float) -> float:
-        before, after = self.before.kl, self.after.kl
+        before, after = self.before.error, self.after.error
         if self.kind == "damage":
             before, after = before - floor, after - floor
             if math.isinf(before):
@@ -132,11 +132,11 @@ def shares(subject: Subject, boundaries: Iterable[str], *, decode_steps: int = 0
     """
     run = FreeRun(replace(subject, prompts=subject.prompts[:1], decode_steps=decode_steps))
     boundaries, measured = tuple(boundaries), {}
-    if run.metric.kl > run.floor.kl:
+    if run.metric.error > run.floor.error:
         measured = {swap.boundaries[0]: swap.share for swap in rank(run, boundaries)}
     return {boundary: measured.get(boundary, math.nan) for boundary in boundaries}
 
 
 def _error_left(swap: Swap) -> float:
     """What of the error the modules do not account for."""
-    return swap.after.kl if swap.kind == "recovery" else -swap.after.kl
+    return swap.after.error if swap.kind == "recovery" else -swap.after.error

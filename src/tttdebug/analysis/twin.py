@@ -8,7 +8,7 @@ from typing import Any
 
 from tttdebug.backends import describe_device, open_device
 from tttdebug.backends.devices import Engine
-from tttdebug.modules.build import EncoderPort, FamilyPort, build_model
+from tttdebug.modules.build import FamilyPort, build_model
 from tttdebug.tracking.driving import driver_of
 from tttdebug.tracking.pairing import pair_modules
 from tttdebug.tracking.subject import Subject
@@ -21,7 +21,7 @@ def emulated_twin(subject: Subject, engine: Engine | None = None) -> Subject | N
     bits.
     """
     port = subject.port
-    if not isinstance(port, FamilyPort) or isinstance(port, EncoderPort):
+    if not isinstance(port, FamilyPort):
         return None
     here = describe_device(port.device)  # type: ignore[attr-defined]
     own = here.engine if here.runs_on == "emulator" else "exact"

@@ -14,9 +14,19 @@ FAMILY = Family(
     pairs=(
         #    boundary                port                        reference
         Pair("embed", "embedding", "bert.embeddings"),
-        Pair("L{i}.self_attn", "layers.{i}.attention", "bert.encoder.layer.{i}.attention.output.dense"),
+        Pair(
+            "L{i}.self_attn",
+            "layers.{i}.attention",
+            "bert.encoder.layer.{i}.attention.output.dense",
+            through=("bert.encoder.layer.{i}.attention.self",),
+        ),
         Pair("L{i}.post_attn_norm", "layers.{i}.attention_norm", "bert.encoder.layer.{i}.attention.output.LayerNorm"),
-        Pair("L{i}.mlp", "layers.{i}.feed_forward", "bert.encoder.layer.{i}.output.dense"),
+        Pair(
+            "L{i}.mlp",
+            "layers.{i}.feed_forward",
+            "bert.encoder.layer.{i}.output.dense",
+            through=("bert.encoder.layer.{i}.intermediate",),
+        ),
         Pair("L{i}.layer_out", "layers.{i}", "bert.encoder.layer.{i}"),
         Pair("pooler", "pooler", "bert.pooler"),
         Pair("classifier", "classifier", "classifier"),

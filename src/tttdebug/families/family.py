@@ -56,7 +56,11 @@ class Family:
             *self.pairs[last:],
         ]
         return tuple(
-            replace(pair, reference=self.reference_name(pair.reference))
+            replace(
+                pair,
+                reference=self.reference_name(pair.reference),
+                through=tuple(map(self.reference_name, pair.through)),
+            )
             for pair in in_order
             if _is_part_of(spec, pair.port)
         )

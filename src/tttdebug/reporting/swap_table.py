@@ -23,7 +23,7 @@ _WHAT = {"recovery": "from the reference", "damage": "into the reference"}
 def swap_table(swaps: Iterable[Swap], not_swapped: Mapping[str, str] | None = None) -> RenderableType:
     """A row a swap with the final metric after it, below the port as it is and its floor; then what was not swapped."""
     swaps = tuple(swaps)
-    table = _table("swapped", "")
+    table = _table(swaps[0].before if swaps else None, "swapped", "")
     if swaps:
         table.add_row("the port as it is", "", *_numbers(swaps[0].before), "", "")
         table.add_row("its number formats alone", "", *_numbers(swaps[0].floor), "", "")
@@ -42,7 +42,7 @@ def swap_table(swaps: Iterable[Swap], not_swapped: Mapping[str, str] | None = No
 
 def bisection_table(found: Bisection) -> RenderableType:
     """The curve of the cuts, the modules of the layer where the error arises, and a sentence that says which."""
-    curve = _table("the reference's before", shares=False)
+    curve = _table(found.before, "the reference's before", shares=False)
     for cut in found.curve:
         curve.add_row(cut.begins_at, *_numbers(cut.metric))
     curve.add_row("its number formats alone", *_numbers(found.floor))
@@ -67,17 +67,17 @@ def _conclusion(found: Bisection) -> Text:
     return text
 
 
-def _table(*first: str, shares: bool = True) -> Table:
+def _table(metric: FinalMetric | None, *first: str, shares: bool = True) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in first:
         table.add_column(column, overflow="fold")
-    for column in ("KL", "KL last", "top-1", *(("share", "above floor") if shares else ())):
+    for column in (*(metric.columns if metric else ()), *(("share", "above floor") if shares else ())):
         table.add_column(column, justify="right")
     return table
 
 
-def _numbers(metric: FinalMetric) -> tuple[str, str, str]:
-    return f"{metric.kl:.3g}", f"{metric.kl_last:.3g}", f"{metric.top1:.1%}"
+def _numbers(metric: FinalMetric) -> tuple[str, ...]:
+    return tuple(metric.columns.values())
 
 
 def _share(share: float) -> str:

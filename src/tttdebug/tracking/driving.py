@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a port is run: one of ours by its methods, a foreign one by the functions its user gives.
 
-S sequence, B users.
+S sequence, B users, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -49,18 +49,31 @@ class Driver:
         return [list(group)] if self.foreign else [[user] for user in group]
 
 
+class EncoderDriver(Driver):
+    """The calls of an encoder: `prefill(inputs_B, row)` reads one sentence [1, S] or one image [1, C, H, W] whole."""
+
+
+def is_encoder(port: Any) -> bool:
+    """Whether a port says by its methods that it is an encoder."""
+    return callable(getattr(port, "encode", None))
+
+
 def has_slots(port: Any) -> bool:
     """Whether a port is driven as those of `build_model` are: room for all prompts, each read into its own slot."""
     return callable(getattr(port, "allocate_cache", None)) and hasattr(port, "pairs")
 
 
 def driver_of(port: Any, prefill: Prefill | None, decode: Decode | None, *, together: bool = False) -> Driver:
-    """The driver of a port; its own methods where no functions are given.
+    """The driver of a port; its own methods where no functions are given, `encode` before all others.
 
     Raises PairingError when nothing says how to run it.
     """
     if prefill is None and decode is not None:
         raise PairingError("decode= is given without prefill=: a port decodes what it has prefilled, so give both")
+    if prefill is None and is_encoder(port):
+        return EncoderDriver(
+            lambda users, length: None, lambda inputs_B, row: port.encode(inputs_B[0]), None, foreign=False
+        )
     if prefill is None and has_slots(port):
         return Driver(port.allocate_cache, lambda ids_BS, row: port.prefill(ids_BS[0], row), port.decode, foreign=False)
     if prefill is None:
@@ -100,6 +113,8 @@ def refuse_lengths(driver: Driver, lengths: Collection[int]) -> None:
 
 def refuse_steps(driver: Driver, port: Any, decode_steps: int) -> None:
     """Raise PromptError for decode steps that the port cannot make."""
+    if decode_steps and isinstance(driver, EncoderDriver):
+        raise PromptError(f"{type(port).__name__} is an encoder and decodes nothing: give decode_steps=0")
     if decode_steps and driver.decode is None:
         raise PromptError(
             f"{decode_steps} decode steps, but nothing says how a {type(port).__name__} decodes: give decode=…, or "

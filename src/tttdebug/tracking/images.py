@@ -22,6 +22,11 @@ class Image:
     text: str
     pixels: torch.Tensor
 
+    @property
+    def inputs(self) -> torch.Tensor:
+        """The pixels [C, H, W]."""
+        return self.pixels
+
 
 def read_image(reference: Reference, path: Path) -> Image:
     """The picture in a file as the model's own image processor prepares it.

@@ -67,12 +67,17 @@ AS_IT_IS = PairLayout()
 
 @dataclass(frozen=True)
 class Pair:
-    """One boundary and the path of its module on either side; `{i}` in all three stands for the layer number."""
+    """One boundary and the path of its module on either side; `{i}` in each stands for the layer number.
+
+    `through` are the modules of the reference that the port's module computes as well, run before `reference`: what
+    goes into the first one goes into the port's, and each is given what the one before gave.
+    """
 
     boundary: str
     port: str
     reference: str
     layout: PairLayout = AS_IT_IS
+    through: tuple[str, ...] = ()
 
     def for_layers(self, count: int) -> Iterator[Pair]:
         """This pair once per layer, or as it is when it names no layer."""
@@ -89,6 +94,7 @@ class Pair:
             boundary=self.boundary.replace("{i}", f"{layer:02d}"),
             port=self.port.replace("{i}", str(layer)),
             reference=self.reference.replace("{i}", str(layer)),
+            through=tuple(path.replace("{i}", str(layer)) for path in self.through),
         )
 
 
@@ -132,6 +138,15 @@ def reference_elements(paired: Iterable[PairedModules]) -> dict[str, int | str]:
     return {boundary: element for boundary, element in said.items() if element is not None}
 
 
+def through_modules(model: nn.Module, paired: Iterable[PairedModules]) -> dict[str, tuple[nn.Module, ...]]:
+    """For each boundary whose pair names some, the modules of `model` that run before the paired one."""
+    return {
+        modules.pair.boundary: tuple(map(model.get_submodule, modules.pair.through))
+        for modules in paired
+        if modules.pair.through
+    }
+
+
 def pairs_from_mapping(mapping: Mapping[str, tuple[str, str]]) -> tuple[Pair, ...]:
     """A user's mapping {boundary: (port path, reference path)} as pairs."""
     return tuple(Pair(boundary, port, reference) for boundary, (port, reference) in mapping.items())
@@ -145,12 +160,12 @@ def pair_modules(port: Any, reference: nn.Module, pairs: Iterable[Pair]) -> list
     named = dict(reference.named_modules(remove_duplicate=False))  # a shared module has several paths
     found = []
     for pair in pairs:
-        if pair.reference not in named:
-            nearest = difflib.get_close_matches(pair.reference, named, n=3, cutoff=0.5)
-            raise PairingError(
-                f"{pair.boundary}: the reference has no module {pair.reference!r}; nearest: "
-                f"{', '.join(nearest) or 'none'}"
-            )
+        for path in (*pair.through, pair.reference):
+            if path not in named:
+                nearest = difflib.get_close_matches(path, named, n=3, cutoff=0.5)
+                raise PairingError(
+                    f"{pair.boundary}: the reference has no module {path!r}; nearest: {', '.join(nearest) or 'none'}"
+                )
         found.append(PairedModules(pair, module_at(port, pair.port, pair.boundary), named[pair.reference]))
     if not found:
         raise PairingError("there is nothing to compare: no pair was given and the port declares none")

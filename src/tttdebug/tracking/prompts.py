@@ -27,6 +27,13 @@ class Prompt:
     text: str
     token_ids: tuple[int, ...]
 
+    @property
+    def inputs(self) -> torch.Tensor:
+        """The token ids [S]."""
+        import torch
+
+        return torch.tensor(self.token_ids)
+
 
 def default_prompt() -> str:
     """The opening of A Tale of Two Cities (Dickens, 1859; public domain), the field's usual text."""

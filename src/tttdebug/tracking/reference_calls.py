@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TorchCall:
-    """One call of a torch module. A cache among its arguments is as it was before the call."""
+    """One call of a torch module. A cache among its arguments is as it was before the call.
+
+    Where modules run `through` before it, the arguments are those of the first one, and each gets what the one before
+    gave.
+    """
 
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     output: Any
     element: int | str | None = None
+    through: tuple[nn.Module, ...] = ()
 
     @property
     def input(self) -> torch.Tensor:
@@ -48,12 +53,19 @@ class TorchCall:
 
         args, kwargs = with_input(*with_forks(self.args, self.kwargs), x)
         with torch.no_grad(), answering(parts or {}):
-            output = self.module(*args, **kwargs)
+            output = called(self.module, self.through, args, kwargs)
         return first_tensor(element_of(output, self.element, "reference")[0])
 
     def output_with(self, tensor: torch.Tensor) -> Any:
         """The whole output with this tensor in the place of the one that the pair means."""
         return replaced(self.output, self.output_tensor, tensor)
+
+
+def called(module: nn.Module, through: Sequence[nn.Module], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a module gives where others run before it: the first of all gets the arguments."""
+    for before in through:
+        args, kwargs = (first_tensor(before(*args, **kwargs)),), {}
+    return module(*args, **kwargs)
 
 
 def replaced(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
@@ -113,6 +125,7 @@ def _giving(output: Any) -> Callable[..., Any]:
 class CallCapture:
     """Keeps every call of the paired torch modules: `with CallCapture(modules) as capture: model(…)`.
 
+    `through` are for a boundary the modules that run before its own: its input is what goes into the first of these.
     `change_input(boundary, x)`, where given, says what goes in instead of `x`. Nothing is copied: inputs are mostly the
     outputs of other modules.
     """
@@ -123,8 +136,10 @@ class CallCapture:
         elements: Mapping[str, int | str] | None = None,
         change_input: Callable[[str, torch.Tensor], torch.Tensor | None] | None = None,
         on_call: Callable[[str, TorchCall], None] | None = None,
+        through: Mapping[str, tuple[nn.Module, ...]] | None = None,
     ) -> None:
         self._elements = elements or {}
+        self._through = through or {}
         self._modules = at_same_object(modules)
         self._change_input = change_input
         self._on_call = on_call
@@ -136,7 +151,8 @@ class CallCapture:
     def __enter__(self) -> CallCapture:
         for place, (module, boundaries) in enumerate(self._modules):
             before, after = self._hooks(place, boundaries)
-            self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            first = (*self._through.get(boundaries[0], ()), module)[0]
+            self._handles.append(first.register_forward_pre_hook(before, with_kwargs=True))
             self._handles.append(module.register_forward_hook(after))
         return self
 
@@ -158,7 +174,8 @@ class CallCapture:
             self._numbers[place] = number + 1
             args, kwargs = self._arguments.pop()
             boundary = name_of_call(boundaries, number)
-            call = TorchCall(module, args, kwargs, output, self._elements.get(boundaries[0]))
+            through = self._through.get(boundaries[0], ())
+            call = TorchCall(module, args, kwargs, output, self._elements.get(boundaries[0]), through)
             if self._on_call is None:
                 self.calls[boundary] = call
             else:

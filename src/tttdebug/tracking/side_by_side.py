@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PromptError
 from tttdebug.tracking.driving import Decode, Prefill
-from tttdebug.tracking.encoders import track_encoder
+from tttdebug.tracking.encoders import Encodings
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import manifest_of
@@ -21,7 +21,7 @@ from tttdebug.tracking.pairing_plan import UserPairs
 from tttdebug.tracking.prompts import Input, default_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
-from tttdebug.tracking.subject import chosen_pairs, subject_of
+from tttdebug.tracking.subject import subject_of
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
 if TYPE_CHECKING:
@@ -76,24 +76,6 @@ def track(
     prompts = [default_prompt()] if prompts is None else prompts
     if len(prompts) == 0:
         raise PromptError("there are no prompts, so nothing would run: give one, or leave them out for the default")
-    if prefill is None and hasattr(port, "encode"):
-        if decode_steps:
-            raise PromptError(f"{type(port).__name__} is an encoder and decodes nothing: give decode_steps=0")
-        return track_encoder(
-            port,
-            reference,
-            prompts,
-            chosen_pairs(port, reference, pairs)[0],
-            out=out,
-            save_tensors=save_tensors,
-            tensor_budget=tensor_budget,
-            ops=ops,
-            weights=weights,
-            command=command,
-            seed=seed,
-            job=job,
-            progress=progress,
-        )
     subject = subject_of(
         port,
         reference,
@@ -110,7 +92,7 @@ def track(
         manifest_of(
             port,
             reference,
-            [{"text": prompt.text, "tokens": len(prompt.token_ids)} for prompt in subject.prompts],
+            [subject.prompt_to_json(prompt) for prompt in subject.prompts],
             decode_steps=decode_steps,
             expected=subject.comparisons,
             command=command,
@@ -126,10 +108,10 @@ def track(
         writer.keep_audit(weights)
     for note in subject.notes:
         writer.note(note)
-    if subject.driver.decode is None:
+    if subject.driver.decode is None and not subject.encodes:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
-        steps = Steps(subject, writer, progress)
+        steps = Encodings(subject, writer, progress) if subject.encodes else Steps(subject, writer, progress)
         comparer = steps.comparer
         tap = PortTap(subject.port_modules, comparer.on_output, comparer.on_call)
         tracker = OpTracker(writer, lambda: comparer.call) if ops else None

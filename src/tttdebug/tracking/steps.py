@@ -36,7 +36,7 @@ class Steps:
     def __init__(self, subject: Subject, writer: RunWriter, progress: Progress) -> None:
         self.driver = subject.driver
         self.reference = subject.reference
-        self.prompts = subject.prompts
+        self.prompts = subject.texts
         self.writer = writer
         self.progress = progress
         elements = reference_elements(subject.paired)

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.errors import PairingError
+from tttdebug.errors import PairingError, PromptError
 from tttdebug.tracking.comparer import LOGITS
-from tttdebug.tracking.driving import Decode, Driver, Prefill, driver_of, refuse_lengths, refuse_steps
+from tttdebug.tracking.driving import (
+    Decode,
+    Driver,
+    EncoderDriver,
+    Prefill,
+    driver_of,
+    is_encoder,
+    refuse_lengths,
+    refuse_steps,
+)
+from tttdebug.tracking.images import Image
 from tttdebug.tracking.manifest import Unpaired
 from tttdebug.tracking.opening import floor_of
 from tttdebug.tracking.pairing import CachePair, Pair, PairedModules, pair_modules, pairs_from_mapping
@@ -18,6 +28,7 @@ from tttdebug.tracking.pairing_plan import PairingPlan, UserPairs, plan_pairs
 from tttdebug.tracking.prompts import Input, Prompt, read_prompt
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from tttdebug.references import Reference
@@ -26,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """Both sides of a comparison of a language model.
+    """Both sides of a comparison.
 
     `floor` is the reference in the port's number formats, with its module at each boundary in `floor_modules`. Where
     the pairs were found, `unpaired` lists what has no counterpart and `notes` what else is to be said of them.
@@ -37,7 +48,7 @@ class Subject:
     reference: Reference
     paired: Sequence[PairedModules]
     caches: Sequence[CachePair]
-    prompts: Sequence[Prompt]
+    prompts: Sequence[Prompt | Image]
     decode_steps: int
     floor: nn.Module
     floor_modules: Mapping[str, nn.Module]
@@ -54,6 +65,30 @@ class Subject:
     def port_modules(self) -> dict[str, Any]:
         """The port's module at each boundary."""
         return {modules.pair.boundary: modules.port for modules in self.paired}
+
+    @property
+    def texts(self) -> list[Prompt]:
+        """The prompts that are token ids."""
+        return [prompt for prompt in self.prompts if isinstance(prompt, Prompt)]
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the port is an encoder, which reads each input whole and predicts no tokens."""
+        return isinstance(self.driver, EncoderDriver)
+
+    @property
+    def last_boundary(self) -> str:
+        """The boundary of the last pair: where an encoder ends, as far as it is compared."""
+        return self.paired[-1].pair.boundary
+
+    def tokens_of(self, inputs: torch.Tensor) -> int:
+        """How many positions token ids [S] or an image [C, H, W] take in the model."""
+        return self.reference.context_length if inputs.is_floating_point() else len(inputs)
+
+    def prompt_to_json(self, prompt: Prompt | Image) -> dict[str, Any]:
+        """What the manifest says of a prompt."""
+        kind = {"kind": "image"} if isinstance(prompt, Image) else {}
+        return {"text": prompt.text, **kind, "tokens": self.tokens_of(prompt.inputs)}
 
     @property
     def returned_logits(self) -> bool:
@@ -83,7 +118,8 @@ def subject_of(
 
     Raises PromptError or PairingError for what cannot be compared.
     """
-    if reference.model.get_output_embeddings() is None:
+    encodes = prefill is None and is_encoder(port)
+    if not encodes and reference.model.get_output_embeddings() is None:
         raise PairingError(
             f"{reference.name} gives no logits, which prefill and decode are compared by: for an encoder give the "
             "port a method encode(inputs) that takes token ids [S] or pixels [C, H, W]"
@@ -91,8 +127,11 @@ def subject_of(
     chosen, unpaired, notes = chosen_pairs(port, reference, pairs)
     driver = driver_of(port, prefill, decode, together=together)
     refuse_steps(driver, port, decode_steps)
-    read = tuple(read_prompt(reference, prompt, decode_steps) for prompt in prompts)
-    refuse_lengths(driver, [len(prompt.token_ids) for prompt in read])
+    read = tuple(
+        _as_image(reference, prompt) if reference.reads_images else read_prompt(reference, prompt, decode_steps)
+        for prompt in prompts
+    )
+    refuse_lengths(driver, [len(prompt.inputs) for prompt in read])
     paired = tuple(pair_modules(port, reference.model, chosen))
     floor, floor_modules = floor_of(port, reference, paired, weights)
     return Subject(
@@ -109,6 +148,17 @@ def subject_of(
         unpaired,
         notes,
     )
+
+
+def _as_image(reference: Reference, prompt: Input) -> Image:
+    """An image, or pixels [C, H, W], as an image."""
+    import torch
+
+    if isinstance(prompt, torch.Tensor) and prompt.ndim == 3:
+        return Image(f"pixels {'x'.join(map(str, prompt.shape))}", prompt)
+    if not isinstance(prompt, Image):
+        raise PromptError(f"{reference.name} reads images: give each as a tensor [channels, height, width]")
+    return prompt
 
 
 def chosen_pairs(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first boundary whose bits vary when a port reads the same prompt again, and whether it is state or chance.
 
-B users, S sequence.
+S sequence; C channels, H height and W width of an image.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tttdebug.analysis.finding import Experiment, Finding, Fix
 from tttdebug.backends import is_device_tensor
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tttdebug.tracking.driving import Driver
 
 RETURNED = "logits"
+Inputs: TypeAlias = "Sequence[int] | torch.Tensor"
+"""Token ids [S], or an image [C, H, W]."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Heard:
 
 
 def first_varying(
-    port: Any, driver: Driver, paired: Sequence[PairedModules], token_ids: Sequence[int], runs: int = 3
+    port: Any, driver: Driver, paired: Sequence[PairedModules], inputs: Inputs, runs: int = 3
 ) -> Finding | None:
     """The first boundary, in order of execution, whose bits differ between runs of one prompt; None where none does.
 
@@ -48,7 +50,7 @@ def first_varying(
     """
     if runs < 3:
         raise ValueError(f"{runs} runs cannot tell state from chance: give 3 or more")
-    heard = [outputs_of(port, driver, paired, token_ids) for _ in range(runs)]
+    heard = [outputs_of(port, driver, paired, inputs) for _ in range(runs)]
     at = first_difference(heard)
     if at is None:
         return None
@@ -56,14 +58,14 @@ def first_varying(
     digests = [run[at].digest if at < len(run) else "" for run in heard]
     leaks = len(set(digests[1:])) == 1
     distinct = len(set(digests))
-    what = f"{runs} runs of one prompt of {len(token_ids)} tokens, results that differ"
+    what = f"{runs} runs of {described(inputs)}, results that differ"
     experiments = (Experiment(what, float(distinct), 1.0, 1.0, "count"),)
     module = next((each.pair for each in paired if each.pair.boundary == boundary), None)
     says = (
         f"the first run gives other bits than the {runs - 1} after it, which agree: something that it left behind is "
         f"read, first at {boundary}"
         if leaks
-        else f"{runs} runs of the same prompt give {distinct} different results, first at {boundary}: by chance, or "
+        else f"{runs} runs of the same input give {distinct} different results, first at {boundary}: by chance, or "
         "because each run changes what the next one reads"
     )
     return Finding(
@@ -78,10 +80,8 @@ def first_varying(
     )
 
 
-def outputs_of(
-    port: Any, driver: Driver, paired: Sequence[PairedModules], token_ids: Sequence[int]
-) -> tuple[Heard, ...]:
-    """What the paired modules of a port give in one prefill of one prompt, in order of execution, and what it returns.
+def outputs_of(port: Any, driver: Driver, paired: Sequence[PairedModules], inputs: Inputs) -> tuple[Heard, ...]:
+    """What the paired modules of a port give in one prefill of one input, in order of execution, and what it returns.
 
     Raises PairingError where none of them gives a tensor.
     """
@@ -95,13 +95,22 @@ def outputs_of(
         if is_device_tensor(tensor) or isinstance(tensor, torch.Tensor):
             heard.append(Heard(boundary, digest_of(read_output(tensor))))
 
-    driver.start(1, len(token_ids))
+    driver.start(1, len(inputs))
     with PortTap({each.pair.boundary: each.port for each in paired}, keep):
-        returned = driver.prefill(torch.tensor([list(token_ids)]), 0)
+        returned = driver.prefill(torch.as_tensor(inputs)[None], 0)
     if not heard:
         raise PairingError("no paired module of the port gave a tensor, so nothing can be compared between runs")
     keep(RETURNED, returned, 0.0)
     return tuple(heard)
+
+
+def described(inputs: Inputs) -> str:
+    """What a port reads, in words."""
+    import torch
+
+    if torch.as_tensor(inputs).is_floating_point():
+        return "one image"
+    return f"one prompt of {len(inputs)} tokens"
 
 
 def first_difference(runs: Sequence[Sequence[Heard]]) -> int | None:

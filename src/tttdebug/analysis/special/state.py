@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.finding import Experiment, Finding, Fix
-from tttdebug.analysis.special.determinism import first_difference, outputs_of
+from tttdebug.analysis.special.determinism import Inputs, described, first_difference, outputs_of
 from tttdebug.tracking.pairing import PairedModules
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ def first_leak(
     port: Any,
     driver: Driver,
     paired: Sequence[PairedModules],
-    token_ids: Sequence[int],
-    other_token_ids: Sequence[int],
+    inputs: Inputs,
+    other: Inputs,
 ) -> Finding | None:
     """The first boundary that gives other bits for a prompt once another prompt was read in between; None where none.
 
@@ -28,24 +28,24 @@ def first_leak(
 
     Raises PairingError where no paired module gives a tensor.
     """
-    outputs_of(port, driver, paired, token_ids)
-    before = outputs_of(port, driver, paired, token_ids)
-    again = outputs_of(port, driver, paired, token_ids)
+    outputs_of(port, driver, paired, inputs)
+    before = outputs_of(port, driver, paired, inputs)
+    again = outputs_of(port, driver, paired, inputs)
     if first_difference((before, again)) is not None:
         return None
-    outputs_of(port, driver, paired, other_token_ids)
-    after = outputs_of(port, driver, paired, token_ids)
+    outputs_of(port, driver, paired, other)
+    after = outputs_of(port, driver, paired, inputs)
     at = first_difference((before, after))
     if at is None:
         return None
     boundary = (before if at < len(before) else after)[at].boundary
     pair = next((each.pair for each in paired if each.pair.boundary == boundary), None)
-    what = f"outputs that change when a prompt of {len(other_token_ids)} tokens, or none, is read in between"
+    what = f"outputs that change when {described(other)}, or none, is read in between"
     changed = sum(one != other for one, other in zip(before, after, strict=False))
     return Finding(
         boundary,
         "state_leak",
-        f"{boundary} gives other bits for a prompt of {len(token_ids)} tokens once another of {len(other_token_ids)} "
+        f"{boundary} gives other bits for {described(inputs)} once {described(other)} "
         "was read: it reads something that the other prompt left behind",
         module=pair.port if pair else "",
         reference_path=pair.reference if pair else "",
