@@ -33,7 +33,7 @@ def record(boundary, verdict, mode="accumulated", **changes):
 def verdicts(accumulated, isolated, inherited=()):
     records = [record(name, verdict) for name, verdict in zip(ORDER, accumulated, strict=True)]
     alone = [record(name, verdict, "isolated") for name, verdict in zip(ORDER, isolated, strict=True)]
-    given = verdicts_of(records, [*alone, *inherited], HOLDERS)
+    given = verdicts_of(records, [*alone, *inherited], HOLDERS, {})
     return [given.get(each.key, each.verdict) for each in records]
 
 
@@ -73,3 +73,25 @@ def test_an_error_that_grows_in_a_sound_module_is_amplified():
 
 def test_what_holds_its_gate_keeps_its_verdict():
     assert verdicts(["ok", "floor", "ok", "ok"], ["injected", "ok", "ok", "ok"]) == ["ok", "floor", "ok", "ok"]
+
+
+def test_rounding_that_sound_modules_pass_on_is_no_fault():
+    came = [record(name, "ok", "inherited", rel_l2=0.1, input_rel_l2=0.1) for name in ORDER]
+    records = [record("L00.self_attn", "ok", rel_l2=0.09), record("L00.mlp", "diverged", rel_l2=0.12)]
+    alone = [record(name, "ok", "isolated") for name in ORDER]
+    assert verdicts_of(records, [*alone, *came], HOLDERS, {}) == {records[1].key: "inherited"}
+
+
+def test_an_input_that_is_worse_than_all_before_it_came_from_between_modules():
+    came = [record("L00.mlp", "ok", "inherited", rel_l2=0.9, input_rel_l2=0.9)]
+    records = [record("L00.self_attn", "ok", rel_l2=0.09), record("L00.mlp", "diverged", rel_l2=0.9)]
+    alone = [record(name, "ok", "isolated") for name in ORDER]
+    assert verdicts_of(records, [*alone, *came], HOLDERS, {}) == {records[1].key: "diverged"}
+
+
+def test_a_cache_inherits_with_the_module_that_fills_it():
+    came = [record("L01.self_attn", "ok", "inherited", rel_l2=0.1, input_rel_l2=0.1)]
+    records = [record("L00.mlp", "ok", rel_l2=0.1), record("L01.v_cache", "diverged", rel_l2=0.15)]
+    alone = [record("L01.v_cache", "ok", "isolated")]
+    filled_by = {"L01.v_cache": "L01.self_attn"}
+    assert verdicts_of(records, [*alone, *came], HOLDERS, filled_by) == {records[1].key: "inherited"}

@@ -7,20 +7,31 @@ K key/value heads, T tokens, E head dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Experiment, Finding, Fix
+from tttdebug.analysis.hypotheses import rel_l2
 from tttdebug.analysis.module_call import ModuleCall
 from tttdebug.analysis.special.caches import CacheReading, read_cache
+from tttdebug.emulator.formats import FORMATS
+from tttdebug.modules.placement import interleave_heads, split_heads_in_halves
 from tttdebug.tracking.record import Key
+
+if TYPE_CHECKING:
+    import torch
+
+COARSE = ("bfloat8_b", "bfloat4_b")
+HALF, MOST_OF_A_SOUND_CACHE = 0.6, 0.03
+"""A format explains a cache when it leaves so much of its error; below that rel_l2 there is nothing to explain."""
 
 LAYOUTS = frozenset({"rope_order", "heads_permuted"})
 """Other orders that a port may keep, as long as it reads its cache as it writes it."""
 
 
 def cache_finding(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Finding | None:
-    """How the cache of an attention has to be read to be the reference's; None where nothing fits, or it fits as it is.
+    """How the cache of an attention has to be read to be the reference's, or in which coarser format it is kept.
 
-    `call` is a call of the attention whose own output is right.
+    None where nothing fits, or it fits as it is.
     """
     if call.port_fresh is None or call.reference_fresh is None:
         return None
@@ -37,7 +48,9 @@ def cache_finding(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Findi
         ),
     }
     explained = {part: reading for part, reading in readings.items() if reading.cause not in ("", "unknown")}
-    if not explained or any(reading.cause == "unknown" for reading in readings.values()):
+    if any(reading.cause == "unknown" for reading in readings.values()):
+        return _kept_coarser(boundary, keys, call)
+    if not explained:
         return None
     first = next(iter(explained.values()))
     harmless = all(reading.cause in LAYOUTS for reading in explained.values())
@@ -57,3 +70,43 @@ def cache_finding(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Findi
 def _read_otherwise(part: str, reading: CacheReading, call: ModuleCall) -> Experiment:
     what = f"{part} read in that order"
     return Experiment(what, reading.rel_l2, reading.rel_l2_as_read, call.floor_rel_l2)
+
+
+def _kept_coarser(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Finding | None:
+    """The number format that makes the reference's keys and values what the cache holds; None where none does."""
+    assert call.port_fresh is not None
+    assert call.reference_fresh is not None
+    pairs = {
+        "keys": (call.reference_fresh.keys_KPE, call.port_fresh.keys_KPE),
+        "values": (call.reference_fresh.values_KPE, call.port_fresh.values_KPE),
+    }
+    before = {part: rel_l2(port, reference) for part, (reference, port) in pairs.items()}
+    for dtype in COARSE:
+        after = {part: _left(call, dtype, part, *sides) for part, sides in pairs.items()}
+        wrong = [part for part in pairs if before[part] > MOST_OF_A_SOUND_CACHE]
+        if wrong and all(after[part] <= HALF * before[part] for part in wrong):
+            experiments = [Experiment(f"{part} rounded to {dtype}", before[part], after[part]) for part in wrong]
+            return Finding(
+                boundary,
+                "cast_low",
+                f"{' and '.join(wrong)} of the cache are kept in {dtype}",
+                module=call.module,
+                reference_path=call.reference_path,
+                experiments=tuple(experiments),
+                fix=Fix("keep the cache in the format that the settings declare, and cast to it once"),
+                records=tuple(keys),
+            )
+    return None
+
+
+def _left(call: ModuleCall, dtype: str, part: str, reference_KTE: torch.Tensor, port_KTE: torch.Tensor) -> float:
+    """The error that is left when the reference's is rounded to a format, in whichever order its channels lie."""
+    rotary_dim = getattr(call.spec, "rotary_dim", 0) if part == "keys" else 0
+    form = FORMATS[dtype]
+    left = rel_l2(port_KTE, form.quantise(reference_KTE))
+    if rotary_dim:
+        head_dim = reference_KTE.shape[-1]
+        turned = interleave_heads(reference_KTE.movedim(-1, 0), head_dim, rotary_dim).movedim(0, -1)
+        rounded = split_heads_in_halves(form.quantise(turned).movedim(-1, 0), head_dim, rotary_dim).movedim(0, -1)
+        left = min(left, rel_l2(port_KTE, rounded))
+    return left

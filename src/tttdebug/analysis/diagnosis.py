@@ -57,8 +57,10 @@ def _finding(boundary: str, keys: Sequence[Key], calls: Sequence[ModuleCall], fo
             records=tuple(keys),
         )
     call = calls[0]
-    if all(key.boundary != boundary for key in keys) and (layout := cache_finding(boundary, keys, call)) is not None:
+    if any(key.boundary != boundary for key in keys) and (layout := cache_finding(boundary, keys, call)) is not None:
         return layout
+    calls = [call for call in calls if call.key in keys] or calls  # not those of which a cache alone is wrong
+    call = calls[0]
     if (swapped := swapped_users(calls)) is not None:
         return replace(swapped, records=tuple(keys))
     heard = consensus(calls, decode_alone=all(key.phase == "decode" for key in keys))

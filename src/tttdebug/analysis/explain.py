@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tttdebug.analysis.anatomy import Anatomy
@@ -25,7 +25,7 @@ from tttdebug.analysis.verdicts import verdicts_of
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
 from tttdebug.tracking.call_numbers import first_call_of
-from tttdebug.tracking.record import Record, metrics_of
+from tttdebug.tracking.record import Key, Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import INHERITED, Run
 from tttdebug.tracking.subject import Subject
@@ -74,12 +74,26 @@ def explain(
     inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress)
     own = {key: "injected" for keys in found.at_fault.values() for key in keys}
     experiments = [replace(record, verdict=own.get(record.key, record.verdict)) for record in reopened.experiments]
-    verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders)
+    filled_by = {pair.boundary: pair.after for pair in subject.caches}
+    verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders, filled_by)
     findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress)]
     ranked = _ranked(_one_a_module(findings), subject, progress)
-    notes = [*_notes(anatomy, found.not_alone), *decisions(run).sentences()]
+    notes = [*_notes(anatomy, found.not_alone), *_enlarged(run, verdicts, ranked), *decisions(run).sentences()]
     finished = reopened.finish(verdicts, [finding.to_json() for finding in ranked], notes)
     return Explanation(tuple(ranked), tuple(notes), finished)
+
+
+def _enlarged(run: Run, verdicts: Mapping[Key, str], findings: Sequence[Finding]) -> list[str]:
+    """A sentence on comparisons that fail in a port of sound modules: the rounding of one that later ones enlarge."""
+    came_in = [record for record in run.failed if verdicts.get(record.key) in ("inherited", "amplified")]
+    if findings or not came_in:
+        return []
+    worst = max(came_in, key=lambda record: record.above_floor)
+    where = f"{worst.boundary} in {worst.phase} {worst.step if worst.phase == 'decode' else ''}".rstrip()
+    return [
+        f"{len(came_in)} comparisons miss their gates by more than their floors, though every module alone gives what "
+        f"its number formats give: the model enlarges rounding, most before {where} ({worst.above_floor:.1f} floors)"
+    ]
 
 
 def _nonfinite(run: Run) -> list[Finding]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inherited errors: the reference's modules fed with the port's inputs, and the port's caches watched between calls.
+"""Inherited errors: the reference's modules fed with the port's inputs and caches, the caches watched between calls.
 
 The port runs freely, as in the run that is explained. What the reference's module makes of the port's input is the
 error that came in and was passed on. T tokens, C channels, K key/value heads, E head dimension.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.cache_watch import CacheWatch
 from tttdebug.analysis.exchange import rows_of
+from tttdebug.analysis.port_caches import with_port_cache
 from tttdebug.analysis.turns import Turn, UserTurn, turns
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.calls import known_call
@@ -49,7 +50,7 @@ def inherited_errors(
     progress: Callable[[str, float | None], None] = lambda message, fraction: None,
 ) -> None:
     """Run every call of a run again, freely, tell what each module inherits, and watch the caches on the way."""
-    watching = _Watching(tell, caches)
+    watching = _Watching(subject, tell, caches)
     with Substitution(subject.port_modules, watching) as substitution:
         for turn in turns(subject):
             progress(f"errors passed on: {turn.phase} {turn.step + 1}", None)
@@ -61,7 +62,8 @@ def inherited_errors(
 class _Watching:
     """The intervention that changes nothing and looks at what goes in."""
 
-    def __init__(self, tell: Callable[[Inherited], None], caches: CacheWatch) -> None:
+    def __init__(self, subject: Subject, tell: Callable[[Inherited], None], caches: CacheWatch) -> None:
+        self._subject = subject
         self._tell = tell
         self._caches = caches
         self.turn: Turn | None = None
@@ -76,7 +78,8 @@ class _Watching:
                 known = known_call(call.boundary, part.calls)
                 if known is not None and (x := self._input(known, part, values)) is not None:
                     truth = part.calls[known]
-                    out = truth.again(x.reshape(truth.input.shape).to(truth.input.dtype))
+                    call_of_port = with_port_cache(self._subject, known, truth, part.cache_before, part.row)
+                    out = call_of_port.again(x.reshape(truth.input.shape).to(truth.input.dtype))
                     self._tell(
                         Inherited(
                             call.boundary,

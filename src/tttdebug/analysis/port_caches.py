@@ -7,16 +7,19 @@ B users, K key/value heads, L cache length, T tokens, E head dimension, C channe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import device_of, namespace_of, to_torch
+from tttdebug.errors import LayoutError
 from tttdebug.modules.placement import interleave_heads, split_heads_in_halves
 from tttdebug.tracking.layout import Aligned, align_cache
 from tttdebug.tracking.pairing import CachePair, module_at
 from tttdebug.tracking.placing import like
+from tttdebug.tracking.reference_calls import TorchCall
 from tttdebug.tracking.spread import read_output
 from tttdebug.tracking.subject import Subject
-from tttdebug.tracking.torch_cache import keys_and_values, set_part
+from tttdebug.tracking.torch_cache import is_cache, keys_and_values, set_part, with_forks
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +62,36 @@ def fill_caches(subject: Subject, caches: Mapping[int, Any]) -> None:
             )
             values_BKLE.view(-1)[aligned.port_TC.long().flatten()] = aligned.reference_TC.flatten().float()
         namespace_of(device_of(tensor)).copy(like(tensor, values_BKLE), tensor)
+
+
+def with_port_cache(subject: Subject, after: str, truth: TorchCall, cache_before: Any, row: int) -> TorchCall:
+    """The reference's call of the module at boundary `after` with what the port's cache holds before it.
+
+    As it is where the module has no cache, nothing stands in it yet, or the port's does not fit.
+    """
+    args, kwargs = with_forks(truth.args, truth.kwargs)
+    cache = next(filter(is_cache, (*args, *kwargs.values())), None)
+    for pair in subject.caches:
+        held_1TC = reference_part(cache_before, pair) if pair.after == after else None
+        if cache is None or held_1TC is None:
+            continue
+        try:
+            aligned = read_cache(subject, pair, held_1TC, row, 0)
+        except LayoutError:  # which the run told of when it compared that cache
+            continue
+        shape = _heads(cache, pair)
+        set_part(
+            cache, pair.layer, pair.part, aligned.port_TC.unflatten(-1, shape)[None].transpose(1, 2).to(held_1TC.dtype)
+        )
+    return replace(truth, args=args, kwargs=kwargs)
+
+
+def _heads(cache: Any, pair: CachePair) -> tuple[int, int]:
+    """Heads and head dimension of one layer of a transformers cache that holds something."""
+    written = keys_and_values(cache, pair.layer)
+    assert written is not None
+    part = written[0 if pair.part == "keys" else 1]
+    return int(part.shape[1]), int(part.shape[-1])
 
 
 def round_cache(subject: Subject, pair: CachePair, cache: Any) -> None:

@@ -13,7 +13,7 @@ from tttdebug.tracking.gates import explained_by_floor
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
 
-FAILING_VERDICTS = frozenset({"injected", "amplified", "diverged", "nonfinite", "shape_mismatch"})
+FAILING_VERDICTS = frozenset({"injected", "diverged", "nonfinite", "shape_mismatch"})
 
 
 @dataclass(frozen=True)
