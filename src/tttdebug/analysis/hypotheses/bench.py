@@ -31,8 +31,8 @@ MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
 FEW_TOKENS, FEW_MARGIN = 8, 1.8
 """The same of so few tokens, whose errors scatter."""
-NEARLY_ALL = 0.04
-"""A hypothesis that leaves so little of an error is right, if what it leaves is of the floor's size."""
+NEARLY_ALL = 0.25
+"""Times by how much a hypothesis lessens an error, the margin: what leaves next to nothing is right."""
 ONE_ROUNDING = 2.0**-9 / 3**0.5
 """What rounding to bfloat16 costs once: nothing else than what was rounded before comes out with less."""
 CLEARLY = 0.5
@@ -173,10 +173,9 @@ class Bench:
         return not self.at_fault and self.before <= MARGIN * self.floor
 
     def _margin(self, after: float) -> float:
-        """How far above the floor an error may be left: farther where next to nothing is left of what was there."""
-        if after <= NEARLY_ALL * self.before:
-            return 2.0 * MARGIN
-        return MARGIN if len(self.port_TC) >= FEW_TOKENS else FEW_MARGIN
+        """How far above the floor an error may be left: the farther, the less is left of what was there."""
+        least = MARGIN if len(self.port_TC) >= FEW_TOKENS else FEW_MARGIN
+        return min(max(least, NEARLY_ALL * self.before / after), MOST_TIMES) if after else least
 
     def floor_of(self, hypothesis: Hypothesis) -> float:
         """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""

@@ -64,7 +64,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
         of_rotation.turned_channels,
         of_attention.window,
         of_attention.padding,
-        of_numbers.coarser_output,
+        of_numbers.coarser_values,
         of_output.scale,
     ),
     (
@@ -80,7 +80,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
         of_output.slope_and_offset,
     ),
     (of_other_layers.of_other_layers,),
-    (of_numbers.coarser_weights, of_numbers.lower_fidelity, of_numbers.approximate_functions),
+    (of_numbers.coarser_weights, of_numbers.lower_fidelity, of_numbers.attention_kernels, of_numbers.norm_kernel),
     (of_weight_blocks.before_last_product, of_weight_blocks.of_heads, of_weight_blocks.of_inputs),
     (of_numbers.lower_sums, of_places.column_blocks, of_places.token_blocks),
 )

@@ -92,6 +92,8 @@ def project(
         found = steps.own_found
         k_KTE = _without_own(k_KTE, None if found is None else found.keys_KPE, steps.own_written == "before")
         v_KTE = _without_own(v_KTE, None if found is None else found.values_KPE, steps.own_written == "before")
+    if past is not None and steps.cached_as is not None:
+        k_KTE, v_KTE = steps.cached_as(k_KTE), steps.cached_as(v_KTE)
     return Heads(q_HRE, k_KTE, v_KTE)
 
 
@@ -99,10 +101,12 @@ def mix(
     spec: AttentionSpec, arithmetic: Arithmetic, heads: Heads, positions_R: torch.Tensor, steps: AttentionSteps
 ) -> torch.Tensor:
     """Each query's mixture of the values it sees, [H, R, E]."""
+    hidden_RS = unseen(spec, positions_R, heads.keys_KSE.shape[1], steps)
+    if steps.kernel is not None:
+        return arithmetic.rounded(steps.kernel.attend(heads, hidden_RS, spec))
     scores_HRS = spec.softmax_scale * by_group(heads.queries_HRE, heads.keys_KSE.transpose(1, 2), steps)
     if spec.logit_softcap is not None:
         scores_HRS = spec.logit_softcap * (scores_HRS / spec.logit_softcap).tanh()
-    hidden_RS = unseen(spec, positions_R, heads.keys_KSE.shape[1], steps)
     if hidden_RS is not None:
         scores_HRS = scores_HRS.masked_fill(hidden_RS, HIDDEN)
     return arithmetic.rounded(by_group(arithmetic.rounded(_softmax(scores_HRS, steps)), heads.values_KSE, steps))
@@ -146,15 +150,11 @@ def unseen(spec: AttentionSpec, positions_R: torch.Tensor, keys: int, steps: Att
 def _softmax(scores_HRS: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
     import torch
 
-    if steps.exp is None and not steps.padding_keys:
+    if not steps.padding_keys:
         return scores_HRS.softmax(-1)
-    if steps.padding_keys:  # n keys of score 0 weigh as much as one of score ln n
-        of_padding = torch.full_like(scores_HRS[..., :1], math.log(steps.padding_keys))
-        scores_HRS = torch.cat([scores_HRS, of_padding], dim=-1)
-    below = scores_HRS - scores_HRS.amax(-1, keepdim=True)
-    weights_HRS = below.exp() if steps.exp is None else steps.exp(below)
-    weights_HRS = weights_HRS / weights_HRS.sum(-1, keepdim=True)
-    return weights_HRS[..., :-1] if steps.padding_keys else weights_HRS
+    # n keys of score 0 weigh as much as one of score ln n
+    of_padding = torch.full_like(scores_HRS[..., :1], math.log(steps.padding_keys))
+    return torch.cat([scores_HRS, of_padding], dim=-1).softmax(-1)[..., :-1]
 
 
 def _without_own(each_KSE: torch.Tensor, found_KPE: torch.Tensor | None, is_before: bool) -> torch.Tensor:
