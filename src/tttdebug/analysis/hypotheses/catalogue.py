@@ -75,6 +75,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
         of_shards.order_of_queries_keys_values,
         of_shards.order_of_inputs,
         of_heads.orders,
+        of_heads.of_a_step,
         of_places.channels,
         of_places.tokens,
         of_output.slope_and_offset,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tttdebug.analysis.hypotheses.bench import Bench, Trial
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS, Bench, Trial
 from tttdebug.analysis.hypotheses.catalogue import STAGES
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis
 
@@ -43,7 +43,8 @@ def search(
 ) -> Diagnosis:
     """Try every change that the module's spec allows, and say which of them gives what the port gave.
 
-    With `combine`, pairs of changes are tried where no single one reaches the floor. `budget_seconds` ends the search
+    With `combine`, pairs of changes are tried where no single one reaches the floor, unless so few tokens are there that
+    some pair always does. `budget_seconds` ends the search
     after the trial during which it runs out. Nothing is confirmed where the port is at the floor already, unless
     `at_fault` says that the module is known to err by a finer measure than the call's floor.
     Raises WeightsError for a call without a weight that its spec needs.
@@ -57,7 +58,7 @@ def search(
         tried.changes(change for source in stage for change in source(bench))
         if tried.confirmed:
             break
-    if combine and not tried.confirmed:
+    if combine and not tried.confirmed and len(call.port_TC) >= FEW_TOKENS:
         tried.pairs()
     return Diagnosis(tuple(_simplest_first(tried.confirmed)), tuple(tried.nearest), bench.before, bench.floor)
 
