@@ -44,6 +44,7 @@ def own_token(bench: Bench) -> Iterator[Change]:
         f"the newest token's key and value are not written: {stands} is in their place",
         Fix("write the key and value of the token before attending", _UPDATE),
         steps={"own_written": False, "own_found": held},
+        fitted=int(held is not None),
     )
     yield _own_elsewhere(f"the newest token's key and value are elsewhere: {stands} is in their place", held)
     yield _own_elsewhere("the newest token's key and value are written over those of the token before", held, "before")
@@ -51,7 +52,7 @@ def own_token(bench: Bench) -> Iterator[Change]:
 
 def _own_elsewhere(says: str, held: KeysValues | None, written: bool | str = False) -> Change:
     fix = Fix("write at the token's own position", _UPDATE)
-    return Change("kv_position", says, fix, steps={"own_written": written, "own_found": held})
+    return Change("kv_position", says, fix, steps={"own_written": written, "own_found": held}, fitted=int(held is not None))
 
 
 def _is_own(bench: Bench, held: KeysValues) -> bool:

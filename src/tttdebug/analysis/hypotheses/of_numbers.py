@@ -12,6 +12,7 @@ from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.analysis.mathematics import Numbers
 from tttdebug.analysis.mathematics.low_sums import low_sums
+from tttdebug.analysis.module_call import KeysValues
 from tttdebug.specs import AttentionSpec, NormSpec
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ FIDELITIES = ("HiFi4", "HiFi3", "HiFi2", "LoFi")
 """From the finest to the coarsest."""
 GROUPS = (("wq", "wk", "wv"), ("wo",), ("w1", "w3"), ("w1",), ("w2",), ("weight",))
 """Weights that have their settings in common: in the field's decoder_config.json, WQKV, WO, FF1_FF3, FF2."""
-_MOST_OF_A_FORMAT = 0.5
+_MOST_OF_A_FORMAT = 0.7
 """No number format costs more than this."""
 _NAMES = {"wq": "WQKV", "wo": "WO", "w1": "FF1_FF3", "w2": "FF2"}
 _DTYPES = {"bfloat16": "BF16", "bfloat8_b": "BFP8", "bfloat4_b": "BFP4"}
@@ -67,12 +68,15 @@ def coarser_values(bench: Bench) -> Iterator[Change]:
             fix = Fix("keep the input in bfloat16", "dtype=ttnn.bfloat16")
             yield Change("cast_low", f"the input is read in {dtype}", fix, reads=packed)
         if isinstance(call.spec, AttentionSpec) and call.past is not None:
-            yield Change(
-                "cast_low",
-                f"the cache holds keys and values in {dtype}",
-                Fix("allocate the cache in the declared format", "ttnn.zeros(shape, dtype=...)"),
-                steps={"cached_as": partial(_packed_heads, dtype, call.spec.rotary_dim if call.spec.rope else 0)},
-            )
+            of_step = partial(_cached, partial(_packed, dtype), call.spec.rotary_dim if call.spec.rope else 0)
+            of_prompt = partial(_cached, partial(_rounded, dtype), call.spec.rotary_dim if call.spec.rope else 0)
+            for written, before in (("", of_step), (", those before the step to the nearest", of_prompt)):
+                yield Change(
+                    "cast_low",
+                    f"the cache holds keys and values in {dtype}{written}",
+                    Fix("allocate the cache in the declared format", "ttnn.zeros(shape, dtype=...)"),
+                    steps={"edit_past": before, "own_cached_as": of_step},
+                )
 
 
 def lower_fidelity(bench: Bench) -> Iterator[Change]:
@@ -227,14 +231,21 @@ def _packed(dtype: str, values: torch.Tensor, *, precise: bool = False) -> torch
     return KNOWN[dtype].pack(values.to(torch.bfloat16).float(), precise=precise).float()
 
 
-def _packed_heads(dtype: str, rotary_dim: int, kept_KSE: torch.Tensor) -> torch.Tensor:
-    """The same of keys or values, whose channels lie on the device in interleaved rotary order."""
+def _rounded(dtype: str, values: torch.Tensor) -> torch.Tensor:
+    """What the host leaves of values."""
+    from tttdebug.emulator.formats import FORMATS as KNOWN
+
+    return KNOWN[dtype].quantise(values.float()).float()
+
+
+def _cached(kept: Callable[[torch.Tensor], torch.Tensor], rotary_dim: int, held: KeysValues) -> KeysValues:
+    """What a format leaves of a cache, whose keys lie on the device in interleaved rotary order."""
     from tttdebug.modules.placement import interleave_heads, split_heads_in_halves
 
-    width = kept_KSE.shape[-1]
-    placed_EX = interleave_heads(kept_KSE.flatten(0, 1).T, width, rotary_dim)
-    packed_EX = _packed(dtype, placed_EX.T.contiguous()).T
-    return split_heads_in_halves(packed_EX, width, rotary_dim).T.reshape(kept_KSE.shape)
+    width = held.keys_KPE.shape[-1]
+    placed_EX = interleave_heads(held.keys_KPE.flatten(0, 1).T, width, rotary_dim)
+    keys_EX = split_heads_in_halves(kept(placed_EX.T.contiguous()).T, width, rotary_dim)
+    return KeysValues(keys_EX.T.reshape(held.keys_KPE.shape), kept(held.values_KPE))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -33,6 +33,9 @@ def channels(bench: Bench) -> Iterator[Change]:
     width = bench.port_TC.shape[1]
     if bench.call.kind == "lm_head" and not bench.is_whole:
         return
+    sizes = [n for n in (2, 4, 8) if width % (n * TILE) == 0]
+    if bench.port_TC.shape[0] >= FEW_TOKENS:
+        yield from _orders(bench, width, sizes)
     if (shift := _best_roll(bench)) != 0:
         yield Change(
             "channels_permuted",
@@ -40,9 +43,9 @@ def channels(bench: Bench) -> Iterator[Change]:
             Fix("bring the output's channels, or the last weight's rows, into their own order"),
             output=_of(lambda out_TC: out_TC.roll(shift, 1)),
         )
-    if bench.port_TC.shape[0] < FEW_TOKENS:
-        return
-    sizes = [n for n in (2, 4, 8) if width % (n * TILE) == 0]
+
+
+def _orders(bench: Bench, width: int, sizes: Sequence[int]) -> Iterator[Change]:
     for parts in dict.fromkeys([*sizes, *([width // TILE] if width % TILE == 0 else []), width]):
         if parts == width > _WIDEST or parts == 1:
             continue

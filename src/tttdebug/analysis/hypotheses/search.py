@@ -20,6 +20,7 @@ NEAREST = 5  # candidates that are kept where none is confirmed
 ALIKE = 1.25  # errors nearer to each other than this factor do not choose between two explanations
 _HELPS = 0.9  # a change is worth combining when it takes at least a tenth of the error away
 _COMBINED = 3  # how many of the nearest are combined with all others
+_FINE = ("cast_low", "fidelity_low", "accumulation_low", "approximate_exp")  # too small to hide behind another cause
 _ATTEMPTED = 8  # how many of each stage are tried on all tokens, if they come near the best on a few: within a factor
 _FARTHER = 3.0
 _SHOWN = 2  # or are among the best so many anyway
@@ -104,7 +105,7 @@ class _Tried:
 
     def pairs(self) -> None:
         """The nearest changes, each with every other, until one pair reaches the floor."""
-        alone = [entry for entry in self._sketched if not entry.hypothesis.of_tokens]
+        alone = [entry for entry in self._sketched if not entry.hypothesis.of_tokens and entry.hypothesis.cause not in _FINE]
         helping = [entry for entry in alone if entry.error < _HELPS * self.bench.sketch.before]
         for first in sorted(helping, key=lambda entry: entry.error)[:_COMBINED]:
             promising = []

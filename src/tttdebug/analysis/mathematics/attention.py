@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from tttdebug.analysis.mathematics.attention_steps import AttentionSteps
 from tttdebug.analysis.mathematics.norm import norm
 from tttdebug.analysis.mathematics.rotary import rotate
+from tttdebug.analysis.module_call import KeysValues
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.analysis.mathematics.arithmetic import Arithmetic
-    from tttdebug.analysis.module_call import KeysValues
     from tttdebug.specs import AttentionSpec
 
 HIDDEN = -1e9
@@ -86,14 +86,15 @@ def project(
     if past is not None:
         found = past if steps.edit_past is None else steps.edit_past(past)
         before = found.keys_KPE.shape[1] + steps.step_at
+        if steps.own_cached_as is not None:
+            own = steps.own_cached_as(KeysValues(k_KTE, v_KTE))
+            k_KTE, v_KTE = own.keys_KPE, own.values_KPE
         k_KTE = torch.cat([_to_length(found.keys_KPE.float(), before), k_KTE], dim=1)
         v_KTE = torch.cat([_to_length(found.values_KPE.float(), before), v_KTE], dim=1)
     if steps.own_written is not True:
         found = steps.own_found
         k_KTE = _without_own(k_KTE, None if found is None else found.keys_KPE, steps.own_written == "before")
         v_KTE = _without_own(v_KTE, None if found is None else found.values_KPE, steps.own_written == "before")
-    if past is not None and steps.cached_as is not None:
-        k_KTE, v_KTE = steps.cached_as(k_KTE), steps.cached_as(v_KTE)
     return Heads(q_HRE, k_KTE, v_KTE)
 
 

@@ -32,7 +32,7 @@ class AttentionSteps:
     `own_found`       what stands in their place otherwise; None: zeros
     `step_at`         by how many positions the whole call is off, in rotation, mask and cache alike
     `edit_past`       the cache before the call as the port finds it
-    `cached_as`       what is left of keys and values [K, S, E] in the cache that a step reads
+    `own_cached_as`   what the cache keeps of the keys and values that a step writes
     `kernel`          the settings with which ttnn's attention kernel runs; None: plain arithmetic
     """
 
@@ -52,5 +52,5 @@ class AttentionSteps:
     own_found: KeysValues | None = None
     step_at: int = 0
     edit_past: Callable[[KeysValues], KeysValues] | None = None
-    cached_as: Callable[[torch.Tensor], torch.Tensor] | None = None
+    own_cached_as: Callable[[KeysValues], KeysValues] | None = None
     kernel: AttentionKernel | None = None
