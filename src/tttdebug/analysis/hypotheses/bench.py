@@ -19,12 +19,13 @@ from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Nu
 from tttdebug.analysis.mathematics.attention import Heads, mix, project
 from tttdebug.analysis.mathematics.feed_forward import inner
 from tttdebug.analysis.mathematics.low_sums import low_sums
+from tttdebug.analysis.mathematics.rotary_order import in_halves
 from tttdebug.specs import AttentionSpec, FeedForwardSpec, InvalidSpecError, ModuleSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from tttdebug.analysis.module_call import ModuleCall
+    from tttdebug.analysis.module_call import KeysValues, ModuleCall
 
 Spec = TypeVar("Spec", bound=ModuleSpec)
 MARGIN = 1.5
@@ -213,7 +214,13 @@ class Bench:
         call = self.call
         if not isinstance(call.spec, AttentionSpec):
             raise ValueError(f"{call.boundary} has no heads: it is no attention")
-        return project(call.spec, self.arithmetic, call.positions_T, call.past, AttentionSteps())
+        past = in_halves(call, self.arithmetic, call.past)
+        return project(call.spec, self.arithmetic, call.positions_T, past, AttentionSteps())
+
+    @cached_property
+    def port_fresh(self) -> KeysValues | None:
+        """The keys and values that the port's call wrote, in the order in which the mathematics has them."""
+        return in_halves(self.call, self.arithmetic, self.call.port_fresh)
 
     @cached_property
     def last_product(self) -> LastProduct | None:

@@ -30,13 +30,13 @@ def own_token(bench: Bench) -> Iterator[Change]:
 
     What stands there instead is what the port's cache holds, where that is known, else zeros.
     """
-    past, held = _past(bench), bench.call.port_fresh
-    if past is None:
+    if _past(bench) is None:
         return
+    held = bench.port_fresh
     if held is not None and _is_own(bench, held):
         return
     stands = "nothing" if held is None else "what was there before"
-    if held is not None and _alike(_last(held), _last(past)):
+    if held is not None and _alike(_last(held), _before_last(bench)):
         yield _own_elsewhere("the newest token's place holds the one before: steps write one position ahead", held)
         return
     yield Change(
@@ -65,6 +65,10 @@ def _is_own(bench: Bench, held: KeysValues) -> bool:
 
 def _last(held: KeysValues) -> tuple[torch.Tensor, torch.Tensor]:
     return held.keys_KPE[:, -1].float(), held.values_KPE[:, -1].float()
+
+
+def _before_last(bench: Bench) -> tuple[torch.Tensor, torch.Tensor]:
+    return bench.heads.keys_KSE[:, -2], bench.heads.values_KSE[:, -2]
 
 
 def _alike(these: tuple[torch.Tensor, ...], others: tuple[torch.Tensor, ...]) -> bool:
