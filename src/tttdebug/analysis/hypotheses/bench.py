@@ -19,20 +19,21 @@ from tttdebug.analysis.mathematics import Arithmetic, AttentionSteps, Memory, Nu
 from tttdebug.analysis.mathematics.attention import Heads, mix, project
 from tttdebug.analysis.mathematics.feed_forward import inner
 from tttdebug.analysis.mathematics.low_sums import low_sums
+from tttdebug.analysis.mathematics.rotary_order import in_halves
 from tttdebug.specs import AttentionSpec, FeedForwardSpec, InvalidSpecError, ModuleSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from tttdebug.analysis.module_call import ModuleCall
+    from tttdebug.analysis.module_call import KeysValues, ModuleCall
 
 Spec = TypeVar("Spec", bound=ModuleSpec)
 MARGIN = 1.5
 """How far above the error that is left to expect a right hypothesis may be: another rounding, not another function."""
 FEW_TOKENS, FEW_MARGIN = 8, 1.8
 """The same of so few tokens, whose errors scatter."""
-NEARLY_ALL = 0.04
-"""A hypothesis that leaves so little of an error is right, if what it leaves is of the floor's size."""
+NEARLY_ALL = 0.25
+"""Times by how much a hypothesis lessens an error, the margin: what leaves next to nothing is right."""
 ONE_ROUNDING = 2.0**-9 / 3**0.5
 """What rounding to bfloat16 costs once: nothing else than what was rounded before comes out with less."""
 CLEARLY = 0.5
@@ -173,10 +174,9 @@ class Bench:
         return not self.at_fault and self.before <= MARGIN * self.floor
 
     def _margin(self, after: float) -> float:
-        """How far above the floor an error may be left: farther where next to nothing is left of what was there."""
-        if after <= NEARLY_ALL * self.before:
-            return 2.0 * MARGIN
-        return MARGIN if len(self.port_TC) >= FEW_TOKENS else FEW_MARGIN
+        """How far above the floor an error may be left: the farther, the less is left of what was there."""
+        least = MARGIN if len(self.port_TC) >= FEW_TOKENS else FEW_MARGIN
+        return min(max(least, NEARLY_ALL * self.before / after), MOST_TIMES) if after else least
 
     def floor_of(self, hypothesis: Hypothesis) -> float:
         """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
@@ -214,7 +214,13 @@ class Bench:
         call = self.call
         if not isinstance(call.spec, AttentionSpec):
             raise ValueError(f"{call.boundary} has no heads: it is no attention")
-        return project(call.spec, self.arithmetic, call.positions_T, call.past, AttentionSteps())
+        past = in_halves(call, self.arithmetic, call.past)
+        return project(call.spec, self.arithmetic, call.positions_T, past, AttentionSteps())
+
+    @cached_property
+    def port_fresh(self) -> KeysValues | None:
+        """The keys and values that the port's call wrote, in the order in which the mathematics has them."""
+        return in_halves(self.call, self.arithmetic, self.call.port_fresh)
 
     @cached_property
     def last_product(self) -> LastProduct | None:

@@ -31,7 +31,7 @@ class Change:
     """One thing that a port may do otherwise, and what to write instead.
 
     `spec` changes what the spec says, `weights` the fp32 weights before their format is applied, `numbers` the formats,
-    `steps` fields of the module's steps, and `output` what comes out. `fitted` counts the numbers in it that were
+    `steps` fields of the module's steps, `reads` what it makes of its input [T, D], and `output` what comes out. `fitted` counts the numbers in it that were
     fitted to the port's output; of two changes that explain it alike, the one with fewer is meant. A change that only
     says where the error sits has `localises`: it takes that part from the port, and explains no other call. `of_tokens`
     says that its `output` needs the output of all tokens.
@@ -44,6 +44,7 @@ class Change:
     weights: WeightsOf | None = None
     numbers: Callable[[Numbers], Numbers] | None = None
     steps: Mapping[str, Any] = field(default_factory=dict)
+    reads: Callable[[torch.Tensor], torch.Tensor] | None = None
     output: OutputOf | None = None
     fitted: int = 0
     localises: bool = False
@@ -56,7 +57,8 @@ class Change:
     @property
     def is_of_output(self) -> bool:
         """Whether this changes nothing but what comes out."""
-        return self.spec is None and self.weights is None and self.numbers is None and not self.steps
+        others = (self.spec, self.weights, self.numbers, self.reads)
+        return all(other is None for other in others) and not self.steps
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class Hypothesis:
             spec = spec if change.spec is None else change.spec(spec)
             weights = weights if change.weights is None else change.weights(weights, call)
             steps = replace(steps, **change.steps)
+            memory = memory if change.reads is None else memory.reading(change.reads)
         return compute(call, spec, Arithmetic(weights, numbers, memory), steps)
 
 

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from tttdebug.analysis.hypotheses.bench import Bench
 
 TILE = 32
+_WIDEST_OF_A_STEP = 128  # windows that are tried one by one on a single query
 _BEFORE_IT_SHOWS = 12  # positions by which a window may bite before its error stands out
-WINDOWS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+AHEAD = (1, 2, 3, 4, 8, 16, 31, 32)
+USUAL_CAPS = (50.0, 30.0, 20.0, 15.0)
+CAPS = (0.5, 500.0)
+"""Between which a cap is sought."""
+WINDOWS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 def scale(bench: Bench) -> Iterator[Change]:
@@ -57,10 +62,9 @@ def mask(bench: Bench) -> Iterator[Change]:
             steps={"mask": "none"},
         )
     if spec.causal:
-        for shift, says in (
-            (-1, "a query does not see its own position: the diagonal is masked"),
-            (1, "a query sees the position after its own: the mask begins one too far"),
-        ):
+        hidden = "a query does not see its own position: the diagonal is masked"
+        seen = {ahead: f"a query sees {ahead} positions after its own: the mask begins too late" for ahead in AHEAD}
+        for shift, says in {-1: hidden, **seen}.items():
             fix = Fix("mask the positions after the query only: triu(diagonal=1)")
             yield Change("mask_wrong", says, fix, steps={"mask_shift": shift})
     else:
@@ -80,8 +84,11 @@ def window(bench: Bench) -> Iterator[Change]:
     own, last = spec.sliding_window, int(bench.call.positions_T.max())
     if own is not None:
         yield _window(own, None)
-    first_bad = _first_bad_position(bench)
-    near = range(max(1, first_bad - _BEFORE_IT_SHOWS), first_bad + 1)
+    if len(bench.call.port_TC) == 1:
+        near = range(1, min(last, _WIDEST_OF_A_STEP))
+    else:
+        first_bad = _first_bad_position(bench)
+        near = range(max(1, first_bad - _BEFORE_IT_SHOWS), first_bad + 1)
     fitted = min(near, key=lambda width: bench.sketch.error(_window(own, width)), default=0)
     guesses = (*WINDOWS, fitted, *((own - 1, own + 1, own // 2, own * 2) if own else ()))
     for width in sorted({guess for guess in guesses if guess and guess <= last and guess != own}):
@@ -105,16 +112,22 @@ def padding(bench: Bench) -> Iterator[Change]:
 
 
 def softcap(bench: Bench) -> Iterator[Change]:
-    """Scores that are capped where they should not be, or not where they should."""
+    """Scores that are capped where they should not be, or not where they should, or at another value."""
     spec = bench.call.spec
     if not isinstance(spec, AttentionSpec):
         return
-    if spec.logit_softcap is not None:
-        says = f"scores are not capped at {spec.logit_softcap:g}"
-        yield _softcap(None, says, f"cap the scores: {spec.logit_softcap:g} * tanh(scores / {spec.logit_softcap:g})")
-    else:
-        for cap in (50.0, 30.0, 20.0):
-            yield _softcap(cap, f"scores are capped at {cap:g} where the model has no cap", "do not cap the scores")
+    yield from caps(bench, "scores", spec.logit_softcap)
+
+
+def caps(bench: Bench, what: str, own: float | None) -> Iterator[Change]:
+    """Scores or logits without their cap, or with one that is usual, or that fits best."""
+    if own is not None:
+        yield _cap(what, own, None)
+    for cap in USUAL_CAPS:
+        if cap != own:
+            yield _cap(what, own, cap)
+    fitted = best_on_a_log_scale(lambda cap: bench.sketch.error(_cap(what, own, cap)), *CAPS, points=15)
+    yield _cap(what, own, float(f"{fitted:.3g}"), fitted=1)
 
 
 def head_norm(bench: Bench) -> Iterator[Change]:
@@ -172,5 +185,9 @@ def _padding(count: int, fitted: int = 0) -> Change:
     )
 
 
-def _softcap(cap: float | None, says: str, fix: str) -> Change:
-    return Change("softcap", says, Fix(fix), spec=lambda spec: replace(spec, logit_softcap=cap))
+def _cap(what: str, own: float | None, cap: float | None, fitted: int = 0) -> Change:
+    says = f"{what} are not capped at {own:g}" if cap is None else f"{what} are capped at {cap:g}"
+    if cap is not None:
+        says += " where the model has no cap" if own is None else f" instead of {own:g}"
+    fix = f"do not cap the {what}" if own is None else f"cap the {what}: {own:g} * tanh({what} / {own:g})"
+    return Change("softcap", says, Fix(fix), spec=lambda spec: replace(spec, logit_softcap=cap), fitted=fitted)

@@ -30,13 +30,13 @@ def own_token(bench: Bench) -> Iterator[Change]:
 
     What stands there instead is what the port's cache holds, where that is known, else zeros.
     """
-    past, held = _past(bench), bench.call.port_fresh
-    if past is None:
+    if _past(bench) is None:
         return
+    held = bench.port_fresh
     if held is not None and _is_own(bench, held):
         return
     stands = "nothing" if held is None else "what was there before"
-    if held is not None and _alike(_last(held), _last(past)):
+    if held is not None and _alike(_last(held), _before_last(bench)):
         yield _own_elsewhere("the newest token's place holds the one before: steps write one position ahead", held)
         return
     yield Change(
@@ -44,6 +44,7 @@ def own_token(bench: Bench) -> Iterator[Change]:
         f"the newest token's key and value are not written: {stands} is in their place",
         Fix("write the key and value of the token before attending", _UPDATE),
         steps={"own_written": False, "own_found": held},
+        fitted=int(held is not None),
     )
     yield _own_elsewhere(f"the newest token's key and value are elsewhere: {stands} is in their place", held)
     yield _own_elsewhere("the newest token's key and value are written over those of the token before", held, "before")
@@ -51,7 +52,7 @@ def own_token(bench: Bench) -> Iterator[Change]:
 
 def _own_elsewhere(says: str, held: KeysValues | None, written: bool | str = False) -> Change:
     fix = Fix("write at the token's own position", _UPDATE)
-    return Change("kv_position", says, fix, steps={"own_written": written, "own_found": held})
+    return Change("kv_position", says, fix, steps={"own_written": written, "own_found": held}, fitted=int(held is not None))
 
 
 def _is_own(bench: Bench, held: KeysValues) -> bool:
@@ -64,6 +65,10 @@ def _is_own(bench: Bench, held: KeysValues) -> bool:
 
 def _last(held: KeysValues) -> tuple[torch.Tensor, torch.Tensor]:
     return held.keys_KPE[:, -1].float(), held.values_KPE[:, -1].float()
+
+
+def _before_last(bench: Bench) -> tuple[torch.Tensor, torch.Tensor]:
+    return bench.heads.keys_KSE[:, -2], bench.heads.values_KSE[:, -2]
 
 
 def _alike(these: tuple[torch.Tensor, ...], others: tuple[torch.Tensor, ...]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.hypotheses.of_attention import caps
 from tttdebug.specs import EmbeddingSpec, LMHeadSpec
 
 if TYPE_CHECKING:
@@ -83,21 +84,7 @@ def head(bench: Bench) -> Iterator[Change]:
                 Fix(f"multiply the logits by {own:.6g}"),
                 spec=partial(_with, logit_scale=value),
             )
-    if spec.logit_softcap is not None:
-        yield Change(
-            "softcap",
-            f"the logits are not capped at {spec.logit_softcap:g}",
-            Fix(f"cap the logits: {spec.logit_softcap:g} * tanh(logits / {spec.logit_softcap:g})"),
-            spec=lambda spec: replace(spec, logit_softcap=None),
-        )
-    else:
-        for cap in (50.0, 30.0):
-            yield Change(
-                "softcap",
-                f"the logits are capped at {cap:g} where the model has no cap",
-                Fix("do not cap the logits"),
-                spec=partial(_with, logit_softcap=cap),
-            )
+    yield from caps(bench, "logits", spec.logit_softcap)
 
 
 def _with(spec: Any, **changes: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
-from tttdebug.analysis.mathematics.feed_forward import ACTIVATIONS
+from tttdebug.analysis.mathematics.feed_forward import ACTIVATIONS, FAST
 from tttdebug.specs import FeedForwardSpec
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ def of_activation(bench: Bench) -> Iterator[Change]:
         if function != own:
             says = "no activation function is applied" if function == "none" else f"the activation is {function}"
             yield Change("activation", f"{says} instead of {own}", Fix(f"apply {own}"), steps={"function": function})
+    if own in FAST:
+        yield Change(
+            "approximate_exp",
+            f"{own} is approximated by straight lines: its fast mode is on",
+            Fix(f"take the accurate {own}", "fast_and_approximate_mode=False"),
+            steps={"function": FAST[own]},
+        )
     if not spec.is_gated:
         return
     yield Change(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS
 from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.analysis.hypotheses.names import bias_of
 from tttdebug.analysis.hypotheses.of_weights import edit
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from tttdebug.analysis.hypotheses.bench import Bench
 
 
+_MOST_HEADS = 33  # of more heads not every roll is tried
+
+
 def repeat(bench: Bench) -> Iterator[Change]:
     """Key/value heads repeated as a whole where each should be repeated in its place."""
     spec = bench.call.spec
@@ -36,6 +40,30 @@ def repeat(bench: Bench) -> Iterator[Change]:
             Fix("repeat each key/value head in its place", f"torch.repeat_interleave(kv, {group}, dim=1)"),
             steps={"kv_of_query": "tiled"},
         )
+
+
+def of_a_step(bench: Bench) -> Iterator[Change]:
+    """In a step, heads of queries, keys, values or of both in an order that a roll or an exchange makes.
+
+    One token says too little of an order to find it, but enough to choose between the few likely ones.
+    """
+    spec = bench.call.spec
+    if not isinstance(spec, AttentionSpec) or len(bench.call.port_TC) >= FEW_TOKENS:
+        return
+    yield from _likely_rows(bench, "query", spec.num_heads, ("wq",))
+    for names in (("wk",), ("wv",), ("wk", "wv")):
+        yield from _likely_rows(bench, "key/value", spec.num_kv_heads, names)
+
+
+def _likely_rows(bench: Bench, kind: str, count: int, names: tuple[str, ...]) -> Iterator[Change]:
+    """Rolls, exchanges of neighbours, and the reverse."""
+    places = tuple(range(count))
+    likely = {places[-shift:] + places[:-shift] for shift in range(1, min(count, _MOST_HEADS))}
+    likely |= {places[::-1]} | {
+        (*places[:i], i + 1, i, *places[i + 2 :]) for i in range(min(count, _MOST_HEADS) - 1)
+    }
+    for order in sorted(likely - {places}):
+        yield from _rows(bench, kind, order, names)
 
 
 def orders(bench: Bench) -> Iterator[Change]:

@@ -45,8 +45,8 @@ def of_norm(bench: Bench) -> Iterator[Change]:
     for eps in USUAL_EPS:
         if eps != spec.eps:
             yield _eps(spec, eps, fitted=0)
-    fitted = best_on_a_log_scale(lambda eps: bench.sketch.error(_eps(spec, eps)), 1e-12, 1e3, 16)
-    yield _eps(spec, fitted)
+    fitted = best_on_a_log_scale(lambda eps: bench.sketch.error(_eps(spec, eps, fitted=1)), 1e-12, 1e3, 16)
+    yield _eps(spec, fitted, fitted=2)  # and that it is none of the usual ones
 
 
 def _unit_offset(spec: NormSpec) -> Change:
@@ -84,7 +84,7 @@ def _other_type(spec: NormSpec) -> Change:
     return Change("norm_mean_kept", says, Fix(fix), spec=lambda spec: replace(spec, norm_type=other))
 
 
-def _eps(spec: NormSpec, eps: float, fitted: int = 1) -> Change:
+def _eps(spec: NormSpec, eps: float, fitted: int) -> Change:
     digits = (
         f"{eps:.0e}" if not fitted else f"{eps:.{0 if math.isclose(eps, float(f'{eps:.0e}'), rel_tol=0.05) else 1}e}"
     )

@@ -5,19 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.analysis.mathematics import Numbers
 from tttdebug.analysis.mathematics.low_sums import low_sums
-from tttdebug.specs import AttentionSpec
+from tttdebug.analysis.module_call import KeysValues
+from tttdebug.specs import AttentionSpec, NormSpec
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.analysis.hypotheses.bench import Bench
-    from tttdebug.analysis.module_call import ModuleCall
+    from tttdebug.analysis.mathematics.emulated_attention import AttentionKernel
     from tttdebug.modules.placement import WeightFormat
 
 FORMATS = ("bfloat16", "bfloat8_b", "bfloat4_b")
@@ -26,7 +28,7 @@ FIDELITIES = ("HiFi4", "HiFi3", "HiFi2", "LoFi")
 """From the finest to the coarsest."""
 GROUPS = (("wq", "wk", "wv"), ("wo",), ("w1", "w3"), ("w1",), ("w2",), ("weight",))
 """Weights that have their settings in common: in the field's decoder_config.json, WQKV, WO, FF1_FF3, FF2."""
-_MOST_OF_A_FORMAT = 0.5
+_MOST_OF_A_FORMAT = 0.7
 """No number format costs more than this."""
 _NAMES = {"wq": "WQKV", "wo": "WO", "w1": "FF1_FF3", "w2": "FF2"}
 _DTYPES = {"bfloat16": "BF16", "bfloat8_b": "BFP8", "bfloat4_b": "BFP4"}
@@ -51,15 +53,30 @@ def coarser_weights(bench: Bench) -> Iterator[Change]:
             )
 
 
-def coarser_output(bench: Bench) -> Iterator[Change]:
-    """The output in a block format where bfloat16 is declared."""
+def coarser_values(bench: Bench) -> Iterator[Change]:
+    """The output, the input or the cache in a block format where bfloat16 is declared, as the device packs it."""
+    call = bench.call
     for dtype in FORMATS[1:]:
+        packed = partial(_packed, dtype, precise=dtype == "bfloat8_b")
         yield Change(
             "cast_low",
             f"the output is kept in {dtype}",
             Fix("keep the output in bfloat16", "dtype=ttnn.bfloat16"),
-            output=_packed(dtype),
+            output=lambda out_TC, call, packed=packed: packed(out_TC),
         )
+        if call.kind in ("attention", "feed_forward", "mixture", "norm", "lm_head"):
+            fix = Fix("keep the input in bfloat16", "dtype=ttnn.bfloat16")
+            yield Change("cast_low", f"the input is read in {dtype}", fix, reads=packed)
+        if isinstance(call.spec, AttentionSpec) and call.past is not None:
+            of_step = partial(_cached, partial(_packed, dtype), call.spec.rotary_dim if call.spec.rope else 0)
+            of_prompt = partial(_cached, partial(_rounded, dtype), call.spec.rotary_dim if call.spec.rope else 0)
+            for written, before in (("", of_step), (", those before the step to the nearest", of_prompt)):
+                yield Change(
+                    "cast_low",
+                    f"the cache holds keys and values in {dtype}{written}",
+                    Fix("allocate the cache in the declared format", "ttnn.zeros(shape, dtype=...)"),
+                    steps={"edit_past": before, "own_cached_as": of_step},
+                )
 
 
 def lower_fidelity(bench: Bench) -> Iterator[Change]:
@@ -96,15 +113,63 @@ def lower_sums(bench: Bench) -> Iterator[Change]:
             )
 
 
-def approximate_functions(bench: Bench) -> Iterator[Change]:
-    """The approximate exponential in the softmax."""
-    if isinstance(bench.call.spec, AttentionSpec):
-        yield Change(
-            "approximate_exp",
-            "the softmax takes the approximate exponential",
-            Fix("take the accurate exponential", "SDPAProgramConfig(..., exp_approx_mode=False)"),
-            steps={"exp": _approximate_exp},
+def attention_kernels(bench: Bench) -> Iterator[Change]:
+    """Attention at a lower fidelity, with sums in bfloat16, or with the approximate exponential."""
+    from tttdebug.analysis.mathematics.emulated_attention import AttentionKernel
+    from tttdebug.modules.hardware import HIFI2, HIFI4
+
+    spec = bench.call.spec
+    if not isinstance(spec, AttentionSpec) or spec.logit_softcap is not None or bench.before > _MOST_OF_A_FORMAT:
+        return
+    usual = HIFI4 if bench.call.past is None else replace(HIFI2, math_fidelity="HiFi4")
+    yield _attention_kernel(
+        "approximate_exp",
+        "the softmax takes the approximate exponential",
+        Fix("take the accurate exponential", "SDPAProgramConfig(..., exp_approx_mode=False)"),
+        AttentionKernel(usual, approximates_exp=True),
+    )
+    for fidelity in ("LoFi", "HiFi2"):
+        yield _attention_kernel(
+            "fidelity_low",
+            f"attention multiplies queries with keys, and weights with values, at {fidelity}",
+            Fix("give attention the declared math fidelity", "compute_kernel_config=..., math_fidelity=HiFi4"),
+            AttentionKernel(replace(usual, math_fidelity=fidelity)),
         )
+    for fidelity in ("HiFi4", "HiFi2"):
+        yield _attention_kernel(
+            "accumulation_low",
+            f"attention adds up in bfloat16, at {fidelity}",
+            Fix("add up in fp32 in attention", "compute_kernel_config=..., fp32_dest_acc_en=True"),
+            AttentionKernel(replace(usual, math_fidelity=fidelity, fp32_dest_acc_en=False)),
+        )
+
+
+def norm_kernel(bench: Bench) -> Iterator[Change]:
+    """A norm at a lower fidelity, or with sums in bfloat16."""
+    from tttdebug.modules.placement import WeightFormat
+
+    gain = bench.call.formats.get("weight")
+    if not isinstance(bench.call.spec, NormSpec) or not isinstance(gain, WeightFormat):
+        return
+    own = gain.kernel
+    for fidelity in _coarser(own.math_fidelity, FIDELITIES):
+        yield Change(
+            "fidelity_low",
+            f"the norm runs at {fidelity}, {own.math_fidelity} is declared",
+            Fix(f"run the norm at {own.math_fidelity}", f"math_fidelity=ttnn.MathFidelity.{own.math_fidelity}"),
+            steps={"kernel": replace(own, math_fidelity=fidelity)},
+        )
+    if own.fp32_dest_acc_en:
+        yield Change(
+            "accumulation_low",
+            "the norm adds up in bfloat16, fp32 is declared",
+            Fix("add up in fp32 in the norm", "fp32_dest_acc_en=True"),
+            steps={"kernel": replace(own, fp32_dest_acc_en=False)},
+        )
+
+
+def _attention_kernel(cause: str, says: str, fix: Fix, kernel: AttentionKernel) -> Change:
+    return Change(cause, says, fix, steps={"kernel": kernel})
 
 
 def _groups(bench: Bench) -> Iterator[tuple[tuple[str, ...], WeightFormat]]:
@@ -119,7 +184,7 @@ def _groups(bench: Bench) -> Iterator[tuple[tuple[str, ...], WeightFormat]]:
     for group in groups:
         names = tuple(name for name in group if name in bench.call.weights)
         formats = [bench.call.formats.get(name) for name in names]
-        if not names or names in seen or bench.call.kind == "embedding":
+        if not names or names in seen or bench.call.kind in ("embedding", "norm"):
             continue
         seen.add(names)
         if all(isinstance(read_as, WeightFormat) for read_as in formats):
@@ -154,19 +219,33 @@ def _in_bfloat16(names: Sequence[str]) -> Callable[[Numbers], Numbers]:
     return changed
 
 
-def _packed(dtype: str) -> Callable[[torch.Tensor, ModuleCall], torch.Tensor]:
-    def packed(out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
-        from tttdebug.emulator.formats import FORMATS as KNOWN
+def _packed(dtype: str, values: torch.Tensor, *, precise: bool = False) -> torch.Tensor:
+    """What the device's packer leaves of values, which come to it in bfloat16; groups lie along the last dimension.
 
-        return KNOWN[dtype].quantise(out_TC).float()
+    A typecast to bfloat8_b is `precise`: it rounds once.
+    """
+    import torch
 
-    return packed
+    from tttdebug.emulator.formats import FORMATS as KNOWN
+
+    return KNOWN[dtype].pack(values.to(torch.bfloat16).float(), precise=precise).float()
 
 
-def _approximate_exp(below: torch.Tensor) -> torch.Tensor:
-    from tttdebug.emulator.engines.exponentials import exp_approx
+def _rounded(dtype: str, values: torch.Tensor) -> torch.Tensor:
+    """What the host leaves of values."""
+    from tttdebug.emulator.formats import FORMATS as KNOWN
 
-    return exp_approx(below.contiguous(), fp32_dest=True).float().clamp_min(0.0)
+    return KNOWN[dtype].quantise(values.float()).float()
+
+
+def _cached(kept: Callable[[torch.Tensor], torch.Tensor], rotary_dim: int, held: KeysValues) -> KeysValues:
+    """What a format leaves of a cache, whose keys lie on the device in interleaved rotary order."""
+    from tttdebug.modules.placement import interleave_heads, split_heads_in_halves
+
+    width = held.keys_KPE.shape[-1]
+    placed_EX = interleave_heads(held.keys_KPE.flatten(0, 1).T, width, rotary_dim)
+    keys_EX = split_heads_in_halves(kept(placed_EX.T.contiguous()).T, width, rotary_dim)
+    return KeysValues(keys_EX.T.reshape(held.keys_KPE.shape), kept(held.values_KPE))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS
 from tttdebug.analysis.hypotheses.hypothesis import Change, OutputOf, rel_l2
 from tttdebug.analysis.hypotheses.orders import best_order, best_sources, columns_in_order, in_words, likeness
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 TILE = 32
 _WIDEST = 8192  # channels whose every pair is compared
+_SAME = 0.9  # the cosine from which on a token's output is another's
+_FOREIGN = 0.1  # of the tokens may hold what is no token's
 _AT_MOST = 0.5  # of the blocks may be wrong for the rest to say anything
 _STANDS_OUT = 4.0  # times the floor, the error of a block that is wrong
 
@@ -28,9 +31,21 @@ _STANDS_OUT = 4.0  # times the floor, the error of a block that is wrong
 def channels(bench: Bench) -> Iterator[Change]:
     """The output's channels in another order: in a few large shards, in tiles, or one by one."""
     width = bench.port_TC.shape[1]
-    if bench.port_TC.shape[0] < 8 or (bench.call.kind == "lm_head" and not bench.is_whole):
+    if bench.call.kind == "lm_head" and not bench.is_whole:
         return
     sizes = [n for n in (2, 4, 8) if width % (n * TILE) == 0]
+    if bench.port_TC.shape[0] >= FEW_TOKENS:
+        yield from _orders(bench, width, sizes)
+    if (shift := _best_roll(bench)) != 0:
+        yield Change(
+            "channels_permuted",
+            f"the output's channels have moved on by {shift}",
+            Fix("bring the output's channels, or the last weight's rows, into their own order"),
+            output=_of(lambda out_TC: out_TC.roll(shift, 1)),
+        )
+
+
+def _orders(bench: Bench, width: int, sizes: Sequence[int]) -> Iterator[Change]:
     for parts in dict.fromkeys([*sizes, *([width // TILE] if width % TILE == 0 else []), width]):
         if parts == width > _WIDEST or parts == 1:
             continue
@@ -46,18 +61,23 @@ def channels(bench: Bench) -> Iterator[Change]:
 
 
 def tokens(bench: Bench) -> Iterator[Change]:
-    """The output's tokens in another order, or some in the place of others."""
+    """The output's tokens in another order, or some in the place of others, or of padding."""
     if bench.port_TC.shape[0] < 2 or not bench.is_whole:
         return
     alike_TT = likeness(bench.port_TC, bench.healthy_TC)
-    order = best_sources(alike_TT)
-    if order is not None and float(alike_TT.amax(-1).median()) > 0.9:
-        moved = sum(source != token for token, source in enumerate(order))
+    order, found_T = best_sources(alike_TT), alike_TT.amax(-1) > _SAME
+    foreign = tuple(int(i) for i in (~found_T).nonzero())
+    if order is None or len(foreign) > _FOREIGN * len(order):
+        return
+    moved = sum(source != token for token, source in enumerate(order) if token not in foreign)
+    besides = f"; what {len(foreign)} hold is no token's of this call" if foreign else ""
+    if moved > len(foreign):
         yield Change(
             "tokens_permuted",
-            f"{moved} of {len(order)} tokens hold another token's output: {in_words(order)}",
+            f"{moved} of {len(order)} tokens hold another token's output: {in_words(order)}{besides}",
             Fix("keep the tokens in their order: look at reshapes and transposes of the sequence"),
-            output=lambda out_TC, call: out_TC[[source for source in order if source < len(out_TC)]],
+            output=_from_sources(order, foreign),
+            fitted=len(foreign),
             of_tokens=True,
         )
 
@@ -127,8 +147,29 @@ def _stands_out(bench: Bench, port: torch.Tensor, meant: torch.Tensor) -> bool:
     return rel_l2(port, meant) > _STANDS_OUT * bench.floor
 
 
+def _best_roll(bench: Bench) -> int:
+    """By how many channels the output has most likely moved on, all round."""
+    import torch
+
+    port_TF, meant_TF = torch.fft.rfft(bench.port_TC), torch.fft.rfft(bench.healthy_TC)
+    width = bench.port_TC.shape[1]
+    return int(torch.fft.irfft((port_TF * meant_TF.conj()).sum(0), n=width).argmax())
+
+
 def _columns(values_TC: torch.Tensor, parts: int) -> torch.Tensor:
     return values_TC.unflatten(1, (parts, -1)).transpose(0, 1).flatten(1)
+
+
+def _from_sources(order: Sequence[int], foreign: Sequence[int]) -> OutputOf:
+    """Each token's output from its source; what no token gave stays as the port has it."""
+
+    def moved(out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
+        moved_TC = out_TC[[source if source < len(out_TC) else i for i, source in enumerate(order[: len(out_TC)])]]
+        there = [i for i in foreign if i < len(out_TC)]
+        moved_TC[there] = call.port_TC.float()[there]
+        return moved_TC
+
+    return moved
 
 
 def _of(reorder: Callable[[torch.Tensor], torch.Tensor]) -> OutputOf:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tttdebug.analysis.hypotheses.bench import Bench, Trial
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS, Bench, Trial
 from tttdebug.analysis.hypotheses.catalogue import STAGES
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis
 
@@ -20,6 +20,7 @@ NEAREST = 5  # candidates that are kept where none is confirmed
 ALIKE = 1.25  # errors nearer to each other than this factor do not choose between two explanations
 _HELPS = 0.9  # a change is worth combining when it takes at least a tenth of the error away
 _COMBINED = 3  # how many of the nearest are combined with all others
+_FINE = ("cast_low", "fidelity_low", "accumulation_low", "approximate_exp")  # too small to hide behind another cause
 _ATTEMPTED = 8  # how many of each stage are tried on all tokens, if they come near the best on a few: within a factor
 _FARTHER = 3.0
 _SHOWN = 2  # or are among the best so many anyway
@@ -43,7 +44,8 @@ def search(
 ) -> Diagnosis:
     """Try every change that the module's spec allows, and say which of them gives what the port gave.
 
-    With `combine`, pairs of changes are tried where no single one reaches the floor. `budget_seconds` ends the search
+    With `combine`, pairs of changes are tried where no single one reaches the floor, unless so few tokens are there that
+    some pair always does. `budget_seconds` ends the search
     after the trial during which it runs out. Nothing is confirmed where the port is at the floor already, unless
     `at_fault` says that the module is known to err by a finer measure than the call's floor.
     Raises WeightsError for a call without a weight that its spec needs.
@@ -57,7 +59,7 @@ def search(
         tried.changes(change for source in stage for change in source(bench))
         if tried.confirmed:
             break
-    if combine and not tried.confirmed:
+    if combine and not tried.confirmed and len(call.port_TC) >= FEW_TOKENS:
         tried.pairs()
     return Diagnosis(tuple(_simplest_first(tried.confirmed)), tuple(tried.nearest), bench.before, bench.floor)
 
@@ -103,7 +105,7 @@ class _Tried:
 
     def pairs(self) -> None:
         """The nearest changes, each with every other, until one pair reaches the floor."""
-        alone = [entry for entry in self._sketched if not entry.hypothesis.of_tokens]
+        alone = [entry for entry in self._sketched if not entry.hypothesis.of_tokens and entry.hypothesis.cause not in _FINE]
         helping = [entry for entry in alone if entry.error < _HELPS * self.bench.sketch.before]
         for first in sorted(helping, key=lambda entry: entry.error)[:_COMBINED]:
             promising = []

@@ -49,6 +49,10 @@ class Arithmetic:
         """Whether there is such a weight."""
         return self._prefix + name in self._weights
 
+    def raw(self, name: str) -> torch.Tensor:
+        """The weight before its format is applied, fp32. Raises KeyError when it is missing."""
+        return self._weights[self._prefix + name].float()
+
     def weight(self, name: str, rows: torch.Tensor | None = None) -> torch.Tensor:
         """The weight, or those rows of it, as the port reads it, fp32. Raises WeightsError when it is missing."""
         full = self._prefix + name

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from tttdebug.analysis.mathematics.attention_steps import AttentionSteps
 from tttdebug.analysis.mathematics.norm import norm
 from tttdebug.analysis.mathematics.rotary import rotate
+from tttdebug.analysis.module_call import KeysValues
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.analysis.mathematics.arithmetic import Arithmetic
-    from tttdebug.analysis.module_call import KeysValues
     from tttdebug.specs import AttentionSpec
 
 HIDDEN = -1e9
@@ -86,6 +86,9 @@ def project(
     if past is not None:
         found = past if steps.edit_past is None else steps.edit_past(past)
         before = found.keys_KPE.shape[1] + steps.step_at
+        if steps.own_cached_as is not None:
+            own = steps.own_cached_as(KeysValues(k_KTE, v_KTE))
+            k_KTE, v_KTE = own.keys_KPE, own.values_KPE
         k_KTE = torch.cat([_to_length(found.keys_KPE.float(), before), k_KTE], dim=1)
         v_KTE = torch.cat([_to_length(found.values_KPE.float(), before), v_KTE], dim=1)
     if steps.own_written is not True:
@@ -99,10 +102,12 @@ def mix(
     spec: AttentionSpec, arithmetic: Arithmetic, heads: Heads, positions_R: torch.Tensor, steps: AttentionSteps
 ) -> torch.Tensor:
     """Each query's mixture of the values it sees, [H, R, E]."""
+    hidden_RS = unseen(spec, positions_R, heads.keys_KSE.shape[1], steps)
+    if steps.kernel is not None:
+        return arithmetic.rounded(steps.kernel.attend(heads, hidden_RS, spec))
     scores_HRS = spec.softmax_scale * by_group(heads.queries_HRE, heads.keys_KSE.transpose(1, 2), steps)
     if spec.logit_softcap is not None:
         scores_HRS = spec.logit_softcap * (scores_HRS / spec.logit_softcap).tanh()
-    hidden_RS = unseen(spec, positions_R, heads.keys_KSE.shape[1], steps)
     if hidden_RS is not None:
         scores_HRS = scores_HRS.masked_fill(hidden_RS, HIDDEN)
     return arithmetic.rounded(by_group(arithmetic.rounded(_softmax(scores_HRS, steps)), heads.values_KSE, steps))
@@ -146,15 +151,11 @@ def unseen(spec: AttentionSpec, positions_R: torch.Tensor, keys: int, steps: Att
 def _softmax(scores_HRS: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
     import torch
 
-    if steps.exp is None and not steps.padding_keys:
+    if not steps.padding_keys:
         return scores_HRS.softmax(-1)
-    if steps.padding_keys:  # n keys of score 0 weigh as much as one of score ln n
-        of_padding = torch.full_like(scores_HRS[..., :1], math.log(steps.padding_keys))
-        scores_HRS = torch.cat([scores_HRS, of_padding], dim=-1)
-    below = scores_HRS - scores_HRS.amax(-1, keepdim=True)
-    weights_HRS = below.exp() if steps.exp is None else steps.exp(below)
-    weights_HRS = weights_HRS / weights_HRS.sum(-1, keepdim=True)
-    return weights_HRS[..., :-1] if steps.padding_keys else weights_HRS
+    # n keys of score 0 weigh as much as one of score ln n
+    of_padding = torch.full_like(scores_HRS[..., :1], math.log(steps.padding_keys))
+    return torch.cat([scores_HRS, of_padding], dim=-1).softmax(-1)[..., :-1]
 
 
 def _without_own(each_KSE: torch.Tensor, found_KPE: torch.Tensor | None, is_before: bool) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.analysis.mathematics.emulated_attention import AttentionKernel
     from tttdebug.analysis.module_call import KeysValues
 
 Mask = Literal["declared", "none"]
@@ -31,7 +32,8 @@ class AttentionSteps:
     `own_found`       what stands in their place otherwise; None: zeros
     `step_at`         by how many positions the whole call is off, in rotation, mask and cache alike
     `edit_past`       the cache before the call as the port finds it
-    `exp`             the exponential of the softmax, of scores less their maximum
+    `own_cached_as`   what the cache keeps of the keys and values that a step writes
+    `kernel`          the settings with which ttnn's attention kernel runs; None: plain arithmetic
     """
 
     mask: Mask = "declared"
@@ -50,4 +52,5 @@ class AttentionSteps:
     own_found: KeysValues | None = None
     step_at: int = 0
     edit_past: Callable[[KeysValues], KeysValues] | None = None
-    exp: Callable[[torch.Tensor], torch.Tensor] | None = None
+    own_cached_as: Callable[[KeysValues], KeysValues] | None = None
+    kernel: AttentionKernel | None = None

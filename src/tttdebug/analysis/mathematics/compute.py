@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tttdebug.analysis.mathematics.arithmetic import Arithmetic, Numbers
 from tttdebug.analysis.mathematics.attention import attention
 from tttdebug.analysis.mathematics.attention_steps import AttentionSteps
 from tttdebug.analysis.mathematics.ends import EmbeddingSteps, HeadSteps, embed, logits
@@ -12,6 +13,7 @@ from tttdebug.analysis.mathematics.feed_forward import FeedForwardSteps, feed_fo
 from tttdebug.analysis.mathematics.layer import LayerSteps, branches, residual_sum
 from tttdebug.analysis.mathematics.mixture import MixtureSteps, mixture
 from tttdebug.analysis.mathematics.norm import NormSteps, norm
+from tttdebug.analysis.mathematics.rotary_order import in_halves
 from tttdebug.errors import SpecError
 from tttdebug.specs import (
     AttentionSpec,
@@ -28,7 +30,7 @@ from tttdebug.specs import (
 if TYPE_CHECKING:
     import torch
 
-    from tttdebug.analysis.mathematics.arithmetic import Arithmetic
+    from tttdebug.analysis.mathematics.memory import Memory
     from tttdebug.analysis.module_call import ModuleCall
 
 _STEPS: dict[type[ModuleSpec], type] = {
@@ -64,7 +66,7 @@ def compute(call: ModuleCall, spec: ModuleSpec, arithmetic: Arithmetic, steps: A
     x_TD, positions_T = memory.asked_TD, memory.asked(call.positions_T)
     match spec:
         case AttentionSpec():
-            return attention(spec, arithmetic, call.positions_T, call.past, steps)
+            return attention(spec, arithmetic, call.positions_T, in_halves(call, sound(call, memory), call.past), steps)
         case FeedForwardSpec():
             return feed_forward(spec, arithmetic, x_TD, steps)
         case MixtureOfExpertsSpec():
@@ -80,6 +82,11 @@ def compute(call: ModuleCall, spec: ModuleSpec, arithmetic: Arithmetic, steps: A
             return residual_sum(arithmetic, x_TD, added, steps)
         case _:
             raise _no_mathematics(spec)
+
+
+def sound(call: ModuleCall, memory: Memory) -> Arithmetic:
+    """The call's own weights in its own formats."""
+    return Arithmetic(call.weights, Numbers(call.formats), memory)
 
 
 def _no_mathematics(spec: ModuleSpec) -> SpecError:

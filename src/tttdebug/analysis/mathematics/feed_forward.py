@@ -53,7 +53,7 @@ def inner(
 
 
 def activation(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function of that name. Raises KeyError for one that is not in `ACTIVATIONS`."""
+    """The function of that name. Raises KeyError for one that is neither in `ACTIVATIONS` nor a value of `FAST`."""
     from torch.nn import functional
 
     functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -66,9 +66,35 @@ def activation(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         "sigmoid": lambda x: x.sigmoid(),
         "tanh": lambda x: x.tanh(),
         "none": lambda x: x,
+        **_FAST,
     }
     return functions[name]
 
 
+def _fast_gelu(x: torch.Tensor) -> torch.Tensor:
+    from tttdebug.emulator.engines.activations import gelu_approx
+
+    return gelu_approx(x)
+
+
+def _fast_silu(x: torch.Tensor) -> torch.Tensor:
+    from tttdebug.emulator.engines.activations import sigmoid_approx
+
+    return x * sigmoid_approx(x)
+
+
+def _fast_tanh(x: torch.Tensor) -> torch.Tensor:
+    from tttdebug.emulator.engines.activations import tanh_approx
+
+    return tanh_approx(x)
+
+
+_FAST: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "fast gelu": _fast_gelu,
+    "fast silu": _fast_silu,
+    "fast tanh": _fast_tanh,
+}
+FAST = {"gelu": "fast gelu", "gelu_tanh": "fast gelu", "silu": "fast silu", "tanh": "fast tanh"}
+"""The approximation by a table of straight lines that the chip has of a function."""
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "sigmoid", "tanh", "none")
 """Every function that the nonlinearity may be taken for."""

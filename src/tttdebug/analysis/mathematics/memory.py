@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class Memory:
         self.weights, self.products = weights or Kept(), Kept()
         self._of_call = {id(weight): weight for weight in (of_call or {}).values()}
         self._formats = {id(read_as) for read_as in (None, *(formats or {}).values())}
+
+    def reading(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Memory:
+        """The same for an input that is read otherwise; weights are still shared."""
+        other = copy(self)
+        other.input_TD, other.products = change(self.input_TD), Kept()
+        other.asked_TD = other.input_TD if self.rows is None else other.input_TD[self.rows]
+        return other
 
     def asked(self, values_TX: torch.Tensor) -> torch.Tensor:
         """Of values of all tokens those that are asked for."""
