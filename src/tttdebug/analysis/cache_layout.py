@@ -6,7 +6,8 @@ K key/value heads, T tokens, E head dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Experiment, Finding, Fix
@@ -49,7 +50,7 @@ def cache_finding(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Findi
     }
     explained = {part: reading for part, reading in readings.items() if reading.cause not in ("", "unknown")}
     if any(reading.cause == "unknown" for reading in readings.values()):
-        return _kept_coarser(boundary, keys, call)
+        return _kept_coarser(boundary, keys, call) or _stale(boundary, keys, call, readings)
     if not explained:
         return None
     first = next(iter(explained.values()))
@@ -99,14 +100,41 @@ def _kept_coarser(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Findi
     return None
 
 
+def _stale(
+    boundary: str, keys: Sequence[Key], call: ModuleCall, readings: Mapping[str, CacheReading]
+) -> Finding | None:
+    """A cache that holds something else than what its attention has just attended to; None where that is wrong too."""
+    own = rel_l2(call.port_TC.float(), call.reference_TC.float())
+    errs_too = any(key.boundary == boundary for key in keys)
+    if errs_too or own > HALF * max(reading.rel_l2 for reading in readings.values()):
+        return None
+    wrong = {part: reading for part, reading in readings.items() if reading.cause != ""}
+    return Finding(
+        boundary,
+        "kv_stale",
+        f"{' and '.join(wrong)} in the cache are not those of this prompt, though its attention has the right ones",
+        module=call.module,
+        reference_path=call.reference_path,
+        experiments=tuple(
+            Experiment(f"{part} in the cache, then the attention over them", reading.rel_l2, own, call.floor_rel_l2)
+            for part, reading in wrong.items()
+        ),
+        fix=Fix("see what is written to the cache after this attention, into which slot and which blocks"),
+        where=tuple(sentence for reading in wrong.values() for sentence in reading.location.sentences()),
+        records=tuple(keys),
+    )
+
+
 def _left(call: ModuleCall, dtype: str, part: str, reference_KTE: torch.Tensor, port_KTE: torch.Tensor) -> float:
     """The error that is left when the reference's is rounded to a format, in whichever order its channels lie."""
     rotary_dim = getattr(call.spec, "rotary_dim", 0) if part == "keys" else 0
-    form = FORMATS[dtype]
-    left = rel_l2(port_KTE, form.quantise(reference_KTE))
-    if rotary_dim:
-        head_dim = reference_KTE.shape[-1]
-        turned = interleave_heads(reference_KTE.movedim(-1, 0), head_dim, rotary_dim).movedim(0, -1)
-        rounded = split_heads_in_halves(form.quantise(turned).movedim(-1, 0), head_dim, rotary_dim).movedim(0, -1)
-        left = min(left, rel_l2(port_KTE, rounded))
+    turned = rotary_dim > 0
+    left = math.inf
+    for rounded in (FORMATS[dtype].quantise, FORMATS[dtype].pack):  # as the host rounds, and as the packer cuts
+        left = min(left, rel_l2(port_KTE, rounded(reference_KTE)))
+        if turned:
+            head_dim = reference_KTE.shape[-1]
+            as_port = interleave_heads(reference_KTE.movedim(-1, 0), head_dim, rotary_dim).movedim(0, -1)
+            back = split_heads_in_halves(rounded(as_port).movedim(-1, 0), head_dim, rotary_dim).movedim(0, -1)
+            left = min(left, rel_l2(port_KTE, back))
     return left

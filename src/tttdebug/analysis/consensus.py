@@ -77,7 +77,8 @@ def _agreed(cause: str, calls: Sequence[ModuleCall], diagnoses: Sequence[Diagnos
     steady = len(best[1]) == len(calls)
     if not steady and sum(trial is not None for trial in own) > len(best[1]):
         best = best[0], [trial.experiment for trial in own if trial is not None]
-    return Agreed(best[0], tuple(best[1]), len(calls), steady)
+    told_by = [call for call in calls if not best[0].hypothesis.localises or call.port_TC.shape[0] > 1]
+    return Agreed(best[0], tuple(best[1]), len(told_by), steady)  # where in a tensor is no question of one token
 
 
 def _repeated(trial: Trial, call: ModuleCall) -> Experiment | None:

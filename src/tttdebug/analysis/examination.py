@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.anatomy import Anatomy, other_layers
@@ -185,6 +186,7 @@ class Examiner:
             floor_rel_l2=error.floor,
             positions_T=torch.arange(output.user.start, output.user.start + tokens),
             past=self._past(key.boundary, output),
+            past_of_layer=partial(self._past_of_layer, key.boundary, output),
             port_fresh=self._fresh_of(key, 1),
             reference_fresh=self._fresh_of(key, 0),
             parts={name.rpartition(".")[2]: values for name, values in output.parts.items()},
@@ -198,10 +200,20 @@ class Examiner:
         """The reference's cache before the call."""
         if not output.user.start:
             return None
+        return self._in_cache(output.user.cache_before, boundary)
+
+    def _past_of_layer(self, boundary: str, output: OwnOutput, layer: int) -> KeysValues | None:
+        """What an attention finds in the reference's cache of another layer; None beyond the last, or where none is."""
+        own = next((pair.layer for pair in self._subject.caches if pair.after == boundary), None)
+        other = next((pair.after for pair in self._subject.caches if pair.layer == layer), None)
+        if own is None or other is None:
+            return None
+        return self._in_cache(output.user.cache_after if layer < own else output.user.cache_before, other)
+
+    def _in_cache(self, cache: Any, boundary: str) -> KeysValues | None:
+        """The keys and values of one attention's layer in a cache of the reference."""
         held: dict[str, torch.Tensor | None] = {
-            pair.part: reference_part(output.user.cache_before, pair)
-            for pair in self._subject.caches
-            if pair.after == boundary
+            pair.part: reference_part(cache, pair) for pair in self._subject.caches if pair.after == boundary
         }
         return self._keys_values(held, boundary)
 

@@ -48,8 +48,10 @@ class ModuleCall:
     them; a weight without a format is in bfloat16. `weights_of_layer(i)` are the same weights of another layer, None
     beyond the last. `input_TD` is the reference's input (token ids for an embedding), `reference_TC` its output,
     `port_TC` what the port's module gave for that input, in the reference's layout, and `floor_rel_l2` the error that
-    the number formats alone cause in this module with this input. `past` is the reference's cache before the call;
-    `port_fresh` and `reference_fresh` the keys and values [K, T, E] that the call wrote, in the reference's rotary
+    the number formats alone cause in this module with this input. `past` is the reference's cache before the call, and
+    `past_of_layer(i)` what an attention would find in the cache of layer i, None beyond the last: with the call's own
+    tokens where that layer comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the
+    call wrote, in the reference's rotary
     order. `residual_TD` and `parts` are a layer's: its input, and what the port's branches gave.
     """
 
@@ -69,6 +71,7 @@ class ModuleCall:
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
     layer: int | None = None
     weights_of_layer: Callable[[int], Mapping[str, torch.Tensor] | None] = lambda layer: None
+    past_of_layer: Callable[[int], KeysValues | None] = lambda layer: None
     module: str = ""
     reference_path: str = ""
 

@@ -48,6 +48,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
         of_cache.past_blocks,
         of_cache.other_values,
         of_cache.copied_blocks,
+        of_other_layers.cache_of_another,
         of_attention.mask,
         of_attention.head_norm,
         of_heads.repeat,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causes that lie in weights of another layer: a wrong index, or a cache of weights that is keyed without the layer."""
+"""Causes that lie in another layer's weights or cache: a wrong index, or weights that are kept without the layer's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf
+from tttdebug.analysis.module_call import KeysValues
+from tttdebug.specs import AttentionSpec
 
 if TYPE_CHECKING:
     import torch
@@ -85,3 +87,37 @@ def _loaded_together(call: ModuleCall) -> list[Names]:
     fused = [tuple(name for name in names if name in group) for group in _FUSED]
     alone = [(name,) for name in names] if len(names) <= 8 else []
     return list(dict.fromkeys(group for group in (names, *fused, *alone) if group))
+
+
+def cache_of_another(bench: Bench) -> Iterator[Change]:
+    """A step that attends to the keys and values of another layer's cache."""
+    call = bench.call
+    if call.past is None or call.layer is None or not isinstance(call.spec, AttentionSpec):
+        return
+    length = call.past.keys_KPE.shape[1]
+    for layer in count():
+        if layer == call.layer:
+            continue
+        held = call.past_of_layer(layer)
+        if held is None:
+            return
+        if held.keys_KPE.shape[0] == call.past.keys_KPE.shape[0]:
+            yield _attending_to(layer, held, length)
+
+
+def _attending_to(layer: int, held: KeysValues, length: int) -> Change:
+    """`held` has the step's own token too where that layer comes before."""
+    past, own = (
+        KeysValues(held.keys_KPE[:, part], held.values_KPE[:, part])
+        for part in (slice(None, length), slice(length, length + 1))
+    )
+    return Change(
+        "kv_stale",
+        f"the step attends to the cache of layer {layer}",
+        Fix(f"give the attention its own layer's cache instead of layer {layer}'s"),
+        steps={
+            "edit_past": lambda _: past,
+            "own_written": False,
+            "own_found": own if own.keys_KPE.shape[1] else None,
+        },
+    )

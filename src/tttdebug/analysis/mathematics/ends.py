@@ -61,7 +61,6 @@ def ids_of_sum(spec: EmbeddingSpec, weights: Mapping[str, torch.Tensor], sum_TD:
 
     The norm, if the spec has one, is not in these. Raises KeyError for a missing table.
     """
-    import torch
 
     rows_TD = sum_TD.float()
     if spec.learned_positions is not None:
