@@ -14,6 +14,9 @@ SECONDS_OF_A_SEARCH = 20.0
 HALF, MARGIN = 0.5, 1.5
 """A cause explains a call when it takes half of its error away, and leaves no more than one and a half floors."""
 
+NEARLY_ALL, FEW_FLOORS = 0.03, 4.0
+"""Or, with no number fitted, when it leaves three hundredths of the error and a few floors."""
+
 OF_STATE = frozenset(
     {"kv_block_swapped", "kv_position", "kv_stale", "position_offset", "mask_wrong", "mask_missing", "window"}
 )
@@ -51,22 +54,33 @@ def consensus(calls: Sequence[ModuleCall], *, decode_alone: bool) -> Consensus:
     Raises WeightsError for a call without a weight that its spec needs.
     """
     diagnoses = [search(call, budget_seconds=SECONDS_OF_A_SEARCH, at_fault=True) for call in calls]
-    causes = dict.fromkeys(trial.cause for diagnosis in diagnoses for trial in diagnosis.confirmed)
-    found = [_agreed(cause, calls, diagnoses) for cause in causes]
-    places = {cause: _place(cause, diagnoses) for cause in causes}
+    told = [_explanations(diagnosis) for diagnosis in diagnoses]
+    causes = dict.fromkeys(trial.cause for trials in told for trial in trials)
+    found = [_agreed(cause, calls, told) for cause in causes]
+    places = {cause: _place(cause, told) for cause in causes}
 
     def rank(agreed: Agreed) -> tuple[int, bool, bool, int]:
         misplaced = decode_alone and agreed.trial.cause not in OF_STATE
         return -len(agreed.experiments), misplaced, not agreed.steady, places[agreed.trial.cause]
 
-    return Consensus(
-        tuple(sorted((agreed for agreed in found if agreed.explains_most), key=rank)), diagnoses[0].nearest
-    )
+    ranked = sorted(found, key=rank)
+    of_some = (agreed.trial for agreed in ranked if not agreed.explains_most)
+    return Consensus(tuple(each for each in ranked if each.explains_most), (*of_some, *diagnoses[0].nearest))
 
 
-def _agreed(cause: str, calls: Sequence[ModuleCall], diagnoses: Sequence[Diagnosis]) -> Agreed:
+def _explanations(diagnosis: Diagnosis) -> tuple[Trial, ...]:
+    """The trials that explain a call, best first."""
+    nearly = (trial for trial in diagnosis.nearest if not trial.hypothesis.fitted and _leaves_little(trial.experiment))
+    return (*diagnosis.confirmed, *nearly)
+
+
+def _leaves_little(experiment: Experiment) -> bool:
+    return experiment.after <= min(NEARLY_ALL * experiment.before, FEW_FLOORS * experiment.floor)
+
+
+def _agreed(cause: str, calls: Sequence[ModuleCall], told: Sequence[Sequence[Trial]]) -> Agreed:
     """How far one cause explains the calls: by one and the same change, or by one fitted to each call."""
-    own = [next((t for t in diagnosis.confirmed if t.cause == cause), None) for diagnosis in diagnoses]
+    own = [next((trial for trial in trials if trial.cause == cause), None) for trials in told]
     best: tuple[Trial, list[Experiment]] | None = None
     for trial in filter(None, own):
         explained = [trial.experiment if own[i] is trial else _repeated(trial, call) for i, call in enumerate(calls)]
@@ -87,14 +101,12 @@ def _repeated(trial: Trial, call: ModuleCall) -> Experiment | None:
         return None
     port_TC = call.port_TC.float()
     before, after = rel_l2(port_TC, NOTHING.predict(call)), rel_l2(port_TC, trial.hypothesis.predict(call))
-    if after > HALF * before or after > MARGIN * max(call.floor_rel_l2, trial.experiment.floor):
-        return None
     step = f"decode {call.key.step}" if call.key.phase == "decode" else "prefill"
-    return Experiment(f"the same in {step} of user {call.key.user}", before, after, call.floor_rel_l2)
+    repeated = Experiment(f"the same in {step} of user {call.key.user}", before, after, call.floor_rel_l2)
+    at_floor = after <= min(HALF * before, MARGIN * max(call.floor_rel_l2, trial.experiment.floor))
+    return repeated if at_floor or (not trial.hypothesis.fitted and _leaves_little(repeated)) else None
 
 
-def _place(cause: str, diagnoses: Sequence[Diagnosis]) -> int:
+def _place(cause: str, told: Sequence[Sequence[Trial]]) -> int:
     """The best place of a cause among the explanations of any call."""
-    return min(
-        place for diagnosis in diagnoses for place, trial in enumerate(diagnosis.confirmed) if trial.cause == cause
-    )
+    return min(place for trials in told for place, trial in enumerate(trials) if trial.cause == cause)

@@ -17,7 +17,7 @@ from tttdebug.analysis.isolated import NotAlone, OwnOutput, isolated_outputs
 from tttdebug.analysis.margins import Margins
 from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
 from tttdebug.analysis.own_error import OF_FORMATS, OF_TWIN, OwnError, own_error
-from tttdebug.analysis.port_caches import reference_part
+from tttdebug.analysis.port_caches import reference_part, round_cache
 from tttdebug.analysis.undecided import decided_tokens
 from tttdebug.specs import MixtureOfExpertsSpec
 from tttdebug.tracking.call_numbers import first_call_of
@@ -29,6 +29,7 @@ from tttdebug.tracking.record import Key, Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import ISOLATED
 from tttdebug.tracking.subject import Subject
+from tttdebug.tracking.torch_cache import fork
 
 if TYPE_CHECKING:
     import torch
@@ -211,10 +212,12 @@ class Examiner:
         return self._in_cache(output.user.cache_after if layer < own else output.user.cache_before, other)
 
     def _in_cache(self, cache: Any, boundary: str) -> KeysValues | None:
-        """The keys and values of one attention's layer in a cache of the reference."""
-        held: dict[str, torch.Tensor | None] = {
-            pair.part: reference_part(cache, pair) for pair in self._subject.caches if pair.after == boundary
-        }
+        """The keys and values of one attention's layer in a cache of the reference, as the port's format keeps them."""
+        kept, held = fork(cache), dict[str, "torch.Tensor | None"]()
+        for pair in self._subject.caches:
+            if pair.after == boundary:
+                round_cache(self._subject, pair, kept)
+                held[pair.part] = reference_part(kept, pair)
         return self._keys_values(held, boundary)
 
     def _fresh_of(self, key: Key, side: int) -> KeysValues | None:

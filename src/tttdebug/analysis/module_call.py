@@ -48,10 +48,12 @@ class ModuleCall:
     them; a weight without a format is in bfloat16. `weights_of_layer(i)` are the same weights of another layer, None
     beyond the last. `input_TD` is the reference's input (token ids for an embedding), `reference_TC` its output,
     `port_TC` what the port's module gave for that input, in the reference's layout, and `floor_rel_l2` the error that
-    the number formats alone cause in this module with this input. `past` is the reference's cache before the call, and
-    `past_of_layer(i)` what an attention would find in the cache of layer i, None beyond the last: with the call's own
-    tokens where that layer comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the
-    call wrote, in the reference's rotary
+    the number formats alone cause in this module with this input.
+
+    `past` is the reference's cache before the call, as the port's format keeps it, and `past_of_layer(i)` what an
+    attention would find in the cache of layer i, None beyond the last: with the call's own tokens where that layer
+    comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the call wrote, in the
+    reference's rotary
     order. `residual_TD` and `parts` are a layer's: its input, and what the port's branches gave.
     """
 
