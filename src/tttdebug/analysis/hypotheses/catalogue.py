@@ -21,6 +21,7 @@ from tttdebug.analysis.hypotheses import (
     of_places,
     of_rotation,
     of_shards,
+    of_spans,
     of_weight_blocks,
     of_weights,
 )
@@ -84,7 +85,16 @@ STAGES: tuple[tuple[Source, ...], ...] = (
     (of_other_layers.of_other_layers,),
     (of_numbers.coarser_weights, of_numbers.lower_fidelity, of_numbers.attention_kernels, of_numbers.norm_kernel),
     (of_weight_blocks.before_last_product, of_weight_blocks.of_heads, of_weight_blocks.of_inputs),
-    (of_numbers.lower_sums, of_places.column_blocks, of_places.token_blocks),
+    (
+        of_numbers.lower_sums,
+        of_spans.rows_of_last_product,
+        of_places.column_blocks,
+        of_places.token_blocks,
+        of_weight_blocks.rows_of_last_product,
+        of_spans.channels_before_last_product,
+        of_spans.columns_of_last_product,
+        of_norms.other_gain,
+    ),
 )
 """What is cheap and frequent comes first. A stage is tried where none before it reaches the floor; of two changes that
 explain an error alike, the earlier is meant."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
@@ -14,7 +15,10 @@ from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.specs import AttentionSpec
 
 if TYPE_CHECKING:
+    import torch
+
     from tttdebug.analysis.hypotheses.bench import Bench
+    from tttdebug.analysis.module_call import ModuleCall
 
 TILE = 32
 _WIDEST_OF_A_STEP = 128  # windows that are tried one by one on a single query
@@ -54,7 +58,7 @@ def mask(bench: Bench) -> Iterator[Change]:
     spec = bench.call.spec
     if not isinstance(spec, AttentionSpec):
         return
-    if spec.causal or spec.sliding_window is not None:
+    if len(bench.call.port_TC) > 1 and (spec.causal or spec.sliding_window is not None):
         yield Change(
             "mask_missing",
             "every query sees every position: there is no mask",
@@ -66,7 +70,8 @@ def mask(bench: Bench) -> Iterator[Change]:
         seen = {ahead: f"a query sees {ahead} positions after its own: the mask begins too late" for ahead in AHEAD}
         for shift, says in {-1: hidden, **seen}.items():
             fix = Fix("mask the positions after the query only: triu(diagonal=1)")
-            yield Change("mask_wrong", says, fix, steps={"mask_shift": shift})
+            beyond = partial(_as_in_port_at_the_end, max(shift, 0))
+            yield Change("mask_wrong", says, fix, steps={"mask_shift": shift}, output=beyond)
     else:
         yield Change(
             "mask_wrong",
@@ -141,6 +146,15 @@ def head_norm(bench: Bench) -> Iterator[Change]:
         ("keys", {"norms_keys": False}),
     ):
         yield Change("head_norm_missing", f"the norm of {of} is not applied", Fix(f"normalise {of}"), steps=steps)
+
+
+def _as_in_port_at_the_end(count: int, out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
+    """The last tokens as the port has them: they see padding, of which nothing is known."""
+    import torch
+
+    if not count or len(out_TC) != len(call.port_TC) or len(out_TC) < 4 * count:
+        return out_TC
+    return torch.cat([out_TC[:-count], call.port_TC[-count:].float()])
 
 
 def _scale(own: float, value: float, says: str, fitted: int = 0) -> Change:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS
 from tttdebug.analysis.hypotheses.fitting import best_on_a_log_scale
-from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.hypotheses.hypothesis import Change, Hypothesis
 from tttdebug.analysis.hypotheses.of_weights import edit
 from tttdebug.analysis.mathematics import Numbers
 from tttdebug.specs import NormSpec
@@ -26,12 +27,7 @@ def of_norm(bench: Bench) -> Iterator[Change]:
     spec = bench.call.spec
     if not isinstance(spec, NormSpec):
         return
-    yield Change(
-        "norm_gain_missing",
-        "the gain is not applied",
-        Fix("give the norm its weight", "ttnn.rms_norm(x, weight=gain, epsilon=eps)"),
-        steps={"applies_gain": False},
-    )
+    yield _without_gain()
     if spec.bias:
         yield Change("bias_missing", "the norm's bias is not added", Fix("add it"), steps={"applies_bias": False})
     yield _unit_offset(spec)
@@ -47,6 +43,39 @@ def of_norm(bench: Bench) -> Iterator[Change]:
             yield _eps(spec, eps, fitted=0)
     fitted = best_on_a_log_scale(lambda eps: bench.sketch.error(_eps(spec, eps, fitted=1)), 1e-12, 1e3, 16)
     yield _eps(spec, fitted, fitted=2)  # and that it is none of the usual ones
+
+
+def other_gain(bench: Bench) -> Iterator[Change]:
+    """A gain that is neither right nor wrong in a simple way, as another norm's or another layer's."""
+    import torch
+
+    spec = bench.call.spec
+    if not isinstance(spec, NormSpec) or len(bench.port_TC) < FEW_TOKENS:
+        return
+    without = bench.predict(Hypothesis((_without_gain(),)))
+    bias = bench.arithmetic.weight("bias") if spec.bias else 0.0
+    normed_TC, port_TC = without - bias, bench.port_TC - bias
+    found_C = (normed_TC * port_TC).sum(0) / normed_TC.square().sum(0).clamp_min(1e-30)
+    found_C -= float(spec.unit_offset)
+    meant_C = bench.call.weights["weight"].float()
+    alike = float(torch.nn.functional.cosine_similarity(found_C - found_C.mean(), meant_C - meant_C.mean(), dim=0))
+    yield Change(
+        "weight_stale",
+        f"the norm holds another gain, of mean {float(found_C.mean()):.3g} instead of {float(meant_C.mean()):.3g} and "
+        f"{alike:.2f} correlated with its own: another norm's, or another layer's",
+        Fix("load this norm's own gain"),
+        weights=edit({"weight": lambda gain: found_C.reshape(gain.shape)}),
+        fitted=len(found_C),
+    )
+
+
+def _without_gain() -> Change:
+    return Change(
+        "norm_gain_missing",
+        "the gain is not applied",
+        Fix("give the norm its weight", "ttnn.rms_norm(x, weight=gain, epsilon=eps)"),
+        steps={"applies_gain": False},
+    )
 
 
 def _unit_offset(spec: NormSpec) -> Change:

@@ -94,7 +94,8 @@ def token_blocks(bench: Bench) -> Iterator[Change]:
         yield from _blocks(bench, dim=0)
 
 
-def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
+def wrong_blocks(bench: Bench, dim: int) -> list[int]:
+    """Where the blocks of 32 channels (dim 1) or tokens begin that are wrong; none unless all others are right."""
     import torch
 
     size = bench.port_TC.shape[dim]
@@ -102,12 +103,20 @@ def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
     pieces = zip(bench.port_TC.split(TILE, dim), bench.healthy_TC.split(TILE, dim), strict=True)
     wrong = [start for start, (port, meant) in zip(starts, pieces, strict=True) if _stands_out(bench, port, meant)]
     if not wrong or len(wrong) > _AT_MOST * len(starts):
+        return []
+    rest = torch.tensor([i for i in range(size) if i - i % TILE not in wrong])
+    left = rel_l2(bench.port_TC.index_select(dim, rest), bench.healthy_TC.index_select(dim, rest))
+    return wrong if left <= 1.5 * bench.floor else []
+
+
+def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
+    import torch
+
+    wrong, size = wrong_blocks(bench, dim), bench.port_TC.shape[dim]
+    if not wrong:
         return
     indices = torch.cat([torch.arange(start, min(start + TILE, size)) for start in wrong])
-    rest = torch.tensor([i for i in range(size) if i not in set(indices.tolist())])
     port, meant = bench.port_TC, bench.healthy_TC
-    if rel_l2(port.index_select(dim, rest), meant.index_select(dim, rest)) > 1.5 * bench.floor:
-        return
     where = f"{'columns' if dim else 'tokens'} {ranges(wrong, size)}"
     found, expected = port.index_select(dim, indices).double(), meant.index_select(dim, indices).double()
     factor = float((found * expected).sum() / expected.square().sum().clamp_min(1e-300))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
-from tttdebug.analysis.hypotheses.of_places import TILE, ranges
+from tttdebug.analysis.hypotheses.of_places import TILE, ranges, wrong_blocks
 from tttdebug.analysis.hypotheses.of_weights import edit
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def before_last_product(bench: Bench) -> Iterator[Change]:
     mean = 1.0 + sum(shares[start] for start in wrong) / len(wrong)
     yield _blocks([last.name], wrong, 0.0, f"{channels}, or the rows before it that give these channels, are zeros")
     yield _blocks([last.name], wrong, mean, f"{channels} count {mean:.3g} times", fitted=1)
+
+
+def rows_of_last_product(bench: Bench) -> Iterator[Change]:
+    """Rows of the last weight that are zeros: without a bias that looks like zeros in the output."""
+    last, wrong = bench.last_product, wrong_blocks(bench, dim=1)
+    if last is not None and wrong:
+        says = f"rows {ranges(wrong, bench.port_TC.shape[1])} of {last.name} are zeros"
+        yield _blocks([last.name], wrong, 0.0, says, along=0)
 
 
 def of_heads(bench: Bench) -> Iterator[Change]:
