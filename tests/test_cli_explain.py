@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import transformers
 from tiny_llamas import tiny_llama
 
+from families.random_models import random_model
 from tttdebug import cli
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.job import Job
@@ -239,12 +241,27 @@ def test_names_that_are_no_paths_stay_names(tmp_path, monkeypatch):
     assert Job(model="org/name").to_json()["model"] == "org/name"
 
 
-def test_the_run_of_an_encoder_is_refused(tttdebug, runs):
-    lines = (runs / "sound" / "records.jsonl").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if json.loads(line)["boundary"] != "logits"]  # what the files of an encoder lack
-    (runs / "sound" / "records.jsonl").write_text("".join(kept))
-    manifest = Manifest.read(runs / "sound" / "manifest.json")
-    replace(manifest, compared=len(kept), expected=len(kept)).write(runs / "sound" / "manifest.json")
-    code, _, err = tttdebug("explain", runs / "sound")
+def test_an_encoder_is_explained_swapped_and_bisected(tttdebug, tmp_path):
+    shape = {"hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 72}
+    config = transformers.BertConfig(**shape, vocab_size=128, max_position_embeddings=64)
+    random_model(config, "BertModel", seed=1).save_pretrained(tmp_path / "bert")
+    faulty = ("--model", tmp_path / "bert", "--token-ids", IDS, "--inject", "weight_transposed@L01.self_attn")
+    code, out, _ = tttdebug("run", *faulty, "--explain", "--out", tmp_path / "run")
+    assert code == 1
+    assert "FOUND  L01.self_attn: weight_transposed." in out
+    code, out, _ = tttdebug("explain", tmp_path / "run")
+    assert code == 1
+    assert "FOUND  L01.self_attn: weight_transposed." in out
+    code, out, _ = tttdebug("swap", tmp_path / "run", "L01.self_attn")
+    assert code == 0
+    assert "worst input" in out
+    code, out, _ = tttdebug("bisect", tmp_path / "run")
+    assert code == 1
+    assert "L01.self_attn: " in out
+
+
+def test_a_sound_run_has_nothing_to_bisect(tttdebug, runs):
+    code, _, err = tttdebug("bisect", runs / "sound")
     assert code == 2
-    assert "only language models are explained" in err
+    assert "nothing to bisect: the port errs no more than its number formats; it ends in KL" in err
+    assert "a sound port of the same settings in KL" in err or "times as much error" in err

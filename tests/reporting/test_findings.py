@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tttdebug.analysis.explanation import Explanation
-from tttdebug.analysis.finding import Candidate, Experiment, Finding, Fix
+from tttdebug.analysis.finding import COUNT, Candidate, Experiment, Finding, Fix
 from tttdebug.reporting import json_summary
+from tttdebug.reporting.console import divergence_text
 from tttdebug.reporting.findings import explanation_view, records_text, sentence_of
 from tttdebug.reporting.format_costs import format_costs
 from tttdebug.tracking.manifest import Manifest
@@ -96,18 +97,18 @@ def test_nothing_that_matters_is_cut_off_at_any_width(width: int) -> None:
     text = words(printed(Explanation((CONFIRMED, UNKNOWN), ("L00.embed was not run alone",), run_of(failed)), width))
     for said in (
         "1 of 2: L17.mlp, weights_exchanged",
-        "L17.mlp: gate (w1) and up (w3) are exchanged; that accounts for its rel_l2 of 0.851 but for 0.0712, its floor "
-        "is 0.0727",
+        "L17.mlp: gate (w1) and up (w3) are exchanged; that accounts for its rel_l2 of 0.851 but for 0.0712, where "
+        "its number formats alone cause 0.0727",
         "w1 and w3 exchanged in the reference: rel_l2 0.851 → 0.0712 (floor 0.0727)",
         "columns 0 to 575 alike",
         "93% of the final error is gone",
         "mlp.w1, mlp.w3 = mlp.w3, mlp.w1",
         'decoder_config.json: {"FF1_FF3": "bfloat8_b"}',
-        "activation: another activation (rel_l2 0.41 left)",
-        "layers.17.feed_forward, beside model.layers.17.mlp",
+        "activation: another activation (leaves rel_l2 0.41)",
+        "layers.17.feed_forward of the port, model.layers.17.mlp of the reference",
         "L17.mlp prefill; L17.mlp decode 0",
         "2 of 2: L03.self_attn, cause not known",
-        "rope_theta: the rotary base is 5000 (rel_l2 0.12 left)",
+        "rope_theta: the rotary base is 5000 (leaves rel_l2 0.12)",
         "FOUND L17.mlp: weights_exchanged, and 1 more finding; 1 of 2 without a confirmed cause.",
         "note: L00.embed was not run alone",
     ):
@@ -126,6 +127,29 @@ def test_without_a_finding_the_dearest_formats_are_named_first() -> None:
     text = words(printed(Explanation((), (), run)))
     assert "NOTHING WRONG" in text
     assert "mlp 0.11 0.11 L02.mlp 0.12 bfloat4_b LoFi in FF1/FF3, bfloat8_b HiFi2 in FF2" in text
+
+
+def test_what_is_counted_is_not_called_an_error() -> None:
+    counted = (Experiment("different results of 3 runs", 3, 1, 1, COUNT),)
+    noisy = replace(CONFIRMED, says="L17.mlp gives another result each time", experiments=counted)
+    assert sentence_of(noisy) == "L17.mlp gives another result each time"
+    text = words(printed(Explanation((noisy,), (), run_of(record("L17.mlp", 0.85, verdict="injected")))))
+    assert "different results of 3 runs: 3, and 1 in a sound port" in text
+
+
+def test_a_swap_that_makes_the_error_greater_says_so() -> None:
+    failed = run_of(record("L17.mlp", 0.85, verdict="injected"))
+    text = words(printed(Explanation((replace(CONFIRMED, share=-0.25),), (), failed)))
+    assert "the final error is 25% greater with the reference's module in its place: errors cancel" in text
+
+
+def test_a_run_whose_gates_hold_has_its_first_divergence_in_an_experiment() -> None:
+    alone = record("L02.k_cache", 0.018, mode="isolated", verdict="injected", reference_path="(keys in its cache)")
+    run = run_of(record("L00.mlp", 0.01), experiments=(alone,))
+    assert run.first_divergence() == alone
+    text = divergence_text(run, alone).plain
+    assert text.startswith("L02.k_cache differs from (keys in its cache) in prefill")
+    assert "comparisons before it" not in text
 
 
 def test_a_run_that_fails_without_a_finding_is_not_called_sound() -> None:

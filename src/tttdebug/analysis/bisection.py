@@ -11,6 +11,7 @@ from itertools import pairwise
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.final_metric import FinalMetric
 from tttdebug.analysis.free_run import FreeRun, Unit, layer_of
+from tttdebug.analysis.sound_ports import SoundPorts, shown
 from tttdebug.analysis.swapping import known, measure
 from tttdebug.analysis.swaps import Swap, recorded
 from tttdebug.errors import AnalysisError
@@ -18,9 +19,6 @@ from tttdebug.tracking.subject import Subject
 
 MOST_OF_A_UNIT = 0.9
 """A module stands for its layer where it recovers this part of what the whole layer does."""
-
-OF_SOUND_PORTS = 2.0
-"""The floor leaves out what a port's ops round on the way, which makes up to so many times its error."""
 
 NOT_MONOTONE = 0.1
 """A curve rises where it does by more than this part of the error above the floor; less is scatter."""
@@ -57,22 +55,22 @@ class Bisection:
     not_swapped: Mapping[str, str] = field(default_factory=dict)
 
 
-def bisect(of: Subject | FreeRun, swapped: Iterable[str] = ()) -> Bisection:
+def bisect(of: Subject | FreeRun, swapped: Iterable[str] = (), sound: SoundPorts | None = None) -> Bisection:
     """Find the layer, then the module in it, where the port's final error arises; O(log layers) runs of the port.
 
     Modules at `swapped` are the reference's throughout, so that a second fault is found once the first is known.
-    Raises AnalysisError where the error is no more than sound ports have beside that of their number formats, and where
-    the port cannot be begun in the middle.
+    `sound`, how sound ports end, can be shared by several bisections.
+    Raises AnalysisError where the port errs no more than sound ones, and where it cannot be begun in the middle.
     """
     run = recorded(of)
     swapped = known(run, swapped)
     before, floor = measure(run, swapped), run.floor
     if not run.units:
         raise AnalysisError("there is nothing to bisect: the prefill called no module that was compared; see pairs=…")
-    if not before.error > OF_SOUND_PORTS * floor.error:
+    sound = sound or SoundPorts(run)
+    if not sound.err_less_than(before):
         raise AnalysisError(
-            f"nothing to bisect: the port errs no more than its number formats; it ends in {before}, these alone in "
-            f"{floor}, and sound ports in up to {OF_SOUND_PORTS:g} times as much error as these"
+            f"nothing to bisect: the port errs no more than its number formats; it ends in {shown(before)}, {sound}"
         )
     curve = {0: before, len(run.units): before.without_error()}  # all is the reference's
     there, gone = 0, len(run.units)

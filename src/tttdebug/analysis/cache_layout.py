@@ -63,13 +63,21 @@ def cache_finding(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Findi
         module=call.module,
         reference_path=call.reference_path,
         experiments=tuple(_read_otherwise(part, reading, call) for part, reading in explained.items()),
-        fix=Fix("nothing, unless another program reads this cache" if harmless else "write the cache where it is read"),
+        fix=Fix("nothing, unless another program reads this cache" if harmless else _advice(first)),
         records=tuple(keys),
     )
 
 
+def _advice(reading: CacheReading) -> str:
+    if reading.cause == "kv_block_swapped":
+        return (
+            "compare the page table that fills the cache with the one that reads it: each block has one place in both"
+        )
+    return "write each key and value at the slot, position and head from which the attention reads it"
+
+
 def _read_otherwise(part: str, reading: CacheReading, call: ModuleCall) -> Experiment:
-    what = f"{part} read in that order"
+    what = f"{part} of the cache read in that order"
     return Experiment(what, reading.rel_l2, reading.rel_l2_as_read, call.floor_rel_l2)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from tttdebug.analysis.causes import CAUSES
 from tttdebug.tracking.record import Key
 
+COUNT = "count"
+"""The metric of experiments that count something: `before` is what was found, `floor` what a sound port has."""
+
 
 @dataclass(frozen=True)
 class Experiment:

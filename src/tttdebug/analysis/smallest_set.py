@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from tttdebug.analysis.bisection import bisect
 from tttdebug.analysis.free_run import FreeRun
+from tttdebug.analysis.sound_ports import SoundPorts
 from tttdebug.analysis.swaps import Swap, rank, recorded, recover
 from tttdebug.errors import AnalysisError
 from tttdebug.tracking.subject import Subject
@@ -25,15 +26,16 @@ def smallest_set(
     The last swap has the whole set, each one before it one module less; the last one's `share_above_floor` says whether
     it was reached within `most` modules. Without `candidates` each module is the one that bisection finds with those
     before it swapped: a logarithm of the layers in runs, times the modules. With them it is the one that recovers most
-    alone. A module that the others make needless is left out in the end. Empty where the error does not exceed the
-    floor.
+    alone. A module that the others make needless is left out in the end. Empty where the port errs no more than sound
+    ones.
 
     Raises AnalysisError where the port cannot be begun in the middle, and for candidates none of which can be swapped.
     """
     run = recorded(of)
-    if not run.metric.error > run.floor.error:
+    sound = SoundPorts(run)
+    if not sound.err_less_than(run.metric):
         return ()
-    following = _by_bisection(run) if candidates is None else _from_list(run, candidates)
+    following = _by_bisection(run, sound) if candidates is None else _from_list(run, candidates)
     chosen: list[str] = []
     while len(chosen) < most and not _enough(run, chosen, recovers):
         boundary = following(chosen)
@@ -52,13 +54,13 @@ def _enough(run: FreeRun, chosen: list[str], recovers: float) -> bool:
     return bool(chosen) and recover(run, chosen).share_above_floor >= recovers
 
 
-def _by_bisection(run: FreeRun) -> Callable[[list[str]], str | None]:
+def _by_bisection(run: FreeRun, sound: SoundPorts) -> Callable[[list[str]], str | None]:
     """The module that bisection finds when those chosen are swapped; None where it finds none besides."""
 
     def following(chosen: list[str]) -> str | None:
-        if not recover(run, chosen).after.error > run.floor.error:
+        if not sound.err_less_than(recover(run, chosen).after):
             return None
-        boundary = bisect(run, chosen).boundary
+        boundary = bisect(run, chosen, sound).boundary
         return None if boundary in chosen else boundary
 
     return following

@@ -54,8 +54,8 @@ def bisect(
 ) -> None:
     """Find the layer, and the module in it, where the final error arises: the reference's up to there, then the port's.
 
-    Exit codes: 0 every gate of the run holds, so that it is their number formats that are placed, 1 one does not, 2 no
-    result, as where the error is no more than what the number formats cost.
+    Exit codes: 0 every gate of the run holds, 1 one does not, 2 no result, as where the port errs no more than its
+    number formats, so that there is nothing to bisect.
     """
     from tttdebug.analysis.bisection import bisect as bisected
     from tttdebug.analysis.free_run import FreeRun
@@ -73,5 +73,5 @@ def bisect(
     if modules:
         console.OUT.print("\nmodules added one by one until the error is gone:", swap_table(modules))
     if saved.passed:
-        console.OUT.print("every gate of this run holds: what is placed here is what its number formats cost")
+        console.OUT.print("every gate of this run holds, though it errs more than a sound port of the same settings")
     raise typer.Exit(0 if saved.passed else 1)

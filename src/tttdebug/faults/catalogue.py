@@ -24,11 +24,13 @@ FAULTS: tuple[Fault, ...] = (
 
 
 def fault_named(name: str) -> Fault:
-    """The fault of that name. Raises FaultError with the nearest names."""
+    """The fault of that name. Raises FaultError with the nearest names, and all of them."""
     known = {fault.name: fault for fault in FAULTS}
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        raise FaultError(f"there is no fault {name!r}; nearest: {', '.join(nearest) or ', '.join(known)}")
+        raise FaultError(
+            f"there is no fault {name!r}; nearest: {', '.join(nearest) or 'none'}; all: {', '.join(known)}"
+        )
     return known[name]
 
 

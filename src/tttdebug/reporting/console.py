@@ -190,11 +190,12 @@ def divergence_text(run: Run, record: Record) -> Text:
     text = Text(f"{record.boundary} differs from {record.reference_path} in {_call_of(record)}\n", style="bold")
     text.append(f"{record.note}\n")
     if record.verdict != "shape_mismatch":
-        text.append(
-            f"rel_l2 {record.rel_l2:.3g} is {record.above_floor:.1f} times its floor of {record.floor_rel_l2:.3g}\n"
-        )
+        if math.isfinite(record.rel_l2):
+            text.append(
+                f"rel_l2 {record.rel_l2:.3g} is {record.above_floor:.1f} times its floor of {record.floor_rel_l2:.3g}\n"
+            )
         text.append(_where(run, record))
-    before = run.records.index(record)
+    before = run.records.index(record) if record in run.records else 0  # an experiment was made apart from the run
     if before:
         last = run.records[before - 1]
         text.append(

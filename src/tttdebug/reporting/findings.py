@@ -14,16 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 from tttdebug.analysis.explanation import Explanation
+from tttdebug.analysis.finding import COUNT
 from tttdebug.reporting.audit_table import faults_text
 from tttdebug.reporting.console import OUT, divergence_text
 from tttdebug.reporting.format_costs import format_costs
 
 if TYPE_CHECKING:
-    from tttdebug.analysis.finding import Finding, Fix
+    from tttdebug.analysis.finding import Experiment, Finding, Fix
     from tttdebug.tracking.record import Key
     from tttdebug.tracking.run import Run
 
 _COSTS, _RECORDS = 4, 6  # how many are named
+_LEGEND = (
+    "rel_l2: ‖port − reference‖ / ‖reference‖; floor: the rel_l2 that the chosen number formats cause by themselves"
+)
 
 
 def print_explanation(explanation: Explanation, *, quiet: bool = False) -> None:
@@ -39,6 +43,8 @@ def explanation_view(explanation: Explanation) -> RenderableType:
     parts: list[RenderableType] = [Text()]
     count = len(explanation)
     parts += [finding_panel(finding, place, count) for place, finding in enumerate(explanation, start=1)]
+    if count:
+        parts.append(Text(_LEGEND, style="dim"))
     parts.append(verdict_text(explanation))
     if not explanation.detected:
         parts += [Text("What the formats cost:"), costs_table(explanation.run)]
@@ -52,7 +58,9 @@ def verdict_text(explanation: Explanation) -> Text:
     if explanation.findings:
         first, more = explanation[0], len(explanation) - 1
         text = Text("FOUND  ", style="bold red")
-        text.append(f"{first.boundary}: {first.cause}" if first.confirmed else f"{first.boundary} errs alone")
+        text.append(
+            f"{first.boundary}: {first.cause}" if first.confirmed else f"{first.boundary}, which errs by itself"
+        )
         if more:
             text.append(f", and {more} more finding{'s' if more > 1 else ''}")
         unconfirmed = sum(not finding.confirmed for finding in explanation)
@@ -69,8 +77,7 @@ def verdict_text(explanation: Explanation) -> Text:
             )
         return text.append(f"the run itself did not pass: {run.manifest.status}.")
     return Text("NOTHING WRONG  ", style="bold green").append(
-        "every module that was run alone gives what its number formats give; beyond the chosen formats nothing is "
-        "wrong."
+        "every module, run alone on the reference's input, gives what its number formats let it give."
     )
 
 
@@ -87,35 +94,46 @@ def finding_panel(finding: Finding, place: int, count: int) -> Panel:
 
 
 def sentence_of(finding: Finding) -> str:
-    """The finding in one sentence, with the numbers that confirm it."""
-    if not finding.confirmed or not finding.experiments:
-        return f"{finding.boundary}: {finding.says}"
+    """The finding in one sentence, with the numbers that confirm it where they are errors."""
+    said = finding.says if finding.says.startswith(finding.boundary) else f"{finding.boundary}: {finding.says}"
+    if not finding.confirmed or not finding.experiments or finding.experiments[0].metric == COUNT:
+        return said
     best = finding.experiments[0]
-    floor = "" if math.isnan(best.floor) else f", its floor is {best.floor:.3g}"
-    return (
-        f"{finding.boundary}: {finding.says}; that accounts for its {best.metric} of {best.before:.3g} but for "
-        f"{best.after:.3g}{floor}"
-    )
+    floor = "" if math.isnan(best.floor) else f", where its number formats alone cause {best.floor:.3g}"
+    return f"{said}; that accounts for its {best.metric} of {best.before:.3g} but for {best.after:.3g}{floor}"
+
+
+def evidence_text(experiment: Experiment) -> str:
+    """One experiment: the error before and after it, or what was counted and what should be."""
+    if experiment.metric == COUNT:
+        return f"{experiment.what}: {experiment.before:g}, and {experiment.floor:g} in a sound port"
+    return str(experiment)
 
 
 def _rows(finding: Finding) -> Iterator[tuple[str, RenderableType]]:
     """Label and text of what is known of a finding."""
     if finding.experiments:
-        yield "evidence", Text("\n".join(map(str, finding.experiments)))
+        yield "evidence", Text("\n".join(map(evidence_text, finding.experiments)))
     if finding.where:
         yield "where", Text("\n".join(finding.where))
     if not math.isnan(finding.share):
-        yield "share", Text(f"{finding.share:.0%} of the final error is gone with the reference's module in its place")
+        yield "share", Text(_share_text(finding.share))
     if finding.fix is not None:
         yield "change", fix_text(finding.fix)
     if finding.candidates:
-        nearest = [f"{tried.cause}: {tried.says} (rel_l2 {tried.rel_l2:.3g} left)" for tried in finding.candidates]
-        yield "also tried" if finding.confirmed else "nearest", Text("\n".join(nearest))
+        nearest = [f"{tried.cause}: {tried.says} (leaves rel_l2 {tried.rel_l2:.3g})" for tried in finding.candidates]
+        yield "also tried" if finding.confirmed else "came nearest", Text("\n".join(nearest))
     if finding.module:
-        beside = f", beside {finding.reference_path}" if finding.reference_path else ""
+        beside = f" of the port, {finding.reference_path} of the reference" if finding.reference_path else ""
         yield "module", Text(f"{finding.module}{beside}")
     if finding.records:
         yield "shown by", Text(records_text(finding.records))
+
+
+def _share_text(share: float) -> str:
+    if share < 0:
+        return f"the final error is {-share:.0%} greater with the reference's module in its place: errors cancel"
+    return f"{share:.0%} of the final error is gone with the reference's module in its place"
 
 
 def fix_text(fix: Fix) -> Text:

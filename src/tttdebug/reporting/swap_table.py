@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tttdebug.analysis.swaps import Swap
 
 _TELLING = 0.5
+_CLEARLY = 1.5  # of a smaller excess over the floor the parts are scatter
 _WHAT = {"recovery": "from the reference", "damage": "into the reference"}
 
 
@@ -28,14 +29,14 @@ def swap_table(swaps: Iterable[Swap], not_swapped: Mapping[str, str] | None = No
         table.add_row("the port as it is", "", *_numbers(swaps[0].before), "", "")
         table.add_row("its number formats alone", "", *_numbers(swaps[0].floor), "", "")
     for swap in swaps:
-        style = "bold" if swap.share_above_floor >= _TELLING else ""
+        above = swap.share_above_floor if swap.before.error > _CLEARLY * swap.floor.error else math.nan
         table.add_row(
             ", ".join(swap.boundaries),
             _WHAT[swap.kind],
             *_numbers(swap.after),
             _share(swap.share),
-            _share(swap.share_above_floor),
-            style=style,
+            _share(above),
+            style="bold" if above >= _TELLING else "",
         )
     return Group(table, *_left_out(not_swapped or {}))
 

@@ -54,10 +54,14 @@ class Flip:
     def __str__(self) -> str:
         what = self.label or f"token {self.token} takes {_listed(self.gained)} for {_listed(self.lost)}"
         judged = (
-            "real" if self.is_real else "a tie within the noise" if self.is_tie else "not judged: no noise is known"
+            "beyond the noise"
+            if self.is_real
+            else "a tie within the noise"
+            if self.is_tie
+            else "not judged: no noise is known"
         )
         cost = "" if math.isnan(self.kl) else f", KL {self.kl:.3g}"
-        return f"{what}: margin {self.margin:.3g}, {self.in_noise:.2g} σ{cost}, {judged}"
+        return f"{what}: the reference's scores are {self.margin:.3g} apart, {self.in_noise:.2g} σ, {judged}{cost}"
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,14 @@ class Choices:
         """How many flipped and what they cost, then the worst real ones; nothing where none flipped."""
         if not self.flips:
             return ()
-        said = f"{self.place}: {len(self.flips)} of {self.count} choices fall the other way, {len(self.ties)} of them "
-        said += f"ties within the noise (σ {self.noise:.2g}), {len(self.real)} real"
+        said = f"{self.place}: {len(self.flips)} of {self.count} choices fall the other way"
+        if math.isfinite(self.noise):
+            said += (
+                f", {len(self.ties)} of them between scores as near as the number formats' noise (σ {self.noise:.2g}), "
+                f"{len(self.real)} not"
+            )
         if self.kl_sum > 0:
-            said += f"; the tokens where they do hold {100 * self.kl_of_flips / self.kl_sum:.0f} % of the KL"
+            said += f"; {100 * self.kl_of_flips / self.kl_sum:.0f} % of the KL of the logits is at their tokens"
         return (said, *map(str, self.real[:_NAMED]))
 
 

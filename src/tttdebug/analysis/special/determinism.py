@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tttdebug.analysis.finding import Experiment, Finding, Fix
+from tttdebug.analysis.finding import COUNT, Experiment, Finding, Fix
 from tttdebug.backends import is_device_tensor
 from tttdebug.errors import PairingError
 from tttdebug.tracking.hooks import PortTap
@@ -58,8 +58,8 @@ def first_varying(
     digests = [run[at].digest if at < len(run) else "" for run in heard]
     leaks = len(set(digests[1:])) == 1
     distinct = len(set(digests))
-    what = f"{runs} runs of {described(inputs)}, results that differ"
-    experiments = (Experiment(what, float(distinct), 1.0, 1.0, "count"),)
+    what = f"different results of {runs} runs of {described(inputs)}"
+    experiments = (Experiment(what, float(distinct), 1.0, 1.0, COUNT),)
     module = next((each.pair for each in paired if each.pair.boundary == boundary), None)
     says = (
         f"the first run gives other bits than the {runs - 1} after it, which agree: something that it left behind is "

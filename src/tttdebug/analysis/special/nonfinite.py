@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tttdebug.analysis.finding import Experiment, Finding, Fix
+from tttdebug.analysis.finding import COUNT, Experiment, Finding, Fix
 from tttdebug.analysis.where import locate
 
 if TYPE_CHECKING:
@@ -29,16 +29,17 @@ def first_nonfinite(run: Run) -> Finding | None:
     before = _before_in_call(run.records, first)
     size = math.prod(first.shape)
     experiment = Experiment(
-        f"values that are not finite, of {size:,}, at {before.boundary if before else 'the input'} and at "
-        f"{first.boundary}",
+        f"values that are not finite, of {size:,}, at {first.boundary}"
+        + (f" ({before.nonfinite_port:,} at {before.boundary} before it)" if before else ""),
         float(first.nonfinite_port),
         float(before.nonfinite_port if before else 0),
         float(first.nonfinite_reference),
-        "count",
+        COUNT,
     )
     op = _first_op(run.op_records, first)
     what = f"{op.op} (op {op.index} of {op.boundary})" if op else first.module or first.boundary
-    where = [f"{first.phase} step {first.step}, user {first.user}"]
+    step = f" {first.step}" if first.phase == "decode" else ""
+    where = [f"first in {first.phase}{step} of user {first.user}"]
     if (pair := run.tensors(first.key)) is not None:
         where += locate(*(side.flatten(0, -2) for side in pair), floor_rel_l2=math.nan).sentences()[:1]
     if op is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.analysis.finding import Experiment, Finding, Fix
+from tttdebug.analysis.finding import COUNT, Experiment, Finding, Fix
 from tttdebug.analysis.special.determinism import Inputs, described, first_difference, outputs_of
 from tttdebug.tracking.pairing import PairedModules
 
@@ -49,7 +49,7 @@ def first_leak(
         "was read: it reads something that the other prompt left behind",
         module=pair.port if pair else "",
         reference_path=pair.reference if pair else "",
-        experiments=(Experiment(what, float(changed), 0.0, 0.0, "count"),),
+        experiments=(Experiment(what, float(changed), 0.0, 0.0, COUNT),),
         fix=Fix(
             f"make {boundary} read nothing that another prompt wrote: clear the cache when a prompt begins, or mask "
             "what lies beyond its length"
