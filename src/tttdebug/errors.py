@@ -74,3 +74,7 @@ class AnalysisError(TttdebugError):
 
 class FaultError(TttdebugError, LookupError):
     """A fault to inject is not known, or fits no such place of the port."""
+
+
+class ThresholdError(TttdebugError, ValueError):
+    """A file of thresholds is no such file, holds a limit that limits nothing, or does not fit the run it judges."""

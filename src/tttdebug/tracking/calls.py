@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from tttdebug.tracking.output_elements import element_of
 
 if TYPE_CHECKING:
     import torch
+
+CONTRADICTION = re.compile(r"the port ran \S+ for \w+ in a \w+|the module was told position .+? the step is at \d+")
+"""What `contradictions` says, in the note of a record."""
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tttdebug.errors import LayoutError
+from tttdebug.tracking.core_slope import core_slope
+from tttdebug.tracking.metric_notes import (
+    CONSTANT_PORT,
+    CONSTANT_REFERENCE,
+    EMPTY,
+    ONE_VALUE_PER_TOKEN,
+    OVERFLOW,
+    ZERO_REFERENCE,
+    rel_l2_instead_of,
+)
 from tttdebug.tracking.moments import Floats
 from tttdebug.tracking.onepass import PairSums, one_pass
 from tttdebug.tracking.profile import ErrorProfile, WorstElement, error_histogram
 from tttdebug.tracking.ulp import ulp_percentiles
-
-EMPTY = "empty: nothing was compared"
-CONSTANT_REFERENCE = "constant reference: no pcc, judge by rel_l2"
-CONSTANT_PORT = "constant port: no pcc"
-ZERO_REFERENCE = "zero reference: no slope, norm ratio or cosine"
-OVERFLOW = "overflow: squares beyond the range of float64"
-ONE_VALUE_PER_TOKEN = "one value per token: no token pcc"
 
 _NO_TOKENS = np.empty(0)
 
@@ -120,7 +123,7 @@ class Comparison:
         if not self.nonfinite_masks_agree:
             missed.append(f"{_nonfinite(self.nonfinite_port, self.nonfinite_reference)}, not at the same elements")
         if self.constant_reference and pcc is not None:
-            bound = math.sqrt(max(0.0, 1 / pcc**2 - 1)) if pcc > 0 else math.inf
+            bound = rel_l2_instead_of(pcc)
             rel_l2, pcc = min(bound, math.inf if rel_l2 is None else rel_l2), None
         if self.reference_norm == 0 and slope is not None:
             rel_l2, slope = 0.0, None
@@ -145,10 +148,7 @@ class Comparison:
         Where massive activations make nearly all of ‖r‖, the slope is the error of one element; a scale that is wrong
         shows in both.
         """
-        squares, inner = self.reference_norm**2, self.slope * self.reference_norm**2
-        for _, reference, port in self.profile.worst:
-            squares, inner = squares - reference * reference, inner - reference * port
-        return inner / squares if squares > 0 else math.nan
+        return core_slope(self.slope, self.reference_norm, self.profile.worst)
 
     def __str__(self) -> str:
         parts = [

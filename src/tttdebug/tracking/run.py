@@ -180,10 +180,24 @@ def _read(path: Path, build: Callable[[dict[str, Any]], Built], *, torn_end_allo
 
 
 def _read_lines(path: Path, torn_end_allowed: bool) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a line file. A last line without its end is what a killed process leaves: it is dropped."""
+    for number, line in enumerate(whole_lines(path, torn_end_allowed), start=1):
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RunError(f"{path}, line {number}, is damaged ({error}); restore the file or run again") from None
+        if not isinstance(content, dict):
+            raise RunError(f"{path}, line {number}, holds no object; restore the file or run again")
+        yield content
+
+
+def whole_lines(path: Path, torn_end_allowed: bool) -> list[str]:
+    """The lines of a line file. A last line without its end is what a killed process leaves: it is dropped.
+
+    Raises RunError where the file is missing, no text, or torn though its run finished.
+    """
     if not path.is_file():
         if torn_end_allowed:
-            return
+            return []
         raise RunError(f"{path} is missing from a finished run; restore it from a copy, or run again")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -194,11 +208,4 @@ def _read_lines(path: Path, torn_end_allowed: bool) -> Iterator[dict[str, Any]]:
         raise RunError(
             f"{path} ends in the middle of a line though its run finished; restore it from a copy, or run again"
         )
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RunError(f"{path}, line {number}, is damaged ({error}); restore the file or run again") from None
-        if not isinstance(content, dict):
-            raise RunError(f"{path}, line {number}, holds no object; restore the file or run again")
-        yield content
+    return lines

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Dims = tuple[int | None, ...]
 """For each axis of a mesh the dimension that its devices hold parts of, or None where each holds the same."""
+REPLICAS_DIFFER = "replicas differ"
+"""What the note of a record begins with whose port held different values where it should have held the same."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ def _with_fault(fit: _Fit, spread: Spread) -> Aligned:
     other = max(range(len(apart)), key=lambda i: apart[i])
     greatest = float((fit.versions[other].port_TC.double() - first.double()).abs().max())
     fault = (
-        f"replicas differ: device {fit.devices[other]} from device {fit.devices[0]} in {apart[other]} of "
+        f"{REPLICAS_DIFFER}: device {fit.devices[other]} from device {fit.devices[0]} in {apart[other]} of "
         f"{first.numel()} values, by up to {greatest:.3g}; device {fit.devices[farthest]}, the farthest from the "
         "reference, is what is compared"
     )
