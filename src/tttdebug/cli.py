@@ -16,6 +16,7 @@ import typer
 from tttdebug.commands.explain import explain
 from tttdebug.commands.installation import conformance, doctor, models
 from tttdebug.commands.own_port import audit, pair
+from tttdebug.commands.report import report
 from tttdebug.commands.run import run
 from tttdebug.commands.saved_run import dashboard, show, visualizer
 from tttdebug.commands.selftest import selftest
@@ -33,7 +34,7 @@ app = typer.Typer(
 DEBUG = "--debug"
 
 app.command(context_settings={"allow_interspersed_args": False})(run)
-for command in (explain, swap, bisect, show, dashboard, visualizer, pair, audit, models, doctor, selftest):
+for command in (explain, swap, bisect, show, report, dashboard, visualizer, pair, audit, models, doctor, selftest):
     app.command()(command)
 emulator = typer.Typer(help="The emulated chip itself.", no_args_is_help=True)
 emulator.command()(conformance)
