@@ -8,7 +8,11 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-SCHEMES = ("light", "dark")
+LOOKS = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "print": {"media": "print", "color_scheme": "dark"},
+}
 
 
 def main(report: Path, out: Path) -> None:
@@ -16,12 +20,12 @@ def main(report: Path, out: Path) -> None:
     flags = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        for scheme in SCHEMES:
-            page = browser.new_page(viewport={"width": 1160, "height": 1000}, color_scheme=scheme)
-            page.goto(report.resolve().as_uri())
-            page.screenshot(path=out / f"report-{scheme}.png", full_page=True)
-            page.screenshot(path=out / f"report-{scheme}-top.png")
-        page.pdf(path=out / "report.pdf", format="A4")
+        page = browser.new_page(viewport={"width": 1160, "height": 1000})
+        page.goto(report.resolve().as_uri())
+        for name, look in LOOKS.items():
+            page.set_viewport_size({"width": 720 if name == "print" else 1160, "height": 1000})
+            page.emulate_media(**look)
+            page.screenshot(path=out / f"report-{name}.png", full_page=True)
         browser.close()
 
 

@@ -142,7 +142,7 @@ def missed_limits(record: Record) -> str:
             f"{record.nonfinite_reference:,} in the reference"
         )
     explained = record.explained_rel_l2
-    limit = f"{explained:.4g}, which its floor of {record.floor_rel_l2:.4g} explains"
+    limit = f"{explained:.4g} (floor {record.floor_rel_l2:.4g})"
     floor = f"rel_l2 {record.rel_l2:.4g} > {limit}" if record.rel_l2 > explained else ""
     return "; ".join(filter(None, (record.note, floor))) or f"{record.verdict}: rel_l2 {record.rel_l2:.4g}"
 

@@ -26,7 +26,7 @@ def about_section(run: Run) -> Markup:
         "decode steps": manifest.decode_steps,
         "seed": manifest.seed,
         "created": manifest.created,
-        "folder": run.path,
+        "folder": str(run.path),
         "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
     others = {
@@ -46,7 +46,9 @@ def about_section(run: Run) -> Markup:
 
 
 def _facts(described: Mapping[str, Any]) -> Markup:
-    rows = [(name, clipped(_value(value), _LONGEST)) for name, value in described.items() if value not in (None, "")]
+    rows = [
+        (name, clipped(_value(value), _LONGEST)) for name, value in described.items() if value not in (None, "", {})
+    ]
     return table(("fact", "value"), rows, numbers=0, class_="facts")
 
 

@@ -15,7 +15,7 @@ from tttdebug.tracking.run import Run
 OPEN, MOST, WORST = 15, 400, 20  # failing boundaries shown at once and at all; comparisons
 _FAILING = (
     "boundary",
-    "fails in",
+    "calls",
     "worst call",
     "verdict",
     "limits missed there",
@@ -65,7 +65,7 @@ def _failing_row(one: FailingBoundary) -> list[Child]:
     shown = worst if worst.failed or alone is None else alone
     return [
         element("b", one.boundary),
-        f"{one.failed} of {counted(one.calls, 'call')}",
+        f"{one.failed}\u00a0of\u00a0{one.calls}",
         call_of(shown),
         label(shown.verdict),
         missed_limits(shown) if shown.failed else "",

@@ -74,9 +74,9 @@ def _continued(number: int, texts: Mapping[str, str]) -> Markup:
         element("dt", "prompt"),
         element("dd", texts["prompt"]),
         element("dt", "both write" if same else "reference writes"),
-        element("dd", texts["reference"]),
+        element("dd", texts["reference"].strip()),
     ]
     if not same:
-        sides += [element("dt", "port writes"), element("dd", texts["port"])]
+        sides += [element("dt", "port writes"), element("dd", texts["port"].strip())]
     title = f"Prompt {number}: {'both sides write the same' if same else 'the sides write different texts'}"
     return folded(title, element("dl", sides, class_="texts"))
