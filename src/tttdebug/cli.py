@@ -17,6 +17,7 @@ from tttdebug.commands.explain import explain
 from tttdebug.commands.gate import gate
 from tttdebug.commands.installation import conformance, doctor, models
 from tttdebug.commands.own_port import audit, pair
+from tttdebug.commands.report import report
 from tttdebug.commands.run import run
 from tttdebug.commands.saved_run import dashboard, show, visualizer
 from tttdebug.commands.selftest import selftest
@@ -34,7 +35,11 @@ app = typer.Typer(
 DEBUG = "--debug"
 
 app.command(context_settings={"allow_interspersed_args": False})(run)
-for command in (explain, gate, swap, bisect, show, dashboard, visualizer, pair, audit, models, doctor, selftest):
+_IN_ORDER = (
+    *(explain, swap, bisect, show, report, gate, dashboard, visualizer),
+    *(pair, audit, models, doctor, selftest),
+)
+for command in _IN_ORDER:
     app.command()(command)
 emulator = typer.Typer(help="The emulated chip itself.", no_args_is_help=True)
 emulator.command()(conformance)

@@ -60,6 +60,10 @@ class VisualizerError(TttdebugError):
     """A database of ttnn-visualizer's cannot be read or written."""
 
 
+class ReportError(TttdebugError):
+    """A report cannot be written where it should be."""
+
+
 class RunError(TttdebugError):
     """A run folder cannot be written, or is damaged, of a newer schema, or no run at all."""
 

@@ -16,3 +16,13 @@ class SaveTensors(str, Enum):
     all = "all"
     failed = "failed"
     none = "none"
+
+
+class ReportFormat(str, Enum):
+    html = "html"
+    md = "md"
+    junit = "junit"
+    csv = "csv"
+    jsonl = "jsonl"
+    visualizer = "visualizer"
+    refpt = "refpt"

@@ -116,6 +116,25 @@ def write_refpt(reference: TokenReference, path: str | Path) -> None:
     torch.save({TOKENS: torch.tensor([reference.token_ids]), TOP5: torch.tensor(reference.top5)}, path)
 
 
+def token_reference(run: Run) -> TokenReference:
+    """The text that a run read, prompt and decoded tokens, and what its reference finds likeliest after each of them.
+
+    Raises TokenReferenceError when the run kept no tokens, read several texts, or lacks one of its positions.
+    """
+    users = {int(line["user"]) for line in run.tokens}
+    if len(users) != 1:
+        what = f"read {len(users)} texts, and a .refpt holds one" if users else "predicts no tokens"
+        raise TokenReferenceError(f"{run.path} {what}; run a language model with one prompt")
+    lines = sorted(run.tokens, key=lambda line: int(line["position"]))
+    if [int(line["position"]) for line in lines] != list(range(len(lines))):
+        raise TokenReferenceError(f"{run.path} does not hold every position of its text; run it again")
+    return TokenReference(
+        run.path.name,
+        tuple(int(line["token"]) for line in lines),
+        tuple(tuple(int(top[0]) for top in line["reference_top"]) for line in lines),
+    )
+
+
 def token_accuracy(run: Run, reference: TokenReference, user: int = 0) -> TokenAccuracy:
     """How often the port of a run chose the reference's token, over every position that the run compared.
 
