@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from tttdebug.commands.comparing import baseline, compare
 from tttdebug.commands.explain import explain
 from tttdebug.commands.installation import conformance, doctor, models
 from tttdebug.commands.own_port import audit, pair
@@ -33,7 +34,21 @@ app = typer.Typer(
 DEBUG = "--debug"
 
 app.command(context_settings={"allow_interspersed_args": False})(run)
-for command in (explain, swap, bisect, show, dashboard, visualizer, pair, audit, models, doctor, selftest):
+for command in (
+    explain,
+    swap,
+    bisect,
+    show,
+    compare,
+    baseline,
+    dashboard,
+    visualizer,
+    pair,
+    audit,
+    models,
+    doctor,
+    selftest,
+):
     app.command()(command)
 emulator = typer.Typer(help="The emulated chip itself.", no_args_is_help=True)
 emulator.command()(conformance)
