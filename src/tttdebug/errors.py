@@ -68,6 +68,14 @@ class RunError(TttdebugError):
     """A run folder cannot be written, or is damaged, of a newer schema, or no run at all."""
 
 
+class ComparisonError(TttdebugError):
+    """Two runs are of other models or prompts, so that their errors cannot be compared."""
+
+
+class BaselineError(TttdebugError):
+    """A baseline file is missing, damaged, of a newer schema, or cannot be written or changed as asked."""
+
+
 class DashboardError(TttdebugError):
     """The dashboard cannot be started: nothing to show, a taken port, or missing files."""
 

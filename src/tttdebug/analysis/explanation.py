@@ -11,6 +11,7 @@ from typing import overload
 from tttdebug.analysis.finding import Finding
 from tttdebug.errors import RunError
 from tttdebug.tracking.run import FINDINGS, Run
+from tttdebug.tracking.run_files import sealed_bytes
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ class Explanation(Sequence[Finding]):
 
         Raises RunError when the file is damaged.
         """
-        path = run.path / FINDINGS
-        if not path.is_file():
+        path, seal = run.path / FINDINGS, run.manifest.seals.get(FINDINGS)
+        if not path.is_file() and seal is None:
             return None
+        written = sealed_bytes(path, seal)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(written)
             findings = tuple(Finding.from_json(entry) for entry in content["findings"])
             return cls(findings, tuple(content["notes"]), run)
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"{path} is damaged ({error}); run `tttdebug explain {run.path}` again") from None

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from tttdebug.errors import RunError
 from tttdebug.testing.limits import RELATIVE_TO_FLOOR, Floats
+from tttdebug.tracking.line_files import whole_lines
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key
-from tttdebug.tracking.run import ACCUMULATED, RECORDS, whole_lines
+from tttdebug.tracking.run import ACCUMULATED, RECORDS
 
 _WORDS = ("boundary", "phase", "mode", "verdict", "note", "module", "reference_path")
 _COUNTS = ("step", "user", "worst_token")
@@ -87,11 +88,11 @@ def read_columns(run: Path, manifest: Manifest, metrics: Iterable[str]) -> Recor
     path = run / RECORDS
     numbers = dict.fromkeys((*_ALWAYS, *(metric for metric in metrics if metric != RELATIVE_TO_FLOOR)))
     columns: dict[str, list[Any]] = {name: [] for name in (*_WORDS, *_COUNTS, *numbers, "shape")}
-    lines = whole_lines(path, torn_end_allowed=not manifest.finished)
+    lines = whole_lines(path, finished=manifest.finished, seal=manifest.seals.get(RECORDS))
     for first in range(0, len(lines), _LINES_AT_ONCE):
         some = lines[first : first + _LINES_AT_ONCE]
         try:
-            rows = json.loads(f"[{','.join(some)}]")
+            rows = json.loads(b"[" + b",".join(some) + b"]")
             if len(rows) != len(some):
                 raise ValueError("a line holds no single object")
             for name, column in columns.items():
@@ -112,7 +113,7 @@ def read_columns(run: Path, manifest: Manifest, metrics: Iterable[str]) -> Recor
     )
 
 
-def _damaged(path: Path, lines: Sequence[str], first: int, needed: Iterable[str]) -> RunError:
+def _damaged(path: Path, lines: Sequence[bytes], first: int, needed: Iterable[str]) -> RunError:
     """The error that names the first of these lines which is no record."""
     for number, line in enumerate(lines, start=first + 1):
         try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tttdebug.errors import RunError
+from tttdebug.tracking.run_files import replace_text
 
 SCHEMA = 1
+_DIGEST = "digest"
 _REPORTED_PACKAGES = ("tttdebug", "torch", "transformers", "ttnn", "numpy", "safetensors")
 
 
@@ -45,7 +48,8 @@ class Manifest:
     counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
     `ops` the op records, None where ops were not tracked. `weights` is what the audit of the port's weights found,
     empty where there was none. `unpaired` lists what automatic pairing left out on either
-    side. `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
+    side. `seals` holds the SHA-256 of each file of a run that came to its end, empty in a run of an earlier version.
+    `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
     """
 
     created: str
@@ -69,6 +73,7 @@ class Manifest:
     agreement: Mapping[str, Any] = field(default_factory=dict)
     continuations: tuple[Mapping[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    seals: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -76,21 +81,23 @@ class Manifest:
         return self.status == "finished"
 
     def write(self, path: Path) -> None:
-        """Replace the file at `path` in one step, so that a reader or a crash never meets half of it."""
-        fresh = path.with_suffix(".json.new")
-        fresh.write_text(json.dumps(asdict(self), indent=1, allow_nan=True), encoding="utf-8")
-        fresh.replace(path)
+        """Replace the file at `path` in one step, so that a reader or a crash never meets half of it.
+
+        Raises RunError when it cannot be written; what was there is kept.
+        """
+        content = asdict(self)
+        replace_text(path, _as_text(content | {_DIGEST: _digest_of(content)}))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Raises RunError when the file is missing, damaged, or of a newer schema."""
+        """Raises RunError when the file is missing, damaged, not as it was written, or of a newer schema."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(
                 f"{path.parent} is not a run: it has no manifest.json; give the folder that a run printed as its own"
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} is damaged ({error}); restore it from a copy, or run the comparison again"
             ) from None
@@ -102,6 +109,10 @@ class Manifest:
             raise RunError(
                 f"{path} has schema {content['schema']}, this tttdebug reads up to {SCHEMA}; upgrade tttdebug "
                 "to open this run"
+            )
+        if content.pop(_DIGEST, None) not in (None, _digest_of(content)):  # runs of an earlier version have none
+            raise RunError(
+                f"{path} is damaged: it is not as its run wrote it; restore it from a copy, or run the comparison again"
             )
         unknown = content.keys() - {f.name for f in fields(cls)}
         try:
@@ -119,6 +130,15 @@ class Manifest:
             raise RunError(
                 f"{path} lacks a part of a manifest ({error}); restore it from a copy, or run again"
             ) from None
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, allow_nan=True)
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a manifest says, in its own order, but for the digest itself."""
+    return hashlib.sha256(_as_text(content).encode("utf-8")).hexdigest()
 
 
 def installed_versions() -> dict[str, str]:

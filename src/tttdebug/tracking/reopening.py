@@ -12,7 +12,10 @@ from typing import Any
 from tttdebug.errors import RunError
 from tttdebug.tracking.profile import ErrorProfile
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import ACCUMULATED, FINDINGS, MANIFEST, PARQUET, PROFILES, RECORDS, Run
+from tttdebug.tracking.run import ACCUMULATED, FINDINGS, MANIFEST, PARQUET, PROFILES, RECORDS, Run, write_parquet
+from tttdebug.tracking.run_files import replace_text, seals_of
+
+_CHANGED = (RECORDS, PROFILES, PARQUET, FINDINGS)
 
 
 class ReopenedRun:
@@ -24,7 +27,8 @@ class ReopenedRun:
     def __init__(self, run: Run) -> None:
         self._run = run
         self.experiments: list[Record] = []
-        self.manifest = replace(run.manifest, status="unfinished")
+        untouched = {name: seal for name, seal in run.manifest.seals.items() if name not in _CHANGED}
+        self.manifest = replace(run.manifest, status="unfinished", seals=untouched)
         self.manifest.write(run.path / MANIFEST)
         if run.experiments:
             _replace(run.path / RECORDS, [record.to_json() for record in run.records])
@@ -61,12 +65,12 @@ class ReopenedRun:
         )
         _replace(self._run.path / RECORDS, [record.to_json() for record in (*records, *experiments)])
         text = json.dumps({"findings": list(findings), "notes": list(notes)}, indent=1)
-        fresh = self._run.path / f"{FINDINGS}.new"
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(self._run.path / FINDINGS)
+        replace_text(self._run.path / FINDINGS, text)
         self.manifest = replace(self.manifest, status="finished")
         run = Run(self._run.path, self.manifest, records, experiments, self._run._temporary, self._run.subject)
-        run.frame.to_parquet(run.path / PARQUET, index=False)
+        write_parquet(run)
+        seals = {**self.manifest.seals, **seals_of(run.path, _CHANGED)}
+        run.manifest = self.manifest = replace(self.manifest, seals=seals)
         self.manifest.write(run.path / MANIFEST)
         return run
 
@@ -77,6 +81,4 @@ def _profile_line(key: Key, profile: Mapping[str, Any]) -> dict[str, Any]:
 
 def _replace(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Replace a line file in one step."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    fresh.replace(path)
+    replace_text(path, "".join(json.dumps(line) + "\n" for line in lines))

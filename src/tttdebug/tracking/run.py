@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import RunError
+from tttdebug.tracking.line_files import Built, read_lines
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.op_record import COLUMNS as OP_COLUMNS
 from tttdebug.tracking.op_record import OpRecord
 from tttdebug.tracking.record import COLUMNS, Key, Record
+from tttdebug.tracking.run_files import refuse_links_that_lead_out, sealed_bytes
 
 if TYPE_CHECKING:
     import pandas
@@ -33,8 +34,8 @@ MANIFEST, RECORDS, PROFILES, TOKENS, OPS, TENSORS = (
     "tensors",
 )
 CALLS, PARQUET, FINDINGS = "calls.jsonl", "records.parquet", "findings.json"
+SEALED = (RECORDS, PROFILES, TOKENS, OPS, CALLS, PARQUET, FINDINGS)
 ACCUMULATED, ISOLATED, INHERITED = "accumulated", "isolated", "inherited"
-Built = TypeVar("Built")
 
 
 @dataclass
@@ -54,10 +55,14 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
-        """The run in folder `path`, finished or not. Raises RunError naming the file that is missing or damaged."""
+        """The run in folder `path`, finished or not.
+
+        Raises RunError naming the file that is missing, damaged, of a newer schema, or a link that leads out of it.
+        """
         path = Path(path)
         manifest = Manifest.read(path / MANIFEST)
-        lines = list(_read(path / RECORDS, Record.from_json, torn_end_allowed=not manifest.finished))
+        refuse_links_that_lead_out(path)
+        lines = _lines(path, manifest, RECORDS, Record.from_json)
         records = [record for record in lines if record.mode == ACCUMULATED]
         if manifest.finished and len(records) != manifest.compared:
             raise RunError(
@@ -77,7 +82,7 @@ class Run:
             ) from None
         except OSError as error:
             raise RunError(
-                f"cannot write the run to {path}: {error.strerror}; choose a folder you may write to"
+                f"cannot write the run to {path}: {error.strerror or error}; choose a folder you may write to"
             ) from None
         return path
 
@@ -109,19 +114,19 @@ class Run:
     @cached_property
     def profiles(self) -> dict[Key, dict[str, Any]]:
         """What `ErrorProfile` kept of each compared pair: error per token, histogram, worst elements."""
-        return dict(_read(self.path / PROFILES, _keyed_profile, torn_end_allowed=not self.manifest.finished))
+        return dict(_lines(self.path, self.manifest, PROFILES, _keyed_profile))
 
     @cached_property
     def tokens(self) -> list[dict[str, Any]]:
         """A line a token position: what each side predicts after it, and how far the predictions are apart."""
-        return list(_read(self.path / TOKENS, dict, torn_end_allowed=not self.manifest.finished))
+        return _lines(self.path, self.manifest, TOKENS, dict)
 
     @cached_property
     def op_records(self) -> list[OpRecord]:
         """Every ttnn op inside the tracked modules, in the order of execution; none where ops were not tracked."""
         if self.manifest.ops is None:
             return []
-        records = list(_read(self.path / OPS, OpRecord.from_json, torn_end_allowed=not self.manifest.finished))
+        records = _lines(self.path, self.manifest, OPS, OpRecord.from_json)
         if self.manifest.finished and len(records) != self.manifest.ops:
             raise RunError(
                 f"{self.path / OPS} holds {len(records)} ops but the run made {self.manifest.ops}; "
@@ -142,70 +147,44 @@ class Run:
         """A line a call of a paired module: its number, phase and step, and what its arguments said of user,
         positions and page table. Empty for a run of an earlier version, which did not keep them.
         """
-        unfinished = not self.manifest.finished
-        written = (self.path / CALLS).is_file() or unfinished
-        return list(_read(self.path / CALLS, dict, torn_end_allowed=unfinished)) if written else []
+        kept = (self.path / CALLS).is_file() or CALLS in self.manifest.seals
+        return _lines(self.path, self.manifest, CALLS, dict) if kept else []
 
     def tensors(self, key: Key) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The saved (reference, port) tensors of a record, both in the reference's layout, or None if not saved.
 
-        Raises RunError when the file is damaged.
+        Raises RunError when the file is damaged, or missing though the run saved it.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
-        path = self.path / TENSORS / f"{key.file_name}.safetensors"
-        if not path.is_file():
+        name = f"{TENSORS}/{key.file_name}.safetensors"
+        path, seal = self.path / name, self.manifest.seals.get(name)
+        if not path.is_file() and seal is None:
             return None
+        content = sealed_bytes(path, seal)
         try:
-            pair = load_file(path)
+            pair = load(content)
             return pair["reference"], pair["port"]
-        except (SafetensorError, KeyError) as error:
+        except (SafetensorError, KeyError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}); run again with --save-tensors") from None
+
+
+def write_parquet(run: Run) -> None:
+    """Put `run.frame` beside the lines that it was made of. Raises RunError when it cannot be written."""
+    path = run.path / PARQUET
+    try:
+        path.unlink(missing_ok=True)
+        run.frame.to_parquet(path, index=False)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; the records themselves are kept in {RECORDS}; make room"
+        ) from None
+
+
+def _lines(path: Path, manifest: Manifest, name: str, build: Callable[[dict[str, Any]], Built]) -> list[Built]:
+    return list(read_lines(path / name, build, finished=manifest.finished, seal=manifest.seals.get(name)))
 
 
 def _keyed_profile(line: dict[str, Any]) -> tuple[Key, dict[str, Any]]:
     return Key(**line["key"]), line["profile"]
-
-
-def _read(path: Path, build: Callable[[dict[str, Any]], Built], *, torn_end_allowed: bool) -> Iterator[Built]:
-    """What `build` makes of each line. Raises RunError naming the line that it cannot make anything of."""
-    for number, line in enumerate(_read_lines(path, torn_end_allowed), start=1):
-        try:
-            yield build(line)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{path}, line {number}, is not a record ({error!r}); restore the file or run again"
-            ) from None
-
-
-def _read_lines(path: Path, torn_end_allowed: bool) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(whole_lines(path, torn_end_allowed), start=1):
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RunError(f"{path}, line {number}, is damaged ({error}); restore the file or run again") from None
-        if not isinstance(content, dict):
-            raise RunError(f"{path}, line {number}, holds no object; restore the file or run again")
-        yield content
-
-
-def whole_lines(path: Path, torn_end_allowed: bool) -> list[str]:
-    """The lines of a line file. A last line without its end is what a killed process leaves: it is dropped.
-
-    Raises RunError where the file is missing, no text, or torn though its run finished.
-    """
-    if not path.is_file():
-        if torn_end_allowed:
-            return []
-        raise RunError(f"{path} is missing from a finished run; restore it from a copy, or run again")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is damaged ({error}); restore it from a copy, or run again") from None
-    torn = lines.pop()
-    if torn and not torn_end_allowed:
-        raise RunError(
-            f"{path} ends in the middle of a line though its run finished; restore it from a copy, or run again"
-        )
-    return lines

@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from tttdebug.errors import RunError
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import CALLS, MANIFEST, OPS, PARQUET, PROFILES, RECORDS, TENSORS, TOKENS, Run
+from tttdebug.tracking.run import CALLS, MANIFEST, OPS, PROFILES, RECORDS, SEALED, TENSORS, TOKENS, Run, write_parquet
+from tttdebug.tracking.run_files import seals_of
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,10 @@ class RunWriter:
         """Say that this run holds ops too."""
         self.manifest = replace(self.manifest, ops=0)
         self.manifest.write(self.path / MANIFEST)
-        self._files[OPS] = (self.path / OPS).open("a", encoding="utf-8")
+        try:
+            self._files[OPS] = (self.path / OPS).open("a", encoding="utf-8")
+        except OSError as error:
+            raise self._cannot_write(OPS, error) from None
 
     def append_op(self, record: OpRecord) -> None:
         """Write one op."""
@@ -124,19 +128,27 @@ class RunWriter:
         return self._close()
 
     def fail(self, error: BaseException) -> Run:
-        """Close the run as cut short by `error`; what was compared stays readable."""
+        """Close the run as cut short by `error`; what was compared stays readable.
+
+        Raises RunError where even that cannot be written; the folder then still loads, as an unfinished run.
+        """
         self.manifest = replace(self.manifest, status=f"failed: {type(error).__name__}: {error}")
         return self._close()
 
     def _close(self) -> Run:
-        for file in self._files.values():
-            file.close()
+        for name, file in self._files.items():
+            try:
+                file.close()
+            except OSError as error:
+                raise self._cannot_write(name, error) from None
         self._previous = None
         self.manifest = replace(self.manifest, compared=len(self.records))
         if OPS in self._files:
             self.manifest = replace(self.manifest, ops=self._ops)
         run = Run(self.path, self.manifest, self.records, _temporary=self._temporary)
-        run.frame.to_parquet(self.path / PARQUET, index=False)
+        write_parquet(run)
+        tensors = (f"{TENSORS}/{path.name}" for path in (self.path / TENSORS).iterdir())
+        run.manifest = self.manifest = replace(self.manifest, seals=seals_of(self.path, (*SEALED, *tensors)))
         self.manifest.write(self.path / MANIFEST)
         return run
 
@@ -145,11 +157,16 @@ class RunWriter:
             self._files[name].write(json.dumps(content) + "\n")
             self._files[name].flush()
         except OSError as error:
-            raise RunError(
-                f"cannot write {self.path / name}: {error.strerror}; what was compared so far is kept"
-            ) from None
+            raise self._cannot_write(name, error) from None
+
+    def _cannot_write(self, name: str, error: OSError) -> RunError:
+        return RunError(
+            f"cannot write {self.path / name}: {error.strerror}; what was compared so far is kept; make room, or "
+            "choose another folder with --out"
+        )
 
     def _store(self, key: Key, reference: torch.Tensor, port: torch.Tensor) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         size = reference.nbytes + port.nbytes
@@ -163,4 +180,11 @@ class RunWriter:
         if path.exists():
             return
         self._budget_left -= size
-        save_file({"reference": reference.contiguous().cpu(), "port": port.contiguous().cpu()}, path)
+        try:
+            save_file({"reference": reference.contiguous().cpu(), "port": port.contiguous().cpu()}, path)
+        except (OSError, SafetensorError) as error:
+            path.unlink(missing_ok=True)
+            raise RunError(
+                f"cannot write {path} ({error}); what was compared so far is kept; make room, or choose "
+                "--save-tensors none"
+            ) from None
