@@ -146,6 +146,7 @@ def test_a_swap_that_makes_the_error_greater_says_so() -> None:
 def test_a_run_whose_gates_hold_has_its_first_divergence_in_an_experiment() -> None:
     alone = record("L02.k_cache", 0.018, mode="isolated", verdict="injected", reference_path="(keys in its cache)")
     run = run_of(record("L00.mlp", 0.01), experiments=(alone,))
+    run.profiles = {}  # it has no folder that would hold them
     assert run.first_divergence() == alone
     text = divergence_text(run, alone).plain
     assert text.startswith("L02.k_cache differs from (keys in its cache) in prefill")
