@@ -17,7 +17,7 @@ from rich.console import Console
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import COUNT, Candidate, Experiment, Finding, Fix
 from tttdebug.reporting import json_summary
-from tttdebug.reporting.console import divergence_text
+from tttdebug.reporting.console import divergence_text, verdict_text
 from tttdebug.reporting.findings import explanation_view, records_text, sentence_of
 from tttdebug.reporting.format_costs import format_costs
 from tttdebug.tracking.manifest import Manifest
@@ -143,14 +143,15 @@ def test_a_swap_that_makes_the_error_greater_says_so() -> None:
     assert "the final error is 25% greater with the reference's module in its place: errors cancel" in text
 
 
-def test_a_run_whose_gates_hold_has_its_first_divergence_in_an_experiment() -> None:
+def test_a_run_whose_gates_hold_has_its_first_divergence_in_an_experiment(tmp_path: Path) -> None:
     alone = record("L02.k_cache", 0.018, mode="isolated", verdict="injected", reference_path="(keys in its cache)")
-    run = run_of(record("L00.mlp", 0.01), experiments=(alone,))
-    run.profiles = {}  # it has no folder that would hold them
+    run = replace(run_of(record("L00.mlp", 0.01), experiments=(alone,)), path=tmp_path)
+    (tmp_path / "profiles.jsonl").touch()
     assert run.first_divergence() == alone
     text = divergence_text(run, alone).plain
     assert text.startswith("L02.k_cache differs from (keys in its cache) in prefill")
     assert "comparisons before it" not in text
+    assert "every gate holds, but run alone L02.k_cache errs more" in verdict_text(run).plain
 
 
 def test_a_run_that_fails_without_a_finding_is_not_called_sound() -> None:

@@ -70,9 +70,7 @@ def cache_finding(boundary: str, keys: Sequence[Key], call: ModuleCall) -> Findi
 
 def _advice(reading: CacheReading) -> str:
     if reading.cause == "kv_block_swapped":
-        return (
-            "compare the page table that fills the cache with the one that reads it: each block has one place in both"
-        )
+        return "fill the cache by the same page table by which it is read: each block has one place in both"
     return "write each key and value at the slot, position and head from which the attention reads it"
 
 

@@ -70,7 +70,8 @@ def own_error(
 ) -> OwnError:
     """Of what a module gave, beside the reference's output and what the number formats leave of that, all [T, C]."""
     comparison = compare(reference_TC, port_TC)
-    if floor_TC is None:
+    passed_on = bool(comparison.nonfinite_reference) and comparison.nonfinite_masks_agree
+    if floor_TC is None or passed_on:  # of what is not finite on both sides, as it came in, nothing can be judged
         return OwnError(comparison, math.nan, comparison.rel_l2, math.nan)
     floor = compare(reference_TC, floor_TC).rel_l2
     norm = float(reference_TC.float().norm())

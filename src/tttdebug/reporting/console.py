@@ -87,10 +87,15 @@ def verdict_text(run: Run) -> Text:
     divergence = run.first_divergence()
     if divergence is not None:
         text = Text("FAIL  ", style="bold red")
-        text.append(f"{divergence.boundary} in {_call_of(divergence)} is the first to miss its gate")
-        later = len(run.failed) - 1
-        whose = "" if run.experiments else " and may only have inherited its error"
-        text.append(f"; {later} later ones miss theirs{whose}. " if later else ". ")
+        if run.failed:
+            text.append(f"{divergence.boundary} in {_call_of(divergence)} is the first to miss its gate")
+            later = len(run.failed) - 1
+            whose = "" if run.experiments else " and may only have inherited its error"
+            text.append(f"; {later} later ones miss theirs{whose}. " if later else ". ")
+        else:
+            text.append(
+                f"every gate holds, but run alone {divergence.boundary} errs more than its number formats explain. "
+            )
     elif not run.passed:
         text = Text("INCOMPLETE  ", style="bold red").append(f"the run is {manifest.status}. ")
     else:

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from tttdebug.tracking.run import Run
 
 _COSTS, _RECORDS = 4, 6  # how many are named
-_LEGEND = (
-    "rel_l2: ‖port − reference‖ / ‖reference‖; floor: the rel_l2 that the chosen number formats cause by themselves"
-)
+_LEGEND = "rel_l2: ‖port − reference‖ / ‖reference‖; floor: the rel_l2 that the number formats cause by themselves"
 
 
 def print_explanation(explanation: Explanation, *, quiet: bool = False) -> None:
@@ -58,9 +56,7 @@ def verdict_text(explanation: Explanation) -> Text:
     if explanation.findings:
         first, more = explanation[0], len(explanation) - 1
         text = Text("FOUND  ", style="bold red")
-        text.append(
-            f"{first.boundary}: {first.cause}" if first.confirmed else f"{first.boundary}, which errs by itself"
-        )
+        text.append(f"{first.boundary}: {first.cause}" if first.confirmed else f"{first.boundary} errs by itself")
         if more:
             text.append(f", and {more} more finding{'s' if more > 1 else ''}")
         unconfirmed = sum(not finding.confirmed for finding in explanation)
