@@ -33,8 +33,8 @@ def write_run(folder: Path, records: int) -> None:
     """A finished run of at least so many records, whole steps of them, all within the default thresholds."""
     steps = math.ceil(records / len(BOUNDARIES)) - 1
     made = [record_of(boundary, step) for step in range(-1, steps) for boundary in BOUNDARIES]
-    worst = [[[i, 7], 0.5, 0.501] for i in range(16)]
-    profile = {
+    worst: list[object] = [[[i, 7], 0.5, 0.501] for i in range(16)]
+    profile: dict[str, list[object]] = {
         "token_rel_l2": [0.001],
         "token_pcc": [0.99999],
         "error_edges": [0.0],

@@ -23,7 +23,7 @@ from tttdebug.tracking.run import ACCUMULATED, RECORDS, whole_lines
 _WORDS = ("boundary", "phase", "mode", "verdict", "note", "module", "reference_path")
 _COUNTS = ("step", "user", "worst_token")
 _ALWAYS = ("pcc", "rel_l2", "floor_rel_l2", "rmse", "worst_token_pcc")
-_LINES_AT_ONCE = 4096
+_LINES_AT_ONCE = 128  # few enough for what is parsed to stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def read_columns(run: Path, manifest: Manifest, metrics: Iterable[str]) -> Recor
 
 
 def rows_of(path: Path, needed: Collection[str], *, torn_end_allowed: bool) -> Iterator[list[dict[str, Any]]]:
-    """The objects of a line file, some thousand lines at a time: all of them would be most of the memory.
+    """The objects of a line file, some lines at a time: all of them would be most of the memory.
 
     Raises RunError, naming the line, for one that is no object or lacks a key of those that are `needed`.
     """
