@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from tttdebug.modules.hardware import HINTS, PRESETS
 from tttdebug.testing.kept_weights import weight_formats
 from tttdebug.testing.limits import Flags, Floats
 from tttdebug.testing.record_columns import RecordColumns
-from tttdebug.testing.thresholds import Threshold, Thresholds, nearest
+from tttdebug.testing.thresholds import Threshold, Thresholds, names, nearest
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key
 from tttdebug.tracking.run import ACCUMULATED
@@ -49,11 +48,13 @@ def applied(
     limits = {metric: np.full(len(columns), np.nan) for metric in metrics}
     sources = {metric: np.full(len(columns), NO_THRESHOLD) for metric in metrics}
     set_aside: dict[int, str] = {}
+    if manifest.finished:
+        _refuse_idle_patterns(thresholds, {*columns.coded("boundary")[0], *(key.boundary for key in absent)})
     for number, threshold in enumerate(thresholds.thresholds):
         selected = _selected(threshold, columns)
         if not selected.any() and not any(_selects(threshold, key) for key in absent):
             if manifest.finished and not threshold.optional:
-                raise _names_nothing(threshold, columns)
+                raise _names_nothing(threshold)
             set_aside[number] = "it names nothing in this run"
             continue
         selected &= _condition(threshold, columns, manifest)
@@ -71,20 +72,21 @@ def applied(
     return AppliedLimits(limits, sources, tuple(said))
 
 
+def _refuse_idle_patterns(thresholds: Thresholds, boundaries: Collection[str]) -> None:
+    for threshold in thresholds.thresholds:
+        for pattern in () if threshold.optional else threshold.boundaries:
+            if not any(names(pattern, boundary) for boundary in boundaries):
+                raise _refused(threshold, pattern, nearest(pattern, boundaries))
+
+
 def _selected(threshold: Threshold, columns: RecordColumns) -> Flags:
-    boundaries, codes = columns.boundaries
-    named = np.array([threshold.names(boundary) for boundary in boundaries], dtype=bool)
-    selected = named[codes] & _equal(columns.words["mode"], threshold.mode)
+    selected = columns.where("boundary", threshold.names) & columns.where("mode", threshold.mode.__eq__)
     if threshold.phase:
-        selected &= _equal(columns.words["phase"], threshold.phase)
+        selected &= columns.where("phase", threshold.phase.__eq__)
     if threshold.steps is not None:
-        steps = np.array(columns.counts["step"])
+        steps = columns.count("step")
         selected &= (steps >= threshold.steps[0]) & (steps <= threshold.steps[1])
     return selected
-
-
-def _equal(words: Any, word: str) -> Flags:
-    return np.fromiter((each == word for each in words), dtype=bool, count=len(words))
 
 
 def _selects(threshold: Threshold, key: Key) -> bool:
@@ -100,11 +102,9 @@ def _condition(threshold: Threshold, columns: RecordColumns, manifest: Manifest)
     """Where precision, weights and number of tokens are such that the threshold applies."""
     met = np.full(len(columns), _is_of_precision(threshold, manifest))
     if threshold.tokens_below is not None:
-        met &= columns.tokens < threshold.tokens_below
+        met &= columns.count("tokens") < threshold.tokens_below
     if threshold.when:
-        boundaries, codes = columns.boundaries
-        kept = [threshold.when in weight_formats(boundary, manifest.hardware) for boundary in boundaries]
-        met &= np.array(kept, dtype=bool)[codes]
+        met &= columns.where("boundary", lambda boundary: threshold.when in weight_formats(boundary, manifest.hardware))
     return met
 
 
@@ -132,24 +132,23 @@ def _unmet(threshold: Threshold, manifest: Manifest) -> str:
     return f"nothing that it names has {' and '.join(conditions)}"
 
 
-def _names_nothing(threshold: Threshold, columns: RecordColumns) -> ThresholdError:
-    known, _ = columns.boundaries
-    if any(threshold.names(boundary) for boundary in known):
-        parts = {"phase": threshold.phase, "mode": threshold.mode}
-        if threshold.steps is not None:
-            parts["step"] = "-".join(map(str, dict.fromkeys(threshold.steps)))
-        said = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
-        why = f"the run compared them, but not in {said}"
-    else:
-        why = nearest(threshold.boundaries[0], known)
+def _names_nothing(threshold: Threshold) -> ThresholdError:
+    """For patterns that name boundaries of the run, but none in the calls that the threshold is of."""
+    parts = {"phase": threshold.phase, "mode": threshold.mode if threshold.mode != ACCUMULATED else ""}
+    if threshold.steps is not None:
+        parts["step"] = "-".join(map(str, dict.fromkeys(threshold.steps)))
+    said = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+    return _refused(threshold, ", ".join(threshold.boundaries), f"the run compared them, but not in {said}")
+
+
+def _refused(threshold: Threshold, patterns: str, why: str) -> ThresholdError:
     return ThresholdError(
-        f"{threshold.place}: {', '.join(threshold.boundaries)} names nothing that this run compared; {why}; "
-        "mend it, or add optional = true"
+        f"{threshold.place}: {patterns} names nothing that this run compared; {why}; mend it, or add optional = true"
     )
 
 
 def _refuse_uncovered(limits: Mapping[str, Floats], columns: RecordColumns, thresholds: Thresholds) -> None:
-    covered = ~_equal(columns.words["mode"], ACCUMULATED)
+    covered = ~columns.where("mode", ACCUMULATED.__eq__)
     for limit in limits.values():
         covered |= ~np.isnan(limit)
     if covered.all():

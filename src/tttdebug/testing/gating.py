@@ -18,7 +18,7 @@ from tttdebug.testing.gate_result import GateResult, Ledger, Miss, WorstValue
 from tttdebug.testing.kept_profiles import profiles_of
 from tttdebug.testing.ledger import allowed_skips, objections, read_baseline, vanished_since
 from tttdebug.testing.limits import METRICS
-from tttdebug.testing.record_columns import RecordColumns, numbered, read_columns
+from tttdebug.testing.record_columns import RecordColumns, read_columns
 from tttdebug.testing.thresholds import Thresholds
 from tttdebug.tracking.core_slope import core_slope
 from tttdebug.tracking.gates import explained_by_floor
@@ -173,7 +173,7 @@ def _missed(columns: RecordColumns, suspect: _Suspect, profiles: Mapping[Key, Ma
         holds = rel_l2 <= instead
         return "" if holds else f"{METRICS['rel_l2'].side.says('rel_l2', rel_l2, instead)}, which stands for {metric}"
     if metric == "slope" and (profile := profiles.get(columns.key(row))) and rel_l2 > 0:
-        norm = float(columns.numbers["rmse"][row]) * math.sqrt(math.prod(columns.shapes[row])) / rel_l2
+        norm = float(columns.numbers["rmse"][row]) * math.sqrt(columns.counts["elements"][row]) / rel_l2
         if abs(core_slope(suspect.value, norm, profile["worst"]) - 1) <= limit:
             return ""
     because = f" ({note})" if math.isnan(suspect.value) and note else ""
@@ -182,12 +182,12 @@ def _missed(columns: RecordColumns, suspect: _Suspect, profiles: Mapping[Key, Ma
 
 def _explained(columns: RecordColumns, row: int) -> bool:
     floor = float(columns.numbers["floor_rel_l2"][row])
-    return float(columns.numbers["rel_l2"][row]) <= explained_by_floor(floor, int(columns.tokens[row]))
+    return float(columns.numbers["rel_l2"][row]) <= explained_by_floor(floor, columns.counts["tokens"][row])
 
 
 def _where(columns: RecordColumns, row: int, profile: Mapping[str, Any] | None) -> str:
     """The worst token, and the greatest error with its place where a profile was kept."""
-    token, tokens, parts = columns.counts["worst_token"][row], int(columns.tokens[row]), []
+    token, tokens, parts = columns.counts["worst_token"][row], columns.counts["tokens"][row], []
     if token >= 0 and tokens > 1:
         pcc = float(columns.numbers["worst_token_pcc"][row])
         parts.append(f"worst token {token} of {tokens} (pcc {pcc:.4g})")
@@ -199,8 +199,8 @@ def _where(columns: RecordColumns, row: int, profile: Mapping[str, Any] | None) 
 
 def _worst_values(columns: RecordColumns, limits: AppliedLimits) -> Iterator[WorstValue]:
     """Of each boundary, phase and metric that is limited the worst value, nan worse than any."""
-    boundaries, boundary_codes = columns.boundaries
-    phases, phase_codes = numbered(columns.words["phase"])
+    boundaries, boundary_codes = columns.coded("boundary")
+    phases, phase_codes = columns.coded("phase")
     codes = boundary_codes * max(len(phases), 1) + phase_codes
     for metric, limit in limits.limits.items():
         values = columns.metric(metric)

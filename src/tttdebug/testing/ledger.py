@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from tttdebug.errors import ThresholdError
-from tttdebug.testing.record_columns import RecordColumns, read_columns
+from tttdebug.testing.record_columns import RecordColumns, read_columns, rows_of
 from tttdebug.testing.thresholds import Allowance, Thresholds, names, nearest
 from tttdebug.tracking.calls import CONTRADICTION
 from tttdebug.tracking.manifest import Manifest, Skipped
 from tttdebug.tracking.record import Key
-from tttdebug.tracking.run import ACCUMULATED, MANIFEST, Run
+from tttdebug.tracking.run import ACCUMULATED, CALLS, MANIFEST
 from tttdebug.tracking.spread import REPLICAS_DIFFER
 
 _EMBED = "embed"
@@ -160,13 +160,14 @@ def _teacher_forcing(run: Path, manifest: Manifest, columns: RecordColumns) -> I
 def _other_positions(run: Path, manifest: Manifest) -> Iterator[str]:
     """Decode calls that were told a position at which none of the run's users is in that step."""
     lengths = {int(prompt["tokens"]) for prompt in manifest.prompts if "tokens" in prompt}
-    wrong = [
-        (call, told)
-        for call in Run(run, manifest, []).calls
-        if call["phase"] == "decode"
-        and (told := set(call.get("positions") or ()))
-        and told.isdisjoint({length + call["step"] for length in lengths})
-    ]
+    path, wrong = run / CALLS, []
+    if manifest.finished and not path.is_file():  # runs of an earlier version have none
+        return
+    for calls in rows_of(path, manifest, ("boundary", "phase", "step", "positions")):
+        for call in calls:
+            told = set(call["positions"] or ()) if call["phase"] == "decode" else set()
+            if told and told.isdisjoint({length + call["step"] for length in lengths}):
+                wrong.append((call, told))
     if wrong and lengths:
         call, told = wrong[0]
         at = ", ".join(str(length + call["step"]) for length in sorted(lengths))
@@ -178,7 +179,7 @@ def _other_positions(run: Path, manifest: Manifest) -> Iterator[str]:
 
 def _of_other_tokens(columns: RecordColumns) -> list[Key]:
     """Decode calls whose embedding is far from the reference's, though it was right in prefill."""
-    boundaries, codes = columns.boundaries
+    boundaries, codes = columns.coded("boundary")
     if _EMBED not in boundaries:
         return []
     is_far = (codes == boundaries.index(_EMBED)) & (columns.numbers["pcc"] < _SAME_TOKENS_PCC)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tttdebug.errors import RunError
-from tttdebug.testing.limits import RELATIVE_TO_FLOOR, Floats
+from tttdebug.testing.limits import RELATIVE_TO_FLOOR, Flags, Floats
 from tttdebug.tracking.line_files import whole_lines
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key
@@ -23,20 +24,22 @@ from tttdebug.tracking.run import ACCUMULATED, RECORDS
 _WORDS = ("boundary", "phase", "mode", "verdict", "note", "module", "reference_path")
 _COUNTS = ("step", "user", "worst_token")
 _ALWAYS = ("pcc", "rel_l2", "floor_rel_l2", "rmse", "worst_token_pcc")
-_LINES_AT_ONCE = 4096  # what was parsed is let go after so many lines: all of it would be most of the memory
+_LINES_AT_ONCE = 128  # few enough for what is parsed to stay in the processor's cache
 
 
 @dataclass(frozen=True)
 class RecordColumns:
-    """N records: `words` and `counts` are lists, `numbers` float64 arrays, each of length N; `shapes` theirs."""
+    """N records: `words` and `counts` are lists, `numbers` float64 arrays, each of length N.
+
+    To the counts of a record come two of its shape, `tokens` and `elements`.
+    """
 
     words: Mapping[str, Sequence[str]]
     counts: Mapping[str, Sequence[int]]
     numbers: Mapping[str, Floats]
-    shapes: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
-        return len(self.shapes)
+        return len(self.words["boundary"])
 
     def key(self, row: int) -> Key:
         """What the record in that row is about."""
@@ -54,15 +57,26 @@ class RecordColumns:
         words, counts = self.words, self.counts
         return list(zip(words["boundary"], words["phase"], counts["step"], counts["user"], words["mode"], strict=True))
 
-    @cached_property
-    def boundaries(self) -> tuple[list[str], NDArray[np.int64]]:
-        """The different boundaries in the order in which they come, and of each row the number of its own."""
-        return numbered(self.words["boundary"])
+    def coded(self, name: str) -> tuple[list[str], NDArray[np.int64]]:
+        """The different words of a column in the order in which they come, and of each row the number of its own."""
+        if name not in self._coded:
+            numbers: dict[str, int] = {}
+            codes = [numbers.setdefault(word, len(numbers)) for word in self.words[name]]
+            self._coded[name] = list(numbers), np.array(codes, dtype=np.int64)
+        return self._coded[name]
 
     @cached_property
-    def tokens(self) -> NDArray[np.int64]:
-        """How many tokens each record compared."""
-        return np.array([shape[0] if shape else 1 for shape in self.shapes], dtype=np.int64)
+    def _coded(self) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
+        return {}
+
+    def where(self, name: str, holds: Callable[[str], bool]) -> Flags:
+        """The rows in which `holds` is true of the word in that column; it is asked once of each different word."""
+        words, codes = self.coded(name)
+        return np.array([holds(word) for word in words], dtype=bool)[codes]
+
+    def count(self, name: str) -> NDArray[np.int64]:
+        """A column of counts as an array."""
+        return np.array(self.counts[name], dtype=np.int64)
 
     def metric(self, name: str) -> Floats:
         """A column that limits can be set on; rel_l2_of_floor is 0 where nothing errs and no error is due."""
@@ -73,13 +87,6 @@ class RecordColumns:
             return np.where((rel_l2 == 0) & (floor == 0), 0.0, rel_l2 / floor)
 
 
-def numbered(words: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The different words in the order in which they come, and of each the number of it."""
-    numbers: dict[str, int] = {}
-    codes = [numbers.setdefault(word, len(numbers)) for word in words]
-    return list(numbers), np.array(codes, dtype=np.int64)
-
-
 def read_columns(run: Path, manifest: Manifest, metrics: Iterable[str]) -> RecordColumns:
     """The records in folder `run` with the metrics named; of an unfinished run as many as there are.
 
@@ -87,18 +94,14 @@ def read_columns(run: Path, manifest: Manifest, metrics: Iterable[str]) -> Recor
     """
     path = run / RECORDS
     numbers = dict.fromkeys((*_ALWAYS, *(metric for metric in metrics if metric != RELATIVE_TO_FLOOR)))
-    columns: dict[str, list[Any]] = {name: [] for name in (*_WORDS, *_COUNTS, *numbers, "shape")}
-    lines = whole_lines(path, finished=manifest.finished, seal=manifest.seals.get(RECORDS))
-    for first in range(0, len(lines), _LINES_AT_ONCE):
-        some = lines[first : first + _LINES_AT_ONCE]
-        try:
-            rows = json.loads(b"[" + b",".join(some) + b"]")
-            if len(rows) != len(some):
-                raise ValueError("a line holds no single object")
-            for name, column in columns.items():
-                column += [row[name] for row in rows]
-        except (ValueError, KeyError, TypeError):
-            raise _damaged(path, some, first, columns) from None
+    columns: dict[str, list[Any]] = {name: [] for name in (*_WORDS, *_COUNTS, *numbers)}
+    tokens: list[int] = []
+    elements: list[int] = []
+    for rows in rows_of(path, manifest, (*columns, "shape")):
+        for name, column in columns.items():
+            column += [row[name] for row in rows]
+        tokens += [row["shape"][0] if row["shape"] else 1 for row in rows]
+        elements += [math.prod(row["shape"]) for row in rows]
     made = columns["mode"].count(ACCUMULATED)
     if manifest.finished and made != manifest.compared:
         raise RunError(
@@ -108,20 +111,37 @@ def read_columns(run: Path, manifest: Manifest, metrics: Iterable[str]) -> Recor
         floats = {name: np.array([float(value) for value in columns[name]], dtype=np.float64) for name in numbers}
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}); restore it from a copy, or run again") from None
-    return RecordColumns(
-        {name: columns[name] for name in _WORDS}, {name: columns[name] for name in _COUNTS}, floats, columns["shape"]
-    )
+    counts = {name: columns[name] for name in _COUNTS} | {"tokens": tokens, "elements": elements}
+    return RecordColumns({name: columns[name] for name in _WORDS}, counts, floats)
 
 
-def _damaged(path: Path, lines: Sequence[bytes], first: int, needed: Iterable[str]) -> RunError:
+def rows_of(path: Path, manifest: Manifest, needed: Collection[str]) -> Iterator[list[dict[str, Any]]]:
+    """The objects of a line file of that run, some lines at a time: all of them would be most of the memory.
+
+    Raises RunError, naming the line, for one that is no object or lacks a key of those that are `needed`.
+    """
+    lines = whole_lines(path, finished=manifest.finished, seal=manifest.seals.get(path.name))
+    for first in range(0, len(lines), _LINES_AT_ONCE):
+        some = lines[first : first + _LINES_AT_ONCE]
+        try:
+            rows = json.loads(b"[" + b",".join(some) + b"]")
+        except ValueError:
+            rows = []
+        keys = set(needed)
+        if len(rows) != len(some) or not all(isinstance(row, dict) and row.keys() >= keys for row in rows):
+            raise _damaged(path, some, first, keys)
+        yield rows
+
+
+def _damaged(path: Path, lines: Sequence[bytes], first: int, needed: set[str]) -> RunError:
     """The error that names the first of these lines which is no record."""
     for number, line in enumerate(lines, start=first + 1):
+        why = "it lacks a part of its record"
         try:
             row = json.loads(line)
-            if isinstance(row, dict) and row.keys() >= set(needed):
+            if isinstance(row, dict) and row.keys() >= needed:
                 continue
-            why = "it holds no record"
         except ValueError as error:
             why = str(error)
         return RunError(f"{path}, line {number}, is damaged ({why}); restore the file or run again")
-    return RunError(f"{path}, near line {first + 1}, is damaged; restore the file or run again")
+    return RunError(f"{path}, between lines {first + 1} and {first + len(lines)}, is damaged; restore it or run again")
