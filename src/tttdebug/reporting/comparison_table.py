@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,22 @@ def _environment(comparison: Comparison) -> RenderableType:
         return heading.append("the same versions, device, formats, weights and command\n", style="not bold dim")
     table = Table("differs", "before", "after", box=None, pad_edge=False, header_style="bold")
     for each in comparison.differences:
-        table.add_row(escape(each.name), escape(each.before) or "-", escape(each.after) or "-")
+        sides = (each.before, each.after)
+        before, after = _where_they_differ(*sides) if each.name == "command" else sides
+        table.add_row(escape(each.name), escape(before) or "-", escape(after) or "-")
     return Group(heading, table, Text())
+
+
+def _where_they_differ(before: str, after: str) -> tuple[str, str]:
+    """The words of two commands that differ, each with the one before it."""
+    words, others = before.split(" "), after.split(" ")
+    blocks = [
+        block for block in SequenceMatcher(None, words, others, autojunk=False).get_opcodes() if block[0] != "equal"
+    ]
+    return (
+        " … ".join(" ".join(words[max(0, start - 1) : end]) for _, start, end, _, _ in blocks),
+        " … ".join(" ".join(others[max(0, start - 1) : end]) for _, _, _, start, end in blocks),
+    )
 
 
 def _cells(each: Change) -> tuple[RenderableType, ...]:

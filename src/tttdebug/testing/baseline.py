@@ -9,9 +9,9 @@ from datetime import date
 from difflib import unified_diff
 
 from tttdebug.errors import BaselineError
-from tttdebug.testing.comparing import beyond_noise, entry_of, most_noise
+from tttdebug.testing.comparing import entry_of, explained_by_noise, most_noise
 from tttdebug.testing.side import Side, Subject, refuse_incomparable
-from tttdebug.testing.standing import Place, Standing, severity, worst_of
+from tttdebug.testing.standing import Place, Standing, change, severity, worst_of
 from tttdebug.tracking.gates import kind_of
 
 
@@ -114,8 +114,9 @@ def _settled(phase: str, limit: Standing, run: Standing, loosen: bool) -> Standi
     """The limit after a run: each number tightened where the run is better than it by more than the noise."""
     if loosen:
         return run
-    changed, explained = beyond_noise(limit, run, most_noise(phase))
-    if changed >= -explained and severity(run.verdict) >= severity(limit.verdict):
+    explained = explained_by_noise(most_noise(phase), min(limit.calls, run.calls))
+    mended = severity(run.verdict) < 2 <= severity(limit.verdict)
+    if change(limit.rel_l2, run.rel_l2) >= -explained and not mended:
         return limit
     return Standing(
         min(limit.rel_l2, run.rel_l2),

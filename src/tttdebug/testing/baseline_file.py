@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -69,9 +70,9 @@ def baseline_text(baseline: Baseline) -> str:
     for entry in baseline.history:
         parts += ["", "[[history]]", f"by = {_text(entry.by)}", f"on = {entry.on}", f"why = {_text(entry.why)}"]
     for phase in dict.fromkeys(place.phase for place in baseline.limits):
-        parts += ["", f"[limits.{_text(phase)}]"]
+        parts += ["", f"[limits.{_key(phase)}]"]
         parts += [
-            f"{_text(place.boundary)} = {_limit(limit)}"
+            f"{_key(place.boundary)} = {_limit(limit)}"
             for place, limit in baseline.limits.items()
             if place.phase == phase
         ]
@@ -81,7 +82,7 @@ def baseline_text(baseline: Baseline) -> str:
 def _table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
     yield f"\n[{name}]"
     for key, value in values.items():
-        yield f"{_text(key)} = {value if isinstance(value, int) else _text(value)}"
+        yield f"{_key(key)} = {value if isinstance(value, int) else _text(value)}"
 
 
 def _limit(limit: Limit) -> str:
@@ -96,6 +97,10 @@ def _number(value: float) -> str:
     """A TOML float."""
     text = f"{value:.{_DIGITS}g}"
     return text if any(mark in text for mark in ".ein") else f"{text}.0"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
 
 
 def _text(value: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from statistics import median
 from typing import Literal
@@ -20,7 +20,7 @@ LEAST = 0.02  # of ln rel_l2: smaller changes never count
 # How ln rel_l2 of one call scatters where the same roundings fall otherwise (benchmarks/change_scatter.py): what is
 # assumed where it cannot be measured, and the most that is believed where a fault may have scattered it.
 MOST_NOISE = {"prefill": 0.06, "decode": 0.15}
-_OF_A_MEDIAN, _OF_ONE_CALL = 3.0, 6.0  # so many deviations are beyond chance; there are many calls
+_OF_A_MEDIAN, _OF_ONE_CALL = 4.0, 6.0  # so many deviations are beyond chance; there are many calls
 _ERROR_OF_MEDIAN = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean
 _DEVIATION_OF_MAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 _FEWEST = 3  # calls of a boundary that tell how they scatter
@@ -85,7 +85,7 @@ def compare_sides(run: Side, baseline: Side) -> Comparison:
     users and decode steps, about each boundary's own median, of all boundaries of a kind together (1.4826 × the
     median absolute deviation), at most `MOST_NOISE`; that itself for a file, which has no single calls, and where no
     boundary has 3. A boundary is worse (better) where the median over its n calls changed by more than 2 % and
-    3 × 1.25 × noise / √n; where one call changed by more than 6 × noise; or where a gate that held, or was missed by no
+    4 × 1.25 × noise / √n; where one call changed by more than 6 × noise; or where a gate that held, or was missed by no
     more than the number formats explain, is now missed. Modes that only one side holds, isolated ones say, are left
     out.
 
@@ -117,7 +117,8 @@ def _of_runs(
         noise = noises[_kind(place)]
         calls = tuple(_single_calls(run[place], baseline[place], both[place], noise))
         gone, new = len(baseline[place]) - len(both[place]), len(run[place]) - len(both[place])
-        yield _judged(place, then, now, noise, calls, gone, new)
+        middle = median(change(baseline[place][at].rel_l2, run[place][at].rel_l2) for at in both[place])
+        yield _judged(place, then, now, middle, noise, calls, gone, new)
 
 
 def _changes(run: Calls, baseline: Calls, shared: set[tuple[int, int]]) -> list[float]:
@@ -146,11 +147,12 @@ def _of_file(before: Mapping[Place, Standing], after: Mapping[Place, Standing]) 
             continue
         then = before[found[place]]
         gone, new = max(0, then.calls - standing.calls), max(0, standing.calls - then.calls)
-        judged = _judged(place, then, standing, most_noise(place.phase), (), gone, new)
-        if judged.kind != "better" or found[place] == place:  # a pattern's entry holds the worst that it fits
-            yield judged
-        else:
-            yield Change("same", place, then, standing, judged.factor, judged.noise_factor, "")
+        middle, noise = change(then.rel_l2, standing.rel_l2), most_noise(place.phase)
+        judged = _judged(place, then, standing, middle, noise, (), gone, new)
+        if found[place] != place and judged.kind not in ("worse", "vanished"):  # a pattern holds the worst that it fits
+            then = replace(then, verdict=standing.verdict)
+            judged = Change("same", place, then, standing, judged.factor, judged.noise_factor, "")
+        yield judged
     for entry in before.keys() - set(found.values()):
         yield _one_sided(entry, before[entry], None)
 
@@ -167,22 +169,23 @@ def entry_of(place: Place, entries: Mapping[Place, Standing]) -> Place | None:
     return max(fitting, key=lambda entry: len(entry.boundary), default=None)
 
 
-def beyond_noise(before: Standing, after: Standing, noise: float) -> tuple[float, float]:
-    """By how much ln(median rel_l2) changed, and how much of that chance explains."""
-    error = _ERROR_OF_MEDIAN * noise / math.sqrt(min(before.calls, after.calls))
-    return change(before.rel_l2, after.rel_l2), max(LEAST, _OF_A_MEDIAN * error)
+def explained_by_noise(noise: float, calls: int) -> float:
+    """How much of a change of ln rel_l2, in the median over so many calls, chance explains."""
+    return max(LEAST, _OF_A_MEDIAN * _ERROR_OF_MEDIAN * noise / math.sqrt(calls))
 
 
 def _judged(
     place: Place,
     before: Standing,
     after: Standing,
+    middle: float,
     noise: float,
     calls: tuple[CallChange, ...],
     gone: int,
     new: int,
 ) -> Change:
-    middle, explained = beyond_noise(before, after, noise)
+    """`middle` is the median change of ln rel_l2 over the calls; `gone` and `new` count calls of one side only."""
+    explained = explained_by_noise(noise, min(before.calls, after.calls))
     worst, explained_of_one = change(before.worst, after.worst), _explained_of_one(noise)
     whys: dict[Kind, list[str]] = {kind: [] for kind in _ORDER}
     if severity(after.verdict) >= 2 and severity(after.verdict) > severity(before.verdict):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,4 +35,6 @@ def run_columns(path: str | Path, names: Sequence[str]) -> tuple[Manifest, list[
         table = pyarrow.parquet.read_table(content, columns=list(names))
     except (pyarrow.ArrowException, OSError) as error:
         raise RunError(f"{path / PARQUET} cannot be read ({error}); run again") from None
-    return manifest, list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+    columns = (table.column(name) for name in names)
+    whole = (column.fill_null(math.nan) if column.null_count else column for column in columns)  # parquet's nan is null
+    return manifest, list(zip(*(column.to_pylist() for column in whole), strict=True))
