@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -17,6 +17,7 @@ from tttdebug.reporting.html.layers import layers_of
 from tttdebug.reporting.html.markup import Markup, element, table
 from tttdebug.reporting.html.page import html_report
 from tttdebug.reporting.html.scale import LogScale
+from tttdebug.reporting.markdown_report import markdown_report
 from tttdebug.reporting.wording import printable
 
 TAGS_OF_REPORTS = frozenset(
@@ -173,6 +174,16 @@ def test_what_is_missing_is_never_a_pass(unfinished, incomparable):
     assert "FAIL" in page.text
     assert "non-finite of 6,144 values: 1 in the port, 0 in the reference" in page.text
     assert "the port gives 128 channels where the reference gives 96" in page.text
+
+
+def test_weights_that_are_not_the_checkpoints_are_said_first(sound):
+    fault = {"source": "a.weight", "path": "a.w1", "status": "permuted", "detail": "exchanged: holds <b.weight>"}
+    weights = {"summary": "30 weights: 29 equal, 1 permuted", "faults": [fault]}
+    run = replace(sound, manifest=replace(sound.manifest, weights=weights))
+    page = page_of(run)
+    assert "1 weight of the port is not the checkpoint's, the first a.weight, permuted: exchanged: holds" in page.text
+    assert "30 weights: 29 equal, 1 permuted" in page.text
+    assert "| `a.weight` | `a.w1` | permuted | exchanged: holds &lt;b.weight&gt; |" in markdown_report(run, None)
 
 
 @given(st.text(), st.text())
