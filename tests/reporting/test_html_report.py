@@ -176,6 +176,22 @@ def test_what_is_missing_is_never_a_pass(unfinished, incomparable):
     assert "the port gives 128 channels where the reference gives 96" in page.text
 
 
+def test_modules_that_stand_in_no_layers_are_drawn_in_their_order(broken):
+    records = [replace(record, boundary=record.boundary.replace(".", "_")) for record in broken.records]
+    page = page_of(replace(broken, records=records, experiments=[]))
+    assert "in the order of execution" in page.text
+    assert page.count("polygon", "band") == 2
+    assert page.count("rect", "cell") == 0
+    assert page.count("use", "mark") == 2 * 33  # prefill, and the worst of decode
+
+
+def test_a_run_that_compared_nothing_is_a_page_that_says_so(broken):
+    nothing = replace(broken.manifest, compared=0)
+    page = Page(html_report(replace(broken, records=[], experiments=[], manifest=nothing), None))
+    assert "INCOMPLETE" in page.text
+    assert "Nothing was compared." in page.text
+
+
 def test_weights_that_are_not_the_checkpoints_are_said_first(sound):
     fault = {"source": "a.weight", "path": "a.w1", "status": "permuted", "detail": "exchanged: holds <b.weight>"}
     weights = {"summary": "30 weights: 29 equal, 1 permuted", "faults": [fault]}

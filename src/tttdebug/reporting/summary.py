@@ -78,7 +78,9 @@ def _sentences(run: Run, explanation: Explanation | None) -> Iterable[str]:
             else "Every module that was run alone gives what its number formats give."
         )
     if counts["floor"]:
-        yield f"{counted(counts['floor'], 'comparison')} miss a gate by no more than the number formats cause (floor)."
+        misses = "misses" if counts["floor"] == 1 else "miss"
+        at_floor = counted(counts["floor"], "comparison")
+        yield f"{at_floor} {misses} a gate by no more than the number formats cause (floor)."
     missing = manifest.expected - total
     if missing > 0:
         yield f"{missing:,} of {counted(manifest.expected, 'expected comparison')} were not made."
