@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -17,6 +17,7 @@ from tttdebug.reporting.html.layers import layers_of
 from tttdebug.reporting.html.markup import Markup, element, table
 from tttdebug.reporting.html.page import html_report
 from tttdebug.reporting.html.scale import LogScale
+from tttdebug.reporting.markdown_report import markdown_report
 from tttdebug.reporting.wording import printable
 
 TAGS_OF_REPORTS = frozenset(
@@ -173,6 +174,32 @@ def test_what_is_missing_is_never_a_pass(unfinished, incomparable):
     assert "FAIL" in page.text
     assert "non-finite of 6,144 values: 1 in the port, 0 in the reference" in page.text
     assert "the port gives 128 channels where the reference gives 96" in page.text
+
+
+def test_modules_that_stand_in_no_layers_are_drawn_in_their_order(broken):
+    records = [replace(record, boundary=record.boundary.replace(".", "_")) for record in broken.records]
+    page = page_of(replace(broken, records=records, experiments=[]))
+    assert "in the order of execution" in page.text
+    assert page.count("polygon", "band") == 2
+    assert page.count("rect", "cell") == 0
+    assert page.count("use", "mark") == 2 * 33  # prefill, and the worst of decode
+
+
+def test_a_run_that_compared_nothing_is_a_page_that_says_so(broken):
+    nothing = replace(broken.manifest, compared=0)
+    page = Page(html_report(replace(broken, records=[], experiments=[], manifest=nothing), None))
+    assert "INCOMPLETE" in page.text
+    assert "Nothing was compared." in page.text
+
+
+def test_weights_that_are_not_the_checkpoints_are_said_first(sound):
+    fault = {"source": "a.weight", "path": "a.w1", "status": "permuted", "detail": "exchanged: holds <b.weight>"}
+    weights = {"summary": "30 weights: 29 equal, 1 permuted", "faults": [fault]}
+    run = replace(sound, manifest=replace(sound.manifest, weights=weights))
+    page = page_of(run)
+    assert "1 weight of the port is not the checkpoint's, the first a.weight, permuted: exchanged: holds" in page.text
+    assert "30 weights: 29 equal, 1 permuted" in page.text
+    assert "| `a.weight` | `a.w1` | permuted | exchanged: holds &lt;b.weight&gt; |" in markdown_report(run, None)
 
 
 @given(st.text(), st.text())

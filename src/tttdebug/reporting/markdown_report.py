@@ -35,13 +35,17 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def markdown_report(run: Run, explanation: Explanation | None) -> str:
-    """At most 60 kB: what does not fit any more is left out from the end, and that is said."""
-    text = ""
+    """At most 60 kB: a part that does not fit any more is left out, and that is said."""
+    parts, left = [], LONGEST - len(_LEFT_OUT.encode())
+    everything = True
     for section in _sections(run, explanation):
-        if len((text + section + _LEFT_OUT).encode()) > LONGEST:
-            return text + _LEFT_OUT
-        text += section
-    return text
+        size_of_section = len(section.encode())
+        if size_of_section <= left:
+            parts.append(section)
+            left -= size_of_section
+        else:
+            everything = False
+    return "".join(parts) + ("" if everything else _LEFT_OUT)
 
 
 def prose(text: str, longest: int = _TEXT) -> str:
@@ -76,8 +80,10 @@ def _sections(run: Run, explanation: Explanation | None) -> Iterator[str]:
     if run.records:
         yield _table_of_worst(worst_comparisons(run, _WORST), len(run.records))
     yield _ledger(run)
+    yield from _reasons(run)
     yield _tokens(run)
     yield from _failing(run)
+    yield from _weights(run)
     yield from _notes([*manifest.notes, *(explanation.notes if explanation else ())])
     yield _about(run)
 
@@ -137,10 +143,14 @@ def _ledger(run: Run) -> str:
     manifest = run.manifest
     tally = Counter(record.verdict for record in run.records)
     counts = ", ".join(f"{count:,} {prose(verdict, _NAME)}" for verdict, count in tally.most_common(_LINES))
-    text = (
+    return (
         f"**Ledger**: {manifest.expected:,} expected, {len(run.records):,} compared ({counts or 'none'}), "
         f"{len(manifest.skipped):,} skipped, {len(manifest.unpaired):,} modules unpaired.\n\n"
     )
+
+
+def _reasons(run: Run) -> Iterator[str]:
+    manifest = run.manifest
     reasons = Counter(f"skipped: {entry.reason}" for entry in manifest.skipped)
     reasons.update(f"unpaired in the {entry.side}: {entry.reason}" for entry in manifest.unpaired)
     if reasons:
@@ -149,8 +159,7 @@ def _ledger(run: Run) -> str:
         if len(reasons) > len(shown):
             others = sum(reasons.values()) - sum(count for _, count in shown)
             rows.append((f"{len(reasons) - len(shown)} other reasons", f"{others:,}"))
-        text += _details("Why something was not compared", _table(("reason", "times"), 1, rows))
-    return text
+        yield _details("Why something was not compared", _table(("reason", "times"), 1, rows))
 
 
 def _tokens(run: Run) -> str:
@@ -177,6 +186,18 @@ def _failing(run: Run) -> Iterator[str]:
     ]
     title = f"{len(failing)} boundaries that fail" + (f", the first {_FAILING}" if len(failing) > _FAILING else "")
     yield _details(title, _table(("boundary", "calls", "limits missed in the worst", "alone, × floor"), 1, rows))
+
+
+def _weights(run: Run) -> Iterator[str]:
+    faults = run.manifest.weights.get("faults", ())
+    if faults:
+        rows = [
+            (code(fault["source"]), code(fault["path"]), prose(fault["status"], _NAME), prose(fault["detail"]))
+            for fault in faults[:_REASONS]
+        ]
+        more = f", the first {_REASONS}" if len(faults) > _REASONS else ""
+        title = f"{len(faults)} weights that are not the checkpoint's{more}"
+        yield _details(title, _table(("in the checkpoint", "in the port", "is", "what"), 0, rows))
 
 
 def _notes(notes: Sequence[str]) -> Iterator[str]:

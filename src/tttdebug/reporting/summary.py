@@ -54,6 +54,11 @@ def _sentences(run: Run, explanation: Explanation | None) -> Iterable[str]:
             if status.startswith("failed")
             else "The run is unfinished: it is still being written, or its process was ended."
         )
+    faults = manifest.weights.get("faults", ())
+    if faults:
+        first_fault = f"{faults[0]['source']}, {faults[0]['status']}: {faults[0]['detail']}"
+        are = "is" if len(faults) == 1 else "are"
+        yield f"{counted(len(faults), 'weight')} of the port {are} not the checkpoint's, the first {first_fault}."
     counts = Counter(record.verdict for record in run.records)
     if run.failed:
         first = run.failed[0]
@@ -73,7 +78,9 @@ def _sentences(run: Run, explanation: Explanation | None) -> Iterable[str]:
             else "Every module that was run alone gives what its number formats give."
         )
     if counts["floor"]:
-        yield f"{counted(counts['floor'], 'comparison')} miss a gate by no more than the number formats cause (floor)."
+        misses = "misses" if counts["floor"] == 1 else "miss"
+        at_floor = counted(counts["floor"], "comparison")
+        yield f"{at_floor} {misses} a gate by no more than the number formats cause (floor)."
     missing = manifest.expected - total
     if missing > 0:
         yield f"{missing:,} of {counted(manifest.expected, 'expected comparison')} were not made."

@@ -16,6 +16,7 @@ from tttdebug.tracking.record import Record
 MOST_KINDS = 40
 _CELL, _LEFT, _TOP = 26, 132, 20
 _FAINTEST = 0.06
+_ALL_HEADED = 12  # layers
 _NAME = 18  # characters of a kind that fit beside the map
 
 
@@ -38,8 +39,9 @@ def heat_map(layers: Layers, title: str) -> Markup:
         return joined(beside)
     column = {number: place for place, number in enumerate(numbers)}
     width, height = _LEFT + _CELL * len(numbers) + 2, _TOP + _CELL * len(kinds) + 2
+    headed = 1 if len(numbers) <= _ALL_HEADED else 5
     drawn = [
-        *(_heading(number, place) for number, place in column.items() if place % 5 == 0),
+        *(_heading(number, place) for number, place in column.items() if place % headed == 0),
         *(_kind(kind, row) for row, kind in enumerate(kinds)),
         *(
             _cell(record, column[number], row)
@@ -48,7 +50,12 @@ def heat_map(layers: Layers, title: str) -> Markup:
         ),
     ]
     svg = element(
-        "svg", *drawn, viewBox=f"0 0 {width} {height}", style=f"max-width:{width}px", role="img", aria_label=title
+        "svg",
+        *drawn,
+        viewBox=f"0 0 {width} {height}",
+        style=f"width:{width}px;min-width:min({width}px,640px)",
+        role="img",
+        aria_label=title,
     )
     left_out = len(layers.cells) - len(kinds)
     more = (

@@ -16,6 +16,7 @@ from tttdebug.reporting.html.marks import colour_rules, definitions, legend
 from tttdebug.reporting.html.markup import Markup, element, folded, joined, section
 from tttdebug.reporting.html.record_tables import failing_section, worst_section
 from tttdebug.reporting.html.token_tables import tokens_section
+from tttdebug.reporting.html.weights import weights_section
 from tttdebug.reporting.summary import run_id, summary_of
 from tttdebug.reporting.wording import counted
 from tttdebug.tracking.run import ISOLATED
@@ -49,6 +50,7 @@ def html_report(run: Run, explanation: Explanation | None) -> str:
         failing_section(run),
         worst_section(run),
         tokens_section(run),
+        weights_section(run),
         ledger_section(run),
         about_section(run),
     )
