@@ -105,7 +105,9 @@ class _Tried:
 
     def pairs(self) -> None:
         """The nearest changes, each with every other, until one pair reaches the floor."""
-        alone = [entry for entry in self._sketched if not entry.hypothesis.of_tokens and entry.hypothesis.cause not in _FINE]
+        alone = [
+            entry for entry in self._sketched if not entry.hypothesis.of_tokens and entry.hypothesis.cause not in _FINE
+        ]
         helping = [entry for entry in alone if entry.error < _HELPS * self.bench.sketch.before]
         for first in sorted(helping, key=lambda entry: entry.error)[:_COMBINED]:
             promising = []
