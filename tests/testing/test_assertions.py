@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tttdebug.errors import DeviceError, LayoutError
-from tttdebug.testing import assert_pcc, assert_rel_l2
+from tttdebug.testing import assert_pcc, assert_rel_l2, assert_within_floor
 
 
 @pytest.fixture
@@ -86,3 +86,18 @@ def test_shapes_must_be_equal(reference):
 def test_what_is_no_tensor_is_refused(reference):
     with pytest.raises(DeviceError, match="list"):
         assert_pcc([1.0, 2.0], reference)
+
+
+def test_an_error_of_the_formats_is_within_their_floor_and_a_fault_is_not(reference):
+    floor = reference.bfloat16()
+    assert_within_floor(reference + 0.003 * torch.randn(128, 64) * reference, reference, floor)
+    assert_within_floor(reference.bfloat16(), reference, 0.0017)
+    text = failure(assert_within_floor, reference * 1.05, reference, floor, name="L03.mlp")
+    assert text.splitlines()[0].startswith("L03.mlp (floor 0.00")
+    assert "rel_l2 0.05 > 0.0" in text
+
+
+@pytest.mark.parametrize("floor", [float("nan"), float("inf"), -0.1])
+def test_a_floor_that_is_none_is_refused(reference, floor):
+    with pytest.raises(ValueError, match="the floor of actual is"):
+        assert_within_floor(reference, reference, floor)

@@ -34,6 +34,26 @@ def assert_rel_l2(
     require(compared(actual, reference, token_dim), name, rel_l2=limit)
 
 
+def assert_within_floor(
+    actual: Any, reference: Any, floor: Any, *, name: str = "actual", token_dim: int | None = -2
+) -> None:
+    """Raise AssertionError unless number formats alone explain the error of `actual`: about three times their floor.
+
+    `floor` is the reference's own output with its weights in the port's formats, of the reference's shape, or the
+    rel_l2 of that, as in `Record.floor_rel_l2`. Raises ValueError for a floor that is no number from 0 on: nothing is
+    within it, or everything.
+    """
+    __tracebackhide__ = True
+    from tttdebug.tracking.gates import explained_by_floor
+
+    floor_rel_l2 = float(floor) if isinstance(floor, (int, float)) else compared(floor, reference, token_dim).rel_l2
+    if not 0 <= floor_rel_l2 < math.inf:
+        raise ValueError(f"the floor of {name} is {floor_rel_l2}; give its finite rel_l2, or an output that has one")
+    comparison = compared(actual, reference, token_dim)
+    tokens = len(comparison.profile.token_pcc) or 1
+    require(comparison, f"{name} (floor {floor_rel_l2:.4g})", rel_l2=explained_by_floor(floor_rel_l2, tokens))
+
+
 def compared(actual: Any, reference: Any, token_dim: int | None = -2) -> Comparison:
     """The comparison of two tensors of any supported kind. Raises LayoutError where their shapes differ."""
     from tttdebug.tracking.comparison import compare

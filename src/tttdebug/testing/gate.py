@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.testing.assertions import compared, require
@@ -29,9 +30,16 @@ RECORDED = (
 class AccuracyGate:
     """Called with two tensors and the limits they must hold; counts what it compared."""
 
-    def __init__(self, record_property: Callable[[str, object], None]) -> None:
+    def __init__(
+        self,
+        record_property: Callable[[str, object], None],
+        *,
+        thresholds: Path | None = None,
+        boundaries: Sequence[str] = ("*",),
+    ) -> None:
         self.compared = 0
         self._record_property = record_property
+        self._thresholds, self._boundaries = thresholds, boundaries
 
     def __call__(
         self, actual: Any, reference: Any, *, name: str = "", token_dim: int | None = -2, **limits: float | None
@@ -52,24 +60,40 @@ class AccuracyGate:
         require(comparison, name, **limits)
         return comparison
 
-    def run(self, run: Run) -> None:
-        """Hold a tracked run to its gates: it finished, compared all it expected, and no boundary failed.
+    def run(self, run: Run, thresholds: str | Path | None = None, boundaries: Sequence[str] | None = None) -> None:
+        """Hold a tracked run to its gates: it finished, compared all it expected, and no boundary misses a limit.
 
-        The figures of every boundary's worst comparison are recorded whether it passes or not. Raises AssertionError
-        with the first divergence when a gate fails.
+        `thresholds` is a file, `boundaries` are patterns of what the test is about; the default of both is what the
+        test's `accuracy` marker says, else the default thresholds for every boundary. The figures of each boundary are
+        recorded whether it passes or not. Raises AssertionError with the ledger and every failure, RunError or
+        ThresholdError where there is no result.
         """
         __tracebackhide__ = True
-        from tttdebug.reporting.console import divergence_text, verdict_text
+        from tttdebug.reporting.gate_report import gate_text
+        from tttdebug.testing.default_thresholds import default_thresholds
+        from tttdebug.testing.gating import gate_run, only
+        from tttdebug.testing.thresholds import read_thresholds
 
-        self.compared += len(run.records)
+        path = thresholds or self._thresholds
+        held_to = default_thresholds() if path is None else read_thresholds(path)
+        result = only(gate_run(run.path, held_to), self._boundaries if boundaries is None else boundaries)
+        self.compared += len({worst.boundary for worst in result.worst})
+        for worst in result.worst:
+            name = f"{worst.boundary}.{worst.phase}.{worst.metric}"
+            self._record_property(name, worst.value)
+            self._record_property(f"{name}.limit", worst.limit)
+        self._record_figures(run, {worst.boundary for worst in result.worst})
+        if not result.passed:
+            raise AssertionError(gate_text(result))
+
+    def _record_figures(self, run: Run, boundaries: Collection[str]) -> None:
+        """All figures of the comparison of each boundary whose rel_l2 is worst."""
         worst: dict[str, Record] = {}
         for record in run.records:
-            if record.boundary not in worst or not record.rel_l2 <= worst[record.boundary].rel_l2:
+            if record.boundary in boundaries and (
+                record.boundary not in worst or not record.rel_l2 <= worst[record.boundary].rel_l2
+            ):
                 worst[record.boundary] = record
         for boundary, record in worst.items():
             for figure in ("verdict", *RECORDED, "floor_rel_l2"):
                 self._record_property(f"{boundary}.{figure}", getattr(record, figure))
-        if not run.passed:
-            divergence = run.first_divergence()
-            story = "" if divergence is None else f"{divergence_text(run, divergence).plain}\n"
-            raise AssertionError(f"{story}{verdict_text(run).plain}\nrun: {run.path}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tttdebug.testing.kept_profiles import profiles_of
 from tttdebug.testing.ledger import allowed_skips, objections, read_baseline, vanished_since
 from tttdebug.testing.limits import METRICS
 from tttdebug.testing.record_columns import RecordColumns, read_columns
-from tttdebug.testing.thresholds import Thresholds
+from tttdebug.testing.thresholds import Thresholds, names, nearest
 from tttdebug.tracking.core_slope import core_slope
 from tttdebug.tracking.gates import explained_by_floor
 from tttdebug.tracking.manifest import Manifest
@@ -89,6 +89,23 @@ def gate_run(
         objections=tuple(objected),
         misses=misses,
         worst=tuple(_worst_values(columns, limits)),
+    )
+
+
+def only(result: GateResult, boundaries: Sequence[str]) -> GateResult:
+    """The same about boundaries that one of these patterns names; the ledger is that of the whole run.
+
+    Raises ThresholdError for a pattern that names nothing.
+    """
+    known = dict.fromkeys(worst.boundary for worst in result.worst)
+    for pattern in boundaries if known else ():
+        if not any(names(pattern, boundary) for boundary in known):
+            raise ThresholdError(f"{pattern} names no boundary of {result.run}; {nearest(pattern, known)}")
+    named = {boundary for boundary in known if any(names(pattern, boundary) for pattern in boundaries)}
+    misses = tuple(miss for miss in result.misses if miss.key.boundary in named)
+    ledger = replace(result.ledger, failed=len({miss.key for miss in misses}))
+    return replace(
+        result, ledger=ledger, misses=misses, worst=tuple(worst for worst in result.worst if worst.boundary in named)
     )
 
 
