@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from tttdebug.tracking.gates import explained_by_floor
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
 
+_LONGEST_FILE_NAME = 200  # file systems take 255 bytes
 FAILING_VERDICTS = frozenset({"injected", "diverged", "nonfinite", "shape_mismatch"})
 
 
@@ -31,8 +33,11 @@ class Key:
 
     @property
     def file_name(self) -> str:
-        """The same as one part of a path, whatever the boundary is called."""
-        return quote(str(self), safe="")
+        """The same as one part of a path, whatever the boundary is called; the end of a long one is a digest."""
+        name = quote(str(self), safe="", errors="surrogatepass")
+        if len(name) <= _LONGEST_FILE_NAME:
+            return name
+        return f"{name[: _LONGEST_FILE_NAME - 17]}.{sha256(name.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
