@@ -52,7 +52,9 @@ def own_token(bench: Bench) -> Iterator[Change]:
 
 def _own_elsewhere(says: str, held: KeysValues | None, written: bool | str = False) -> Change:
     fix = Fix("write at the token's own position", _UPDATE)
-    return Change("kv_position", says, fix, steps={"own_written": written, "own_found": held}, fitted=int(held is not None))
+    return Change(
+        "kv_position", says, fix, steps={"own_written": written, "own_found": held}, fitted=int(held is not None)
+    )
 
 
 def _is_own(bench: Bench, held: KeysValues) -> bool:

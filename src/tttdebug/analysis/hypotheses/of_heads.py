@@ -59,9 +59,7 @@ def _likely_rows(bench: Bench, kind: str, count: int, names: tuple[str, ...]) ->
     """Rolls, exchanges of neighbours, and the reverse."""
     places = tuple(range(count))
     likely = {places[-shift:] + places[:-shift] for shift in range(1, min(count, _MOST_HEADS))}
-    likely |= {places[::-1]} | {
-        (*places[:i], i + 1, i, *places[i + 2 :]) for i in range(min(count, _MOST_HEADS) - 1)
-    }
+    likely |= {places[::-1]} | {(*places[:i], i + 1, i, *places[i + 2 :]) for i in range(min(count, _MOST_HEADS) - 1)}
     for order in sorted(likely - {places}):
         yield from _rows(bench, kind, order, names)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-
     from tttdebug.analysis.mathematics.emulated_attention import AttentionKernel
     from tttdebug.analysis.module_call import KeysValues
 

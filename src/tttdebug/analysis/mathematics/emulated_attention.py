@@ -42,7 +42,9 @@ class AttentionKernel:
 
         def placed(values_XYE: torch.Tensor) -> ttnn.Tensor:
             """In whole tiles, zeros behind."""
-            padded = torch.nn.functional.pad(values_XYE, (0, -values_XYE.shape[2] % TILE, 0, -values_XYE.shape[1] % TILE))
+            padded = torch.nn.functional.pad(
+                values_XYE, (0, -values_XYE.shape[2] % TILE, 0, -values_XYE.shape[1] % TILE)
+            )
             return ttnn.from_torch(padded[None], dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device)
 
         k, v = placed(heads.keys_KSE), placed(heads.values_KSE)

@@ -56,7 +56,9 @@ def embed(
     return x_TD if spec.norm is None or not steps.norms else norm(spec.norm, arithmetic.under("norm"), x_TD)
 
 
-def ids_of_sum(spec: EmbeddingSpec, weights: Mapping[str, torch.Tensor], sum_TD: torch.Tensor, positions_T: torch.Tensor) -> torch.Tensor:
+def ids_of_sum(
+    spec: EmbeddingSpec, weights: Mapping[str, torch.Tensor], sum_TD: torch.Tensor, positions_T: torch.Tensor
+) -> torch.Tensor:
     """The token ids [T] whose embedding, with positions and types added, is nearest to these vectors [T, D].
 
     The norm, if the spec has one, is not in these. Raises KeyError for a missing table.
@@ -68,7 +70,9 @@ def ids_of_sum(spec: EmbeddingSpec, weights: Mapping[str, torch.Tensor], sum_TD:
     if spec.token_types is not None:
         rows_TD = rows_TD - weights["token_types"].float()[0]
     table_VD = weights["weight"].float() * (1.0 if spec.scale is None else spec.scale)
-    distance_TV = table_VD.square().sum(-1) - 2.0 * rows_TD @ table_VD.T  # less the square of each row, which is the same for all
+    distance_TV = (
+        table_VD.square().sum(-1) - 2.0 * rows_TD @ table_VD.T
+    )  # less the square of each row, which is the same for all
     return distance_TV.argmin(-1)
 
 

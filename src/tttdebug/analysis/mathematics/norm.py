@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tttdebug.specs import NormSpec
 
 
-
 @dataclass(frozen=True)
 class NormSteps:
     """Steps of a norm that the spec leaves no choice about: squares are averaged, gain and bias are applied.
@@ -43,7 +42,6 @@ def norm(spec: NormSpec, arithmetic: Arithmetic, x: torch.Tensor, steps: NormSte
     if spec.bias and steps.applies_bias:
         out = out + arithmetic.weight("bias")
     return arithmetic.rounded(out)
-
 
 
 def _emulated(spec: NormSpec, arithmetic: Arithmetic, x: torch.Tensor, kernel: ComputeKernel) -> torch.Tensor:
