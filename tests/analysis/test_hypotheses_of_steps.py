@@ -57,7 +57,7 @@ FAULTS = {
     "window": (from_spec(sliding_window=32), "window", "sliding window of 32"),
     "position after": (at(71), "position_offset", "off by +1"),
     "position before": (at(69), "position_offset", "off by -1"),
-    "token not written": ({"fault": not_written}, "kv_position", "that position is empty"),
+    "token not written": ({"fault": not_written}, "kv_stale", "are not written"),
     "block empty": (edited(without_block), "kv_stale", "32..63"),
     "block twice": (
         edited(with_block_twice),

@@ -34,6 +34,11 @@ FEW_TOKENS, FEW_MARGIN = 8, 1.8
 """The same of so few tokens, whose errors scatter."""
 NEARLY_ALL = 0.25
 """Times by how much a hypothesis lessens an error, the margin: what leaves next to nothing is right."""
+OF_NUMBERS = ("cast_low", "fidelity_low", "accumulation_low", "approximate_exp")
+MOST_TIMES_OF_NUMBERS = 12.0
+"""The same where numbers are coarser: there a small error decides which way a value is rounded."""
+DECIDED = 0.85
+"""So many tokens of a mixture go to the experts that the mathematics sends them to, whatever is rounded."""
 ONE_ROUNDING = 2.0**-9 / 3**0.5
 """What rounding to bfloat16 costs once: nothing else than what was rounded before comes out with less."""
 CLEARLY = 0.5
@@ -109,10 +114,13 @@ class Bench:
         """What the module would give under that hypothesis, [R, C]; with activations and sums in their formats too."""
         if not hypothesis.is_of_output:
             return hypothesis.predict(self.call, self.memory, self._on_device if as_on_device else None)
-        out_TC = self._healthy_on_device_TC if as_on_device else self.healthy_TC
+        return self._put_out(hypothesis, self._healthy_on_device_TC if as_on_device else self.healthy_TC)
+
+    def _put_out(self, hypothesis: Hypothesis, out_RC: torch.Tensor) -> torch.Tensor:
+        """What comes out of a module that gives this."""
         for change in hypothesis.changes:
-            out_TC = out_TC if change.output is None else change.output(out_TC, self.call)
-        return out_TC
+            out_RC = out_RC if change.output is None else change.output(out_RC, self.call)
+        return out_RC
 
     def error(self, *changes: Change) -> float:
         """The rel_l2 that is left against the port when those changes hold; inf where no spec can have them."""
@@ -123,14 +131,15 @@ class Bench:
 
     def attempt(self, hypothesis: Hypothesis) -> Trial:
         """The hypothesis tried."""
-        after = rel_l2(self.port_TC, self.predict(hypothesis))
-        explains = after <= CLEARLY * self.before and not self.is_at_floor
+        predicted_RC = self.predict(hypothesis)
+        after, left = rel_l2(self.port_TC, predicted_RC), self._left(predicted_RC)
+        explains = left <= CLEARLY * self.before and not self.is_at_floor
         floor = self.floor_of(hypothesis) if explains else self.floor
         return Trial(
             hypothesis.cause,
             hypothesis.says,
             after,
-            explains and after <= self._margin(after) * floor,
+            explains and left <= self._margin(left) * floor,
             hypothesis.fix,
             Experiment(hypothesis.says, self.before, after, floor),
             hypothesis,
@@ -173,17 +182,39 @@ class Bench:
         """Whether the port gives what it should, as nearly as its number formats allow, and is not known to err."""
         return not self.at_fault and self.before <= MARGIN * self.floor
 
-    def _margin(self, after: float) -> float:
+    def _left(self, predicted_RC: torch.Tensor) -> float:
+        """The error that a prediction leaves: of a mixture of experts where most tokens are.
+
+        In some of its tokens rounding decides which experts they go to.
+        """
+        if self.call.kind != "mixture" or len(self.port_TC) < FEW_TOKENS:
+            return rel_l2(self.port_TC, predicted_RC)
+        off_R = (self.port_TC - predicted_RC).norm(dim=1)
+        most = off_R.argsort()[: round(DECIDED * len(off_R))]
+        return rel_l2(self.port_TC[most], predicted_RC[most])
+
+    def _margin(self, left: float) -> float:
         """How far above the floor an error may be left: the farther, the less is left of what was there."""
         least = MARGIN if len(self.port_TC) >= FEW_TOKENS else FEW_MARGIN
-        return min(max(least, NEARLY_ALL * self.before / after), MOST_TIMES) if after else least
+        return min(max(least, NEARLY_ALL * self.before / left), MOST_TIMES) if left else least
 
     def floor_of(self, hypothesis: Hypothesis) -> float:
         """The error to expect under a hypothesis: the floor, in the measure in which rounding costs more in it."""
         if hypothesis.of_tokens or not self.sketch.rounding:
             return max(self.floor, ONE_ROUNDING)
+        if hypothesis.is_of_output and hypothesis.cause in OF_NUMBERS:
+            return max(self._floor_behind(hypothesis), self.floor, ONE_ROUNDING)
         times = self.sketch.rounding_of(hypothesis) / self.sketch.rounding
-        return max(self.floor * min(max(1.0, times), MOST_TIMES), ONE_ROUNDING)
+        most = MOST_TIMES_OF_NUMBERS if hypothesis.cause in OF_NUMBERS else MOST_TIMES
+        return max(self.floor * min(max(1.0, times), most), ONE_ROUNDING)
+
+    def _floor_behind(self, hypothesis: Hypothesis) -> float:
+        """What becomes of an error as great as the floor when the output is rounded once more."""
+        import torch
+
+        noise_RC = torch.randn(self.healthy_TC.shape, generator=torch.Generator().manual_seed(0))
+        noisy_RC = self._put_out(hypothesis, self.healthy_TC * (1 + self.floor * noise_RC))
+        return rel_l2(noisy_RC, self._put_out(hypothesis, self.healthy_TC))
 
     @cached_property
     def rounding(self) -> float:

@@ -31,10 +31,10 @@ class Change:
     """One thing that a port may do otherwise, and what to write instead.
 
     `spec` changes what the spec says, `weights` the fp32 weights before their format is applied, `numbers` the formats,
-    `steps` fields of the module's steps, `reads` what it makes of its input [T, D], and `output` what comes out. `fitted` counts the numbers in it that were
-    fitted to the port's output; of two changes that explain it alike, the one with fewer is meant. A change that only
-    says where the error sits has `localises`: it takes that part from the port, and explains no other call. `of_tokens`
-    says that its `output` needs the output of all tokens.
+    `steps` fields of the module's steps, `reads` what it makes of its input [T, D], and `output` what comes out.
+    `fitted` counts the numbers in it that were fitted to the port's output; of two changes that explain it alike, the
+    one with fewer is meant. A change that only says where the error sits has `localises`: it takes that part from the
+    port, and explains no other call. `of_tokens` says that its `output` needs the output of all tokens.
     """
 
     cause: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf
+from tttdebug.analysis.mathematics.rotary_order import in_halves
 from tttdebug.analysis.module_call import KeysValues
 from tttdebug.specs import AttentionSpec
 
@@ -98,7 +99,7 @@ def cache_of_another(bench: Bench) -> Iterator[Change]:
     for layer in count():
         if layer == call.layer:
             continue
-        held = call.past_of_layer(layer)
+        held = in_halves(call, bench.arithmetic, call.past_of_layer(layer))
         if held is None:
             return
         if held.keys_KPE.shape[0] == call.past.keys_KPE.shape[0]:

@@ -24,6 +24,7 @@ TILE = 32
 _WIDEST = 8192  # channels whose every pair is compared
 _SAME = 0.9  # the cosine from which on a token's output is another's
 _FOREIGN = 0.1  # of the tokens may hold what is no token's
+_NARROWEST = 8  # channels of a shard
 _AT_MOST = 0.5  # of the blocks may be wrong for the rest to say anything
 _STANDS_OUT = 4.0  # times the floor, the error of a block that is wrong
 
@@ -33,9 +34,7 @@ def channels(bench: Bench) -> Iterator[Change]:
     width = bench.port_TC.shape[1]
     if bench.call.kind == "lm_head" and not bench.is_whole:
         return
-    sizes = [n for n in (2, 4, 8) if width % (n * TILE) == 0]
-    if bench.port_TC.shape[0] >= FEW_TOKENS:
-        yield from _orders(bench, width, sizes)
+    yield from _orders(bench, width)
     if (shift := _best_roll(bench)) != 0:
         yield Change(
             "channels_permuted",
@@ -45,8 +44,11 @@ def channels(bench: Bench) -> Iterator[Change]:
         )
 
 
-def _orders(bench: Bench, width: int, sizes: Sequence[int]) -> Iterator[Change]:
-    for parts in dict.fromkeys([*sizes, *([width // TILE] if width % TILE == 0 else []), width]):
+def _orders(bench: Bench, width: int) -> Iterator[Change]:
+    """Shards, tiles and channels in another order; of few tokens only shards, which are wide enough."""
+    sizes = [n for n in (2, 4, 8) if width % (n * _NARROWEST) == 0]
+    finer = [width // TILE, width] if width % TILE == 0 else [width]
+    for parts in dict.fromkeys([*sizes, *(finer if len(bench.port_TC) >= FEW_TOKENS else [])]):
         if parts == width > _WIDEST or parts == 1:
             continue
         order = best_order(likeness(_columns(bench.port_TC, parts), _columns(bench.healthy_TC, parts)))

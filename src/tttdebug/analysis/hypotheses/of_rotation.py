@@ -110,7 +110,7 @@ def scaling(bench: Bench) -> Iterator[Change]:
             if context is not None and (kind, context) != (own.scaling, own.original_max_position):
                 for factor in {own.factor, 8.0}:
                     says = f"frequencies are scaled as {kind} by {factor:g} from {context} on instead of {own.scaling}"
-                    changes = {"scaling": kind, "factor": factor, "original_max_position": context}
+                    changes: dict[str, Any] = {"scaling": kind, "factor": factor, "original_max_position": context}
                     yield _scaling(says, meant, partial(_with if kind == own.scaling else _plain, **changes))
 
 
@@ -121,7 +121,7 @@ def _scaled_where_none_is_meant() -> Iterator[Change]:
     for factor in FACTORS[1:]:
         for context in CONTEXTS:
             says = f"frequencies are scaled as llama3 by {factor:g} from {context} on"
-            changes = {"scaling": "llama3", "factor": factor, "original_max_position": context}
+            changes: dict[str, Any] = {"scaling": "llama3", "factor": factor, "original_max_position": context}
             yield _scaling(says, "do not scale frequencies", partial(_plain, **changes))
 
 

@@ -110,7 +110,7 @@ def order_of_inputs(bench: Bench) -> Iterator[Change]:
         )
 
 
-def _that_divide(width: int, multiple_of: int = 32) -> list[int]:
+def _that_divide(width: int, multiple_of: int = 8) -> list[int]:
     return [devices for devices in DEVICES if width % (devices * multiple_of) == 0]
 
 

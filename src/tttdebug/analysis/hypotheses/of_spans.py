@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tttdebug.analysis.module_call import ModuleCall
 
 _AT_MOST = 0.5  # of the output's channels, or of the tokens, may go into describing the error
+_ALIKE = 1.25  # what leaves so little more, with fewer channels, is meant
 _GROWS_ALIKE = 0.7  # the spread of norms, beside that of what is read, below which the one goes with the other
 
 
@@ -66,7 +67,9 @@ def channels_before_last_product(bench: Bench) -> Iterator[Change]:
             freedom = 1.0 - len(part.channels_X) / last.weight_CF.shape[0]
             bases.append((left / math.sqrt(freedom), part, basis_CQ))
     if bases:
-        _, part, basis_CQ = min(bases, key=lambda entry: entry[0])
+        least = min(left for left, _, _ in bases)
+        enough = [entry for entry in bases if entry[0] <= _ALIKE * least]
+        _, part, basis_CQ = min(enough, key=lambda entry: entry[2].shape[1])
         yield _localised(part.says, partial(_spanned_by_columns, basis_CQ))
 
 

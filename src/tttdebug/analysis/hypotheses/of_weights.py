@@ -51,7 +51,7 @@ def exchanged(bench: Bench) -> Iterator[Change]:
 def missing(bench: Bench) -> Iterator[Change]:
     """Each weight, or bias, all zeros."""
     for name, weight in bench.call.weights.items():
-        if name.startswith("experts.") or weight.dim() > 2 or _is_table(bench, name):
+        if name.startswith("experts.") or weight.dim() > 2:
             continue
         if _is_bias(name):
             yield Change(

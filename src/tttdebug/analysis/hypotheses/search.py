@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tttdebug.analysis.hypotheses.bench import FEW_TOKENS, Bench, Trial
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS, OF_NUMBERS, Bench, Trial
 from tttdebug.analysis.hypotheses.catalogue import STAGES
 from tttdebug.analysis.hypotheses.hypothesis import NOTHING, Change, Hypothesis
 
@@ -20,7 +20,6 @@ NEAREST = 5  # candidates that are kept where none is confirmed
 ALIKE = 1.25  # errors nearer to each other than this factor do not choose between two explanations
 _HELPS = 0.9  # a change is worth combining when it takes at least a tenth of the error away
 _COMBINED = 3  # how many of the nearest are combined with all others
-_FINE = ("cast_low", "fidelity_low", "accumulation_low", "approximate_exp")  # too small to hide behind another cause
 _ATTEMPTED = 8  # how many of each stage are tried on all tokens, if they come near the best on a few: within a factor
 _FARTHER = 3.0
 _SHOWN = 2  # or are among the best so many anyway
@@ -44,10 +43,10 @@ def search(
 ) -> Diagnosis:
     """Try every change that the module's spec allows, and say which of them gives what the port gave.
 
-    With `combine`, pairs of changes are tried where no single one reaches the floor, unless so few tokens are there that
-    some pair always does. `budget_seconds` ends the search
-    after the trial during which it runs out. Nothing is confirmed where the port is at the floor already, unless
-    `at_fault` says that the module is known to err by a finer measure than the call's floor.
+    With `combine`, pairs of changes are tried where no single one reaches the floor, unless so few tokens are there
+    that some pair always does. `budget_seconds` ends the search after the trial during which it runs out. Nothing is
+    confirmed where the port is at the floor already, unless `at_fault` says that the module is known to err by a finer
+    measure than the call's floor.
     Raises WeightsError for a call without a weight that its spec needs.
     """
     deadline = float("inf") if budget_seconds is None else time.monotonic() + budget_seconds
@@ -61,7 +60,9 @@ def search(
             break
     if combine and not tried.confirmed and len(call.port_TC) >= FEW_TOKENS:
         tried.pairs()
-    return Diagnosis(tuple(_simplest_first(tried.confirmed)), tuple(tried.nearest), bench.before, bench.floor)
+    return Diagnosis(
+        tuple(_simplest_first(tried.confirmed, len(call.port_TC))), tuple(tried.nearest), bench.before, bench.floor
+    )
 
 
 class _Tried:
@@ -105,14 +106,12 @@ class _Tried:
 
     def pairs(self) -> None:
         """The nearest changes, each with every other, until one pair reaches the floor."""
-        alone = [
-            entry for entry in self._sketched if not entry.hypothesis.of_tokens and entry.hypothesis.cause not in _FINE
-        ]
+        alone = [entry for entry in self._sketched if not entry.hypothesis.of_tokens]
         helping = [entry for entry in alone if entry.error < _HELPS * self.bench.sketch.before]
         for first in sorted(helping, key=lambda entry: entry.error)[:_COMBINED]:
             promising = []
             for second in alone:
-                if second.hypothesis.cause == first.hypothesis.cause or time.monotonic() > self.deadline:
+                if not _may_go_together(first, second) or time.monotonic() > self.deadline:
                     continue
                 pair = Hypothesis((*first.hypothesis.changes, *second.hypothesis.changes))
                 promising.append(_Sketched(pair, self.bench.sketch.error(*pair.changes), second.order))
@@ -142,21 +141,29 @@ class _Sketched:
     order: int
 
 
-def _simplest_first(confirmed: Sequence[Trial]) -> list[Trial]:
+def _may_go_together(first: _Sketched, second: _Sketched) -> bool:
+    """Causes of numbers are too small to stand out beside others."""
+    causes = (first.hypothesis.cause, second.hypothesis.cause)
+    return causes[0] != causes[1] and (causes[0] in OF_NUMBERS) == (causes[1] in OF_NUMBERS)
+
+
+def _simplest_first(confirmed: Sequence[Trial], tokens: int) -> list[Trial]:
     """The best first; of those that the error does not choose between, the one with the fewest fitted numbers, then the
-    one that was tried first. What only says where the error sits comes last.
+    one that was tried first.
+
+    Numbers that are fitted to few tokens say little, so there what needs none comes before. What only says where the
+    error sits comes last.
     """
     if not confirmed:
         return []
     least = min(trial.rel_l2 for trial in confirmed)
-    return sorted(
-        confirmed,
-        key=lambda trial: (
-            trial.hypothesis.localises,
-            _worse(trial.rel_l2, least),
-            trial.hypothesis.fitted,
-        ),
-    )
+
+    def rank(trial: Trial) -> tuple[bool, bool, float, int]:
+        fitted = trial.hypothesis.fitted
+        says_little = tokens < FEW_TOKENS and fitted > 0
+        return trial.hypothesis.localises, says_little, _worse(trial.rel_l2, least), fitted
+
+    return sorted(confirmed, key=rank)
 
 
 def _worse(rel_l2: float, least: float) -> float:

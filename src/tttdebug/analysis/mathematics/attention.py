@@ -87,14 +87,14 @@ def project(
         found = past if steps.edit_past is None else steps.edit_past(past)
         before = found.keys_KPE.shape[1] + steps.step_at
         if steps.own_cached_as is not None:
-            own = steps.own_cached_as(KeysValues(k_KTE, v_KTE))
-            k_KTE, v_KTE = own.keys_KPE, own.values_KPE
+            kept = steps.own_cached_as(KeysValues(k_KTE, v_KTE))
+            k_KTE, v_KTE = kept.keys_KPE, kept.values_KPE
         k_KTE = torch.cat([_to_length(found.keys_KPE.float(), before), k_KTE], dim=1)
         v_KTE = torch.cat([_to_length(found.values_KPE.float(), before), v_KTE], dim=1)
     if steps.own_written is not True:
-        found = steps.own_found
-        k_KTE = _without_own(k_KTE, None if found is None else found.keys_KPE, steps.own_written == "before")
-        v_KTE = _without_own(v_KTE, None if found is None else found.values_KPE, steps.own_written == "before")
+        held, is_before = steps.own_found, steps.own_written == "before"
+        k_KTE = _without_own(k_KTE, None if held is None else held.keys_KPE, is_before)
+        v_KTE = _without_own(v_KTE, None if held is None else held.values_KPE, is_before)
     return Heads(q_HRE, k_KTE, v_KTE)
 
 
@@ -159,7 +159,7 @@ def _softmax(scores_HRS: torch.Tensor, steps: AttentionSteps) -> torch.Tensor:
 
 
 def _without_own(each_KSE: torch.Tensor, found_KPE: torch.Tensor | None, is_before: bool) -> torch.Tensor:
-    """Zeros or what is found at the last position, and what belongs there nowhere, or in the place of the one before."""
+    """Zeros or what is found at the last position; what belongs there is nowhere, or in the place of the one before."""
     import torch
 
     kept_KSE = torch.cat([each_KSE[:, :-2], each_KSE[:, -1:]], dim=1) if is_before else each_KSE[:, :-1]

@@ -45,7 +45,8 @@ def _looks_turned_by_neighbours(call: ModuleCall, arithmetic: Arithmetic) -> boo
     from tttdebug.analysis.mathematics.attention import project
 
     spec, written = call.spec, call.reference_fresh
-    assert isinstance(spec, AttentionSpec) and written is not None
+    assert isinstance(spec, AttentionSpec)
+    assert written is not None
     own_KTE = project(spec, arithmetic, call.positions_T, None, AttentionSteps()).keys_KSE
     as_it_is, reordered = written.keys_KPE.float(), _neighbours_to_halves(written.keys_KPE.float(), spec.rotary_dim)
     return own_KTE.shape == as_it_is.shape and bool((own_KTE - reordered).norm() < (own_KTE - as_it_is).norm())
