@@ -26,6 +26,7 @@ from tttdebug.tracking.images import Image
 from tttdebug.tracking.pairing import PairedModules
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.record import Key, Record, metrics_of
+from tttdebug.tracking.reference_calls import TorchCall
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import ISOLATED
 from tttdebug.tracking.subject import Subject
@@ -181,7 +182,7 @@ class Examiner:
             spec=part.spec if part else None,
             weights=part.weights if part else {},
             formats=part.formats if part else {},
-            input_TD=truth.input if output.user.reads_inputs(key.boundary) else truth.input.flatten(0, -2),
+            input_TD=_read(output, known, truth),
             reference_TC=output.aligned.reference_TC,
             port_TC=output.aligned.port_TC,
             floor_rel_l2=error.floor,
@@ -252,6 +253,13 @@ class Examiner:
             if (other.boundary, other.phase, other.user) == (key.boundary, key.phase, key.user)
         ]
         return sum(steps) / len(steps) > 1 or _ratio(self.found.errors[key]) > FAR_ABOVE
+
+
+def _read(output: OwnOutput, known: str, truth: TorchCall) -> torch.Tensor:
+    """What a module read: ids or an image as they are, else [T, D]; for the end of a model what its last part gave."""
+    if not output.user.reads_inputs(known):
+        return truth.input.flatten(0, -2)
+    return list(output.parts.values())[-1] if output.parts else truth.input
 
 
 def formats_of(port: Any) -> dict[str, ReadAs]:
