@@ -58,25 +58,27 @@ def main() -> None:
     debug = DEBUG in sys.argv
     if debug:
         sys.argv.remove(DEBUG)
-    from tttdebug.emulator.errors import EmulatorError
-
     try:
         app()
-    except (TttdebugError, EmulatorError) as error:
+    except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed
         if debug:
             raise
         if isinstance(error, PortRaisedError):  # the user's own code: its traceback is what he needs
             traceback.print_exception(error.__cause__)
-        print(f"tttdebug: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed
-        if debug:
-            raise
+        if isinstance(error, (TttdebugError, *_emulator_errors())):
+            print(f"tttdebug: {error}", file=sys.stderr)
+            sys.exit(2)
         print(
             f"tttdebug: unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it",
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _emulator_errors() -> tuple[type[Exception], ...]:
+    """The emulator's own error, where it was loaded: importing it takes torch, and most of a second or two."""
+    errors = sys.modules.get("tttdebug.emulator.errors")
+    return () if errors is None else (errors.EmulatorError,)
 
 
 if __name__ == "__main__":

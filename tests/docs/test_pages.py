@@ -25,6 +25,7 @@ PAGES = [
     "ops-and-weights.md",
     "explaining.md",
     "reports.md",
+    "gating.md",
 ]
 
 

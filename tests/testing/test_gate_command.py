@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -112,3 +115,18 @@ def test_the_defaults_are_printed_as_a_file_that_gates(gate, runs, tmp_path):
     assert code == 0
     assert gate(runs / "sound", "--thresholds", tmp_path / "limits.toml")[0] == 0
     assert gate(runs / "broken", "--thresholds", tmp_path / "limits.toml")[0] == 1
+
+
+def test_a_gate_needs_no_torch(runs):
+    """It is the import that would take longest."""
+    code = (
+        "import sys; sys.argv = ['tttdebug', 'gate', 'sound']; from tttdebug import cli\n"
+        "try: cli.main()\n"
+        "finally: print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    source = {"PYTHONPATH": str(Path(td.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=runs, env=os.environ | source, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "False False"
+    assert done.returncode == 0

@@ -206,13 +206,18 @@ def test_a_constant_reference_is_held_to_its_error_instead(copy):
     assert miss.says.startswith("rel_l2 0.2 is not ≤ 0.142")
 
 
-@pytest.mark.parametrize("verdict", ["nonfinite", "shape_mismatch"])
-def test_what_fails_whatever_the_limits_are(copy, verdict):
-    edit_lines(copy, "records.jsonl", with_metric("L00.mlp", "prefill", verdict=verdict, pcc="nan", note="so it is"))
-    text = EVERYTHING + "floor_excuses = true\n"
-    missed = gated(copy, text).misses
-    assert {miss.key.boundary for miss in missed} == {"L00.mlp"}
-    assert verdict in {miss.metric for miss in missed}
+@pytest.mark.parametrize(
+    ("verdict", "pcc", "rel_l2"),
+    [("nonfinite", "nan", "nan"), ("nonfinite", 0.0, 0.0), ("shape_mismatch", "nan", "nan")],
+)
+def test_what_fails_whatever_the_limits_are(copy, verdict, pcc, rel_l2):
+    changes = {"verdict": verdict, "pcc": pcc, "rel_l2": rel_l2, "note": "so it is"}
+    edit_lines(copy, "records.jsonl", with_metric("L00.mlp", "prefill", **changes))
+    result = gated(copy, EVERYTHING + "floor_excuses = true\n")
+    *of_pcc, last = result.misses
+    assert (last.key.boundary, last.metric, last.says) == ("L00.mlp", verdict, "so it is")
+    assert [miss.metric for miss in of_pcc] == (["pcc"] if (verdict, pcc) == ("nonfinite", "nan") else [])
+    assert (result.ledger.failed, result.ledger.excused) == (1, 0)
 
 
 def test_nothing_compared_fails(copy):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -141,6 +142,13 @@ def test_without_thresholds(accuracy_gate, tracked_run): accuracy_gate.run(track
         "*none.toml cannot be read*",
     ):
         result.stdout.fnmatch_lines([says])
+
+
+def test_the_tests_that_the_documentation_shows_pass(run, pytester):
+    page = (Path(__file__).parents[2] / "docs" / "gating.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r"^```python file=(\S+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    (pytester.path / "thresholds.toml").write_text(files["thresholds.toml"])
+    run(files["test_port.py"]).assert_outcomes(passed=2)
 
 
 def test_a_device_that_is_not_there_is_an_error_and_no_skip(run):

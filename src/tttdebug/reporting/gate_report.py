@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,12 +32,22 @@ def verdict_line(result: GateResult) -> str:
     return f"FAIL  {'; '.join(parts)}"
 
 
-def miss_text(miss: Miss) -> str:
-    """A failure: what misses which limit, whose limit it is, and where in the tensor the error sits."""
-    lines = [f"{call_text(miss.key)}: {miss.says}"]
-    if miss.where:
-        lines.append(miss.where)
-    lines.append("; ".join(filter(None, (miss.about, miss.threshold and f"limit of {miss.threshold}"))))
+def by_record(misses: Iterable[Miss]) -> list[list[Miss]]:
+    """Misses of one record together, in the order in which the records come."""
+    records: dict[Key, list[Miss]] = {}
+    for miss in misses:
+        records.setdefault(miss.key, []).append(miss)
+    return list(records.values())
+
+
+def record_text(misses: Sequence[Miss]) -> str:
+    """All that one record misses: which limits, whose they are, and where in the tensor the error sits."""
+    first = misses[0]
+    places = dict.fromkeys(f"limit of {miss.threshold}" for miss in misses if miss.threshold)
+    lines = [f"{call_text(first.key)}: {'; '.join(miss.says for miss in misses)}"]
+    if first.where:
+        lines.append(first.where)
+    lines.append("; ".join((first.about, *places)))
     return "\n  ".join(lines)
 
 
@@ -69,10 +79,10 @@ def _lines(result: GateResult, failures_shown: int) -> Iterator[str]:
     yield f"run         {result.run}"
     for objection in result.objections:
         yield f"objection   {objection}"
-    for miss in result.misses[:failures_shown]:
-        yield miss_text(miss)
-    if (more := len(result.misses) - failures_shown) > 0:
-        yield f"and {_counted(more, 'more limit')} missed; --json and --junit have them all"
+    records = by_record(result.misses)
+    yield from map(record_text, records[:failures_shown])
+    if (more := len(records) - failures_shown) > 0:
+        yield f"and {_counted(more, 'more comparison')} with missed limits; --json and --junit have them all"
     if not result.passed:
         yield f"reproduce: {result.command or 'the run does not say by which command it was made'}"
 

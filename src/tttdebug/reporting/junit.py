@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from tttdebug.errors import RunError
-from tttdebug.reporting.gate_report import gate_text, ledger_line, miss_text
+from tttdebug.reporting.gate_report import by_record, gate_text, ledger_line, record_text
 
 if TYPE_CHECKING:
     from tttdebug.testing.gate_result import GateResult, Miss
@@ -52,7 +52,7 @@ def junit_tree(result: GateResult) -> ElementTree.Element:
         case = cases.get(key)
         if case is None:
             case = cases[key] = _case(suite, result, " ".join(key))
-        _fail(case, misses[0].says, "\n".join((*map(miss_text, misses), f"reproduce: {result.command}")))
+        _fail(case, misses[0].says, "\n".join((*map(record_text, by_record(misses)), f"reproduce: {result.command}")))
     failures = sum(case.find("failure") is not None for case in suite)
     suite.attrib |= {"tests": str(len(suite)), "failures": str(failures), "errors": "0", "skipped": "0"}
     suites = ElementTree.Element("testsuites")

@@ -135,7 +135,7 @@ def _judged(
         if not says:
             continue
         threshold = thresholds.thresholds[each.threshold]
-        if threshold.floor_excuses and verdicts[each.row] != NONFINITE and _explained(columns, each.row):
+        if threshold.floor_excuses and _explained(columns, each.row):
             excused.add(each.row)
         else:
             missed.append((each.row, each.metric, each.value, each.limit, says, threshold.place))
