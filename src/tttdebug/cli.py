@@ -66,25 +66,26 @@ def main() -> None:
     debug = DEBUG in sys.argv
     if debug:
         sys.argv.remove(DEBUG)
-    from tttdebug.emulator.errors import EmulatorError
-
     try:
         app()
-    except (TttdebugError, EmulatorError) as error:
+    except Exception as error:
         if debug:
             raise
         if isinstance(error, PortRaisedError):  # the user's own code: its traceback is what he needs
             traceback.print_exception(error.__cause__)
-        print(f"tttdebug: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed
-        if debug:
-            raise
-        print(
-            f"tttdebug: unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        print(f"tttdebug: {_in_one_line(error)}", file=sys.stderr)
+        sys.exit(2)  # an exit code of 1 would say that a gate failed
+
+
+def _in_one_line(error: Exception) -> str:
+    """An error that is the user's to mend as it is; any other, the last line of defence, with what to do about it."""
+    if isinstance(error, TttdebugError):
+        return str(error)
+    from tttdebug.emulator.errors import EmulatorError  # imports torch, which reading a run does not wait for
+
+    if isinstance(error, EmulatorError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it"
 
 
 if __name__ == "__main__":
