@@ -24,6 +24,7 @@ PAGES = [
     "pairing.md",
     "ops-and-weights.md",
     "explaining.md",
+    "baselines.md",
 ]
 
 
