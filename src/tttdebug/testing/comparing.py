@@ -79,7 +79,7 @@ _ORDER: tuple[Kind, ...] = ("worse", "vanished", "better", "appeared", "same")
 
 
 def compare_sides(run: Side, baseline: Side) -> Comparison:
-    """A run held against an earlier run or a baseline file.
+    """A run held against an earlier run or a baseline file; `run` itself is none.
 
     The noise of one call is the scatter of ln(rel_l2 after / before) over the calls of a phase, that is over prompts,
     users and decode steps, about each boundary's own median, of all boundaries of a kind together (1.4826 × the
