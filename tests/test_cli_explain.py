@@ -177,6 +177,16 @@ def test_a_reference_that_has_changed_is_not_explained(tttdebug, runs, folder, t
     assert Run.load(runs / "broken").manifest.finished
 
 
+def test_code_within_a_run_is_not_executed(tttdebug, runs):
+    (runs / "broken" / "port.py").write_text("raise SystemExit('executed')\n")
+    manifest = Manifest.read(runs / "broken" / "manifest.json")
+    for job in ({"port": f"{runs / 'broken' / 'port.py'}:build"}, {"family": str(runs / "broken" / "port.py")}):
+        replace(manifest, job={**manifest.job, **job}).write(runs / "broken" / "manifest.json")
+        code, _, err = tttdebug("explain", runs / "broken")
+        assert code == 2
+        assert "nothing in a run is executed" in err
+
+
 def test_a_run_that_was_cut_short_is_not_explained(tttdebug, runs):
     manifest = Manifest.read(runs / "broken" / "manifest.json")
     replace(manifest, status="unfinished", compared=0).write(runs / "broken" / "manifest.json")

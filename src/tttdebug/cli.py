@@ -60,25 +60,24 @@ def main() -> None:
         sys.argv.remove(DEBUG)
     try:
         app()
-    except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed
+    except Exception as error:
         if debug:
             raise
         if isinstance(error, PortRaisedError):  # the user's own code: its traceback is what he needs
             traceback.print_exception(error.__cause__)
-        if isinstance(error, (TttdebugError, *_emulator_errors())):
-            print(f"tttdebug: {error}", file=sys.stderr)
-            sys.exit(2)
-        print(
-            f"tttdebug: unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        print(f"tttdebug: {_in_one_line(error)}", file=sys.stderr)
+        sys.exit(2)  # an exit code of 1 would say that a gate failed
 
 
-def _emulator_errors() -> tuple[type[Exception], ...]:
-    """The emulator's own error, where it was loaded: importing it takes torch, and most of a second or two."""
-    errors = sys.modules.get("tttdebug.emulator.errors")
-    return () if errors is None else (errors.EmulatorError,)
+def _in_one_line(error: Exception) -> str:
+    """An error that is the user's to mend as it is; any other, the last line of defence, with what to do about it."""
+    if isinstance(error, TttdebugError):
+        return str(error)
+    from tttdebug.emulator.errors import EmulatorError  # imports torch, which reading a run does not wait for
+
+    if isinstance(error, EmulatorError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it"
 
 
 if __name__ == "__main__":

@@ -82,9 +82,19 @@ def job_of(run: Run) -> Job:
             "td.track gave the run, call td.explain(run) before the process ends"
         )
     try:
-        return Job.from_json(manifest.job)
+        job = Job.from_json(manifest.job)
     except (TypeError, ValueError) as error:
         raise RunError(f"{run.path}: the job in its manifest is damaged ({error}); run again") from None
+    _refuse_code_within(run, job)
+    return job
+
+
+def _refuse_code_within(run: Run, job: Job) -> None:
+    """Nothing in a run's folder is executed: whoever hands over a run would hand over a program."""
+    port = None if job.port is None else Path(job.port.rpartition(":")[0] or job.port)
+    for path in (port, job.family):
+        if path is not None and path.resolve().is_relative_to(run.path.resolve()):
+            raise RunError(f"{path} is code within the run {run.path}, and nothing in a run is executed; run again")
 
 
 def _refuse_changed(run: Run, reference: Reference) -> None:

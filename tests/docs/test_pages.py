@@ -26,6 +26,7 @@ PAGES = [
     "explaining.md",
     "reports.md",
     "gating.md",
+    "baselines.md",
 ]
 
 

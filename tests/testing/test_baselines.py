@@ -210,6 +210,10 @@ def test_the_command_writes_proposes_and_tightens(tmp_path, monkeypatch, capsys)
     assert command(monkeypatch, "baseline", "one", "--update", "limits.toml", "--loosen", "--why", "a bug") == 0
     assert command(monkeypatch, "compare", "one", "limits.toml") == 0
     assert command(monkeypatch, "baseline", "one") == 2
+    capsys.readouterr()
+    assert command(monkeypatch, "compare", "limits.toml", "one") == 2
+    assert "limits.toml is not a run" in capsys.readouterr().err
+    assert command(monkeypatch, "compare", "two", "one", "limits.toml") == 0
 
 
 def test_limits_are_taken_from_a_whole_run_only(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ def compare(
     run: Annotated[Path, typer.Argument(help="The folder of the run to judge.")],
     baseline: Annotated[Path, typer.Argument(help="What it is held against: an earlier run, or a baseline file.")],
     more: Annotated[
-        list[Path] | None, typer.Argument(help="Further runs; then a table with a column a run is printed.")
+        list[Path] | None, typer.Argument(help="Further runs or files; then a table with a column each is printed.")
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many boundaries to list, the worst change first.")] = 20,
     as_json: Annotated[
@@ -28,8 +28,9 @@ def compare(
     from tttdebug.testing.across import across
     from tttdebug.testing.baseline_file import read_side
     from tttdebug.testing.comparing import compare_sides
+    from tttdebug.testing.side import side_of_run
 
-    sides = [read_side(path) for path in (run, baseline, *(more or ()))]
+    sides = [side_of_run(run), *(read_side(path) for path in (baseline, *(more or ())))]
     comparisons = [compare_sides(sides[0], side) for side in sides[1:]]
     rows = across(sides) if more else ()
     if as_json:

@@ -79,7 +79,7 @@ _ORDER: tuple[Kind, ...] = ("worse", "vanished", "better", "appeared", "same")
 
 
 def compare_sides(run: Side, baseline: Side) -> Comparison:
-    """A run held against an earlier run or a baseline file.
+    """A run held against an earlier run or a baseline file; `run` itself is none.
 
     The noise of one call is the scatter of ln(rel_l2 after / before) over the calls of a phase, that is over prompts,
     users and decode steps, about each boundary's own median, of all boundaries of a kind together (1.4826 × the
@@ -107,31 +107,33 @@ def _of_runs(
     after: Mapping[Place, Standing],
 ) -> Iterator[Change]:
     """Every boundary of two runs: calls that both hold are compared one by one and together."""
-    both = {place: run[place].keys() & baseline[place].keys() for place in before if place in after}
-    noises = _noises({place: _changes(run[place], baseline[place], shared) for place, shared in both.items()})
+    changes_of = {place: _changes(run[place], baseline[place]) for place in before if place in after}
+    noises = _noises(changes_of)
     for place in (*before, *(place for place in after if place not in before)):
-        if not both.get(place):
+        changes = changes_of.get(place)
+        if not changes:
             yield _one_sided(place, before.get(place), None if place in before else after[place])
             continue
-        then, now = (standing_of({at: side[place][at] for at in both[place]}) for side in (baseline, run))
+        gone, new = len(baseline[place]) - len(changes), len(run[place]) - len(changes)
+        then = standing_of({at: baseline[place][at] for at in changes}) if gone else before[place]
+        now = standing_of({at: run[place][at] for at in changes}) if new else after[place]
         noise = noises[_kind(place)]
-        calls = tuple(_single_calls(run[place], baseline[place], both[place], noise))
-        gone, new = len(baseline[place]) - len(both[place]), len(run[place]) - len(both[place])
-        middle = median(change(baseline[place][at].rel_l2, run[place][at].rel_l2) for at in both[place])
-        yield _judged(place, then, now, middle, noise, calls, gone, new)
+        calls = tuple(_single_calls(run[place], baseline[place], changes, noise))
+        yield _judged(place, then, now, median(changes.values()), noise, calls, gone, new)
 
 
-def _changes(run: Calls, baseline: Calls, shared: set[tuple[int, int]]) -> list[float]:
-    changes = (change(baseline[at].rel_l2, run[at].rel_l2) for at in shared)
-    return [each for each in changes if math.isfinite(each)]
+def _changes(run: Calls, baseline: Calls) -> dict[tuple[int, int], float]:
+    """The change of ln rel_l2 in every call that both sides hold."""
+    return {at: change(before.rel_l2, run[at].rel_l2) for at, before in baseline.items() if at in run}
 
 
-def _noises(changes_of: Mapping[Place, list[float]]) -> dict[tuple[str, str, str], float]:
+def _noises(changes_of: Mapping[Place, Mapping[tuple[int, int], float]]) -> dict[tuple[str, str, str], float]:
     """The noise of one call, for every kind of boundary in every phase and mode."""
     deviations: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for place, changes in changes_of.items():
-        middle = median(changes) if len(changes) >= _FEWEST else 0.0
-        deviations[_kind(place)] += [abs(each - middle) for each in changes if len(changes) >= _FEWEST]
+        finite = [each for each in changes.values() if math.isfinite(each)]
+        middle = median(finite) if len(finite) >= _FEWEST else 0.0
+        deviations[_kind(place)] += [abs(each - middle) for each in finite if len(finite) >= _FEWEST]
     return {
         kind: min(most_noise(kind[1]), _DEVIATION_OF_MAD * median(each)) if each else most_noise(kind[1])
         for kind, each in deviations.items()
@@ -210,14 +212,15 @@ def _judged(
     return Change(first, place, before, after, math.exp(middle), math.exp(explained), why, calls)
 
 
-def _single_calls(run: Calls, baseline: Calls, both: set[tuple[int, int]], noise: float) -> Iterator[CallChange]:
+def _single_calls(
+    run: Calls, baseline: Calls, changes: Mapping[tuple[int, int], float], noise: float
+) -> Iterator[CallChange]:
+    """The calls that stand out, or miss a gate that they held, or no longer miss one."""
     explained = _explained_of_one(noise)
-    for at in sorted(both):
+    for at, changed in changes.items():
         before, after = baseline[at], run[at]
-        if before == after:
-            continue
-        changed, graver = change(before.rel_l2, after.rel_l2), severity(after.verdict) - severity(before.verdict)
-        gate = max(severity(before.verdict), severity(after.verdict)) >= 2 and graver != 0
+        graver = 0 if before.verdict == after.verdict else severity(after.verdict) - severity(before.verdict)
+        gate = graver != 0 and max(severity(before.verdict), severity(after.verdict)) >= 2
         if gate or abs(changed) > explained:
             worse = graver > 0 if gate else changed > 0
             yield CallChange("worse" if worse else "better", *at, before, after)

@@ -55,18 +55,12 @@ def side_of_run(path: str | Path) -> Side:
     manifest, records = run_columns(path, _COLUMNS)
     if not records:
         raise ComparisonError(f"{path} holds no record ({manifest.status}): there is nothing to compare; run again")
-    calls: dict[Place, dict[tuple[int, int], Measured]] = defaultdict(dict)
-    places: dict[tuple[str, str, str], Place] = {}
+    grouped: dict[tuple[str, str, str], dict[tuple[int, int], Measured]] = defaultdict(dict)
     for boundary, phase, mode, step, user, rel_l2, verdict in records:
-        place = places.setdefault((boundary, phase, mode), Place(boundary, phase, mode))
-        calls[place][step, user] = Measured(rel_l2, verdict)
-    return Side(
-        str(path),
-        _subject(manifest),
-        _environment(manifest),
-        {place: standing_of(each) for place, each in calls.items()},
-        calls,
-    )
+        grouped[boundary, phase, mode][step, user] = Measured(rel_l2, verdict)
+    calls = {Place(*place): each for place, each in grouped.items()}
+    standings = {place: standing_of(each) for place, each in calls.items()}
+    return Side(str(path), _subject(manifest), _environment(manifest), standings, calls)
 
 
 def refuse_incomparable(run: Side, baseline: Side) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 from tttdebug.tracking.record import FAILING_VERDICTS
 
@@ -27,9 +28,8 @@ class Place:
         return f"{self.boundary} {self.phase}" + ("" if self.mode == "accumulated" else f" {self.mode}")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one call of a boundary gave."""
+class Measured(NamedTuple):
+    """What one call of a boundary gave; a tuple, of which a run holds a hundred thousand."""
 
     rel_l2: float
     verdict: str
@@ -65,7 +65,7 @@ def change(before: float, after: float) -> float:
 def standing_of(calls: Calls) -> Standing:
     """Where a boundary with these calls, one at least, stands."""
     errors = sorted(error_of(measured.rel_l2) for measured in calls.values())
-    verdict = max((measured.verdict for measured in calls.values()), key=severity)
+    verdict = max({measured.verdict for measured in calls.values()}, key=severity)
     return Standing(median(errors), errors[-1], len(errors), verdict)
 
 
@@ -82,4 +82,6 @@ def worst_of(standings: Iterable[Standing]) -> Standing:
 
 def error_of(rel_l2: float) -> float:
     """A rel_l2 that can be ordered: infinite where it is no number, at least `SMALLEST`."""
-    return math.inf if math.isnan(rel_l2) else max(rel_l2, SMALLEST)
+    if rel_l2 > SMALLEST:
+        return rel_l2
+    return math.inf if math.isnan(rel_l2) else SMALLEST

@@ -93,7 +93,7 @@ class Manifest:
         """Raises RunError when the file is missing, damaged, not as it was written, or of a newer schema."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 f"{path.parent} is not a run: it has no manifest.json; give the folder that a run printed as its own"
             ) from None

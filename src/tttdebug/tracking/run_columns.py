@@ -32,7 +32,7 @@ def run_columns(path: str | Path, names: Sequence[str]) -> tuple[Manifest, list[
     refuse_links_that_lead_out(path)
     content = io.BytesIO(sealed_bytes(path / PARQUET, manifest.seals[PARQUET]))
     try:
-        table = pyarrow.parquet.read_table(content, columns=list(names))
+        table = pyarrow.parquet.ParquetFile(content).read(columns=list(names))
     except (pyarrow.ArrowException, OSError) as error:
         raise RunError(f"{path / PARQUET} cannot be read ({error}); run again") from None
     columns = (table.column(name) for name in names)
