@@ -5,6 +5,7 @@ import json
 import math
 import random
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -157,7 +158,7 @@ def test_other_models_and_prompts_are_not_compared(tmp_path, baseline, manifest,
 
 def test_an_unfinished_run_is_compared_as_far_as_it_went(tmp_path, baseline):
     whole = Run.load(recorded(tmp_path / "whole", ERRORS))
-    writer = RunWriter(tmp_path / "run", whole.manifest)
+    writer = RunWriter(tmp_path / "run", replace(whole.manifest, status="unfinished", seals={}))
     for record in whole.records[:30]:
         writer.append(record)
     writer.fail(KeyboardInterrupt())

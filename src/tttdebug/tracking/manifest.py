@@ -48,7 +48,8 @@ class Manifest:
     counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
     `ops` the op records, None where ops were not tracked. `weights` is what the audit of the port's weights found,
     empty where there was none. `unpaired` lists what automatic pairing left out on either
-    side. `seals` holds the SHA-256 of each file of a run that came to its end, empty in a run of an earlier version.
+    side. `seals` holds the SHA-256 of each file of a run that came to its end, and none where it did not or was of an
+    earlier version.
     `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
     """
 

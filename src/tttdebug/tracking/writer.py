@@ -147,8 +147,9 @@ class RunWriter:
             self.manifest = replace(self.manifest, ops=self._ops)
         run = Run(self.path, self.manifest, self.records, _temporary=self._temporary)
         write_parquet(run)
-        tensors = (f"{TENSORS}/{path.name}" for path in (self.path / TENSORS).iterdir())
-        run.manifest = self.manifest = replace(self.manifest, seals=seals_of(self.path, (*SEALED, *tensors)))
+        if self.manifest.finished:
+            tensors = (f"{TENSORS}/{path.name}" for path in (self.path / TENSORS).iterdir())
+            run.manifest = self.manifest = replace(self.manifest, seals=seals_of(self.path, (*SEALED, *tensors)))
         self.manifest.write(self.path / MANIFEST)
         return run
 
