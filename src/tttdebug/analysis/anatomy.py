@@ -83,6 +83,13 @@ class Anatomy:
         self._formats = formats
         self._paths = {pair.reference: pair.port for pair in family.pairs_for(self._spec)}
 
+    @property
+    def experts_per_token(self) -> int | None:
+        """How many experts a token goes to; None where no layer is a mixture."""
+        layers = () if self.unknown else self._spec.layers
+        networks = (getattr(layer, "feed_forward", None) for layer in layers)
+        return next((net.experts_per_token for net in networks if isinstance(net, MixtureOfExpertsSpec)), None)
+
     def part_at(self, reference_path: str) -> Part | None:
         """The module at a path of the reference; None for one that the family's table does not name."""
         path = self._paths.get(reference_path)

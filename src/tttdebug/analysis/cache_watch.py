@@ -26,7 +26,10 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Change:
-    """A cache that changed where its module wrote nothing: one user's positions, and what stands there now."""
+    """A cache that changed where its module should write nothing: one user's positions, and what stands there now.
+
+    `misplaced` is the position of the token that the module was to write, where it wrote at these instead.
+    """
 
     pair: CachePair
     row: int
@@ -34,6 +37,7 @@ class Change:
     positions: tuple[int, ...]
     before_KLE: torch.Tensor
     now_KLE: torch.Tensor
+    misplaced: int | None = None
 
 
 class CacheWatch:
@@ -55,16 +59,16 @@ class CacheWatch:
         """The module at `boundary` is about to run."""
         for pair in self._pairs.get(boundary, ()):
             if turn.phase == "decode":
-                self._look(pair, turn)
+                self._look(pair, turn, has_run=False)
 
     def after(self, boundary: str, turn: Turn) -> None:
         """It has run."""
         for pair in self._pairs.get(boundary, ()):
             if turn.phase == "prefill" and all(part.row == 0 for part in turn.users.values()):
                 self._held.pop(pair.boundary, None)  # fresh caches
-            self._look(pair, turn)
+            self._look(pair, turn, has_run=True)
 
-    def _look(self, pair: CachePair, turn: Turn) -> None:
+    def _look(self, pair: CachePair, turn: Turn, *, has_run: bool) -> None:
         import torch
 
         now_BKLE = to_torch(module_at(self._subject.port, pair.port, pair.boundary)).clone()
@@ -75,10 +79,13 @@ class CacheWatch:
             if before is None or pair.boundary in self._changes:
                 continue
             differs_L = (before != now_BKLE[part.row]).any(dim=-1).any(dim=0)
+            unwritten = has_run and part.start < len(differs_L) and not bool(differs_L[part.start])
             differs_L[part.start :] = False  # positions that nothing stands at yet, and those being written
             if bool(differs_L.any()):
                 places = tuple(int(place) for place in torch.nonzero(differs_L)[:, 0])
-                self._changes[pair.boundary] = Change(pair, part.row, turn, places, before, now_BKLE[part.row])
+                misplaced = part.start if unwritten else None
+                now = now_BKLE[part.row]
+                self._changes[pair.boundary] = Change(pair, part.row, turn, places, before, now, misplaced)
 
     def findings(self) -> list[Finding]:
         """A finding for each attention whose cache changed on its own."""
@@ -100,6 +107,9 @@ def _finding(boundary: str, changes: list[Change], subject: Subject) -> Finding:
     pair = modules[boundary]
     moved = [f"block {new} holds what block {old} held" for new, old in exchanged.items() if old is not None]
     cause = "kv_block_swapped" if moved else "kv_stale"
+    if first.misplaced is not None:
+        cause = "kv_position"
+        says = f"{what} of {when} are written at position {positions} of the cache, not at {first.misplaced}"
     zeroed = [new for new in blocks if not bool(first.now_KLE[:, new * BLOCK : (new + 1) * BLOCK].any())]
     where = [f"{len(first.positions)} positions in blocks {', '.join(map(str, blocks))} of {BLOCK}", *moved]
     if zeroed:

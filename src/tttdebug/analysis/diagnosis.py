@@ -13,6 +13,7 @@ from tttdebug.analysis.consensus import Consensus, consensus
 from tttdebug.analysis.examination import Examination
 from tttdebug.analysis.finding import Candidate, Finding
 from tttdebug.analysis.module_call import ModuleCall
+from tttdebug.analysis.special.outliers import outlier_channels
 from tttdebug.analysis.users import swapped_users
 from tttdebug.analysis.where import Location, locate
 from tttdebug.tracking.gates import kind_of
@@ -21,6 +22,9 @@ from tttdebug.tracking.subject import Subject
 
 Progress = Callable[[str, "float | None"], None]
 CANDIDATES = 3
+MOST = 0.5
+"""The share of an error from which a single channel is worth naming."""
+
 EXPERIMENTED_OF_A_KIND = 4
 """Of more modules of one kind at fault, all layers say, the causes of the first ones stand for the others'."""
 
@@ -68,7 +72,7 @@ def _finding(boundary: str, keys: Sequence[Key], calls: Sequence[ModuleCall], fo
         "boundary": boundary,
         "module": call.module,
         "reference_path": call.reference_path,
-        "where": _location(call).sentences(),
+        "where": (*_location(call).sentences(), *_outliers(call)),
         "candidates": tuple(_candidates(heard)),
         "records": tuple(keys),
     }
@@ -101,6 +105,14 @@ def _location(call: ModuleCall) -> Location:
         constants=constants,
         start=int(call.positions_T[0]),
     )
+
+
+def _outliers(call: ModuleCall) -> tuple[str, ...]:
+    """The massive activation that makes most of the error, where one does: it is no matter of where, but of size."""
+    if not bool(call.port_TC.isfinite().all()):
+        return ()
+    channels = outlier_channels(call.reference_TC, call.port_TC)
+    return tuple(str(channel) for channel in channels[:1] if channel.share_of_error > MOST)
 
 
 def _also_in(finding: Finding, boundary: str, keys: Sequence[Key]) -> Finding:

@@ -78,7 +78,11 @@ def explain(
     verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders, filled_by)
     findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress)]
     ranked = _ranked(_one_a_module(findings), subject, progress)
-    notes = [*_notes(anatomy, found.not_alone), *_enlarged(run, verdicts, ranked), *decisions(run).sentences()]
+    notes = [
+        *_notes(anatomy, found.not_alone),
+        *_enlarged(run, verdicts, ranked),
+        *decisions(run, anatomy.experts_per_token).sentences(),
+    ]
     finished = reopened.finish(verdicts, [finding.to_json() for finding in ranked], notes)
     return Explanation(tuple(ranked), tuple(notes), finished)
 

@@ -156,19 +156,28 @@ def _other_heads(reference_KTE: Tensor, port_KTE: Tensor) -> Iterator[_Reading]:
 
 
 def _other_blocks(reference_KTE: Tensor, port_KTE: Tensor, block: int) -> Iterator[_Reading]:
-    whole = reference_KTE.shape[1] // block
-    if whole < 2:
+    """Blocks in other places; of the last one, which may be shorter, as far as both reach."""
+    references, ports = reference_KTE.split(block, 1), port_KTE.split(block, 1)
+    if len(references) < 2:
         return
-    sides = [
-        side[:, : whole * block].unflatten(1, (whole, block)).transpose(0, 1) for side in (reference_KTE, port_KTE)
-    ]
-    reference_NKSE, port_NKSE = sides
-    order = _nearest(port_NKSE.flatten(1), reference_NKSE.flatten(1))
+    order = tuple(min(range(len(references)), key=lambda j: _apart(references[j], held)) for held in ports)
     if moved := _moved(order, f"block of {block} positions"):
-        rest = reference_KTE[:, whole * block :]
-        rearranged = torch.cat((reference_NKSE[list(order)].transpose(0, 1).flatten(1, 2), rest), 1)
-        cause = "kv_block_swapped" if len(set(order)) == whole else "kv_position"
-        yield _Reading(cause, moved, port_KTE, rearranged, order)
+        placed = [_in_place_of(references[j], held) for j, held in zip(order, ports, strict=True)]
+        cause = "kv_block_swapped" if len(set(order)) == len(references) else "kv_position"
+        yield _Reading(cause, moved, port_KTE, torch.cat(placed, 1), order)
+
+
+def _apart(reference_KSE: Tensor, port_KSE: Tensor) -> float:
+    """The mean squared difference of two blocks, over the positions that both have; inf where that is no number."""
+    both = min(reference_KSE.shape[1], port_KSE.shape[1])
+    apart = float((reference_KSE[:, :both] - port_KSE[:, :both]).square().mean())
+    return apart if math.isfinite(apart) else math.inf
+
+
+def _in_place_of(reference_KSE: Tensor, port_KSE: Tensor) -> Tensor:
+    """A block of the reference at the length of one of the port; what it has not is taken from the port's."""
+    length = port_KSE.shape[1]
+    return torch.cat((reference_KSE[:, :length], port_KSE[:, reference_KSE.shape[1] :]), 1)
 
 
 def _other_positions(reference_KTE: Tensor, port_KTE: Tensor) -> Iterator[_Reading]:
