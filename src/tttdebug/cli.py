@@ -52,11 +52,9 @@ def main() -> None:
     debug = DEBUG in sys.argv
     if debug:
         sys.argv.remove(DEBUG)
-    from tttdebug.emulator.errors import EmulatorError
-
     try:
         app()
-    except (TttdebugError, EmulatorError) as error:
+    except TttdebugError as error:
         if debug:
             raise
         if isinstance(error, PortRaisedError):  # the user's own code: its traceback is what he needs
@@ -66,10 +64,15 @@ def main() -> None:
     except Exception as error:  # the last line of defence: an exit code of 1 would say that a gate failed
         if debug:
             raise
-        print(
-            f"tttdebug: unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it",
-            file=sys.stderr,
-        )
+        from tttdebug.emulator.errors import EmulatorError  # brings torch along, seconds that most commands do without
+
+        if isinstance(error, EmulatorError):
+            print(f"tttdebug: {error}", file=sys.stderr)
+        else:
+            print(
+                f"tttdebug: unexpected {type(error).__name__}: {error}; add --debug to see where, and please report it",
+                file=sys.stderr,
+            )
         sys.exit(2)
 
 
