@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: threads that share the machine. Two busy processes can slow a spinning torch thirty times."""
+"""What all tests share: one browser, and threads that leave room: two spinning torches are thirty times slower."""
 
 import os
 
