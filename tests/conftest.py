@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: threads that share the machine. Two busy processes can slow a spinning torch thirty times."""
+"""What all tests share: one browser, and threads that leave room: two spinning torches are thirty times slower."""
 
 import os
 
@@ -19,3 +19,15 @@ torch.set_num_threads(2)
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One window of a real Chromium for all tests: Playwright takes one at a time, and scripts are loaded once."""
+    from dashboard_reader import chromium, window
+
+    if chromium() is None:
+        reason = "no Chromium: apt-get install -y --no-install-recommends chromium"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with window() as context:
+        yield context

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import sample_runs
 import torch
-from dashboard_reader import Reader, Server, chromium, served, window
+from dashboard_reader import Reader, Server, served
 from playwright.sync_api import BrowserContext
 
 from tttdebug.reporting.dashboard import app_script
@@ -41,16 +40,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with served(runs, tmp_path_factory.mktemp("server") / "log") as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[BrowserContext]:
-    """One window for all tests, so that Streamlit's scripts are loaded once."""
-    if chromium() is None:
-        reason = "no Chromium: apt-get install -y --no-install-recommends chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with window() as context:
-        yield context
 
 
 @pytest.fixture

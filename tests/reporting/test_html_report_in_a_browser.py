@@ -3,23 +3,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from dashboard_reader import chromium, window
 
 from tttdebug.reporting.reports import write_report
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if chromium() is None:
-        reason = "no Chromium: apt-get install -y --no-install-recommends chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with window() as context:
-        yield context
 
 
 @pytest.fixture

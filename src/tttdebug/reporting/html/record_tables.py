@@ -32,17 +32,14 @@ def failing_section(run: Run) -> Markup | None:
     if not failing:
         return None
     rows = [_failing_row(one) for one in failing[:MOST]]
-    more = counted(len(rows) - OPEN, "more boundary").replace("boundarys", "boundaries")
+    said = f"{len(failing):,}, in the order of execution. The error of a module alone is its own."
+    if len(failing) > MOST:
+        said += f" Shown are {MOST}; the CSV report has all."
     return section(
         "Boundaries that fail",
-        element(
-            "p", f"{len(failing):,}, in the order of execution. The error of a module alone is its own.", class_="quiet"
-        ),
+        element("p", said, class_="quiet"),
         table(_FAILING, rows[:OPEN], numbers=3),
-        folded(more, table(_FAILING, rows[OPEN:], numbers=3)) if len(rows) > OPEN else None,
-        element("p", f"The CSV report has the other {len(failing) - MOST:,}.", class_="quiet")
-        if len(failing) > MOST
-        else None,
+        folded(f"{len(rows) - OPEN:,} more", table(_FAILING, rows[OPEN:], numbers=3)) if len(rows) > OPEN else None,
         id_="failures",
     )
 
