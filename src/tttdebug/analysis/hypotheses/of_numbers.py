@@ -29,7 +29,7 @@ GROUPS = (("wq", "wk", "wv"), ("wo",), ("w1", "w3"), ("w1",), ("w2",), ("weight"
 """Weights that have their settings in common: in the field's decoder_config.json, WQKV, WO, FF1_FF3, FF2."""
 _MOST_OF_A_FORMAT = 0.7
 """No number format costs more than this."""
-_BETTER = 0.85  # of what the declared settings leave is left by others that are worth a trial
+_BETTER = 0.95  # of what the declared settings leave is left by others that are worth a trial
 _NAMES = {"wq": "WQKV", "wo": "WO", "w1": "FF1_FF3", "w2": "FF2"}
 _DTYPES = {"bfloat16": "BF16", "bfloat8_b": "BFP8", "bfloat4_b": "BFP4"}
 
