@@ -159,7 +159,25 @@ def test_blocks_in_another_order_are_named(seed, order, ragged, block):
     reading = read_cache(reference_KTE, noisy(reference_KTE[:, places]), floor_rel_l2=NOISE, block=block)
     moved = list(order) != [0, 1, 2]
     assert reading.cause == ("kv_block_swapped" if moved else "")
-    assert list(reading.order) == (list(order) if moved else [])
+    in_place = [3] if ragged else []  # a last block that is shorter
+    assert list(reading.order) == ([*order, *in_place] if moved else [])
+
+
+def test_a_short_last_block_that_changed_places_is_named():
+    reference_KTE = keys(positions=58)
+    port_KTE = noisy(
+        torch.cat(
+            (
+                reference_KTE[:, 32:],
+                torch.zeros(reference_KTE.shape[0], 6, reference_KTE.shape[2]),
+                reference_KTE[:, :26],
+            ),
+            1,
+        )
+    )
+    reading = read_cache(reference_KTE, port_KTE, floor_rel_l2=NOISE, block=32)
+    assert reading.cause == "kv_block_swapped"
+    assert list(reading.order) == [1, 0]
 
 
 def test_a_block_written_twice_is_named():
