@@ -17,8 +17,8 @@ from choices import choose_measure
 from data import Stamp, open_run, stamp_of, token_text
 from looks import colours
 from tensor_map import TensorMap, max_pooled
+from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import Run
 from wording import size
 
 
@@ -31,9 +31,9 @@ class Maps:
     difference: TensorMap
 
 
-def show_error(run: Run, record: Record) -> None:
+def show_error(run: OpenedRun, record: Record) -> None:
     """Error per token position, where there is more than one, beside the histogram of the error."""
-    profile = run.profiles.get(record.key)
+    profile = run.profile(record.key)
     if profile is None:
         st.info("The run keeps no error profile of this boundary.")
         return
@@ -48,7 +48,7 @@ def show_error(run: Run, record: Record) -> None:
         st.altair_chart(error_histogram(profile["error_edges"], profile["error_counts"]), key="histogram")
 
 
-def _tokens(run: Run, record: Record, profile: dict[str, Any]) -> None:
+def _tokens(run: OpenedRun, record: Record, profile: dict[str, Any]) -> None:
     by = choose_measure(Address.current())
     texts = token_text(run, record.key)
     st.altair_chart(
@@ -59,9 +59,9 @@ def _tokens(run: Run, record: Record, profile: dict[str, Any]) -> None:
     )
 
 
-def show_worst(run: Run, record: Record) -> None:
+def show_worst(run: OpenedRun, record: Record) -> None:
     """The elements of the greatest difference, with their coordinates in the reference's layout."""
-    profile = run.profiles.get(record.key)
+    profile = run.profile(record.key)
     if profile is None or not profile["worst"]:
         st.caption("No element differs." if profile else "They were not kept.")
         return
@@ -85,7 +85,7 @@ def show_worst(run: Run, record: Record) -> None:
     )
 
 
-def show_tensors(run: Run, record: Record) -> None:
+def show_tensors(run: OpenedRun, record: Record) -> None:
     """Reference, port and difference as maps."""
     st.subheader("Tensors", anchor=False)
     maps = _maps(run.path, stamp_of(run.path), record.key)

@@ -4,54 +4,38 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import streamlit as st
 
 from address import Address, choose
+from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Record
-from tttdebug.tracking.run import Run
 from wording import call_name, code
 
 Value = TypeVar("Value", bound=Hashable)
 MEASURES = {"rel_l2": "rel L2", "distance": "1 − PCC"}
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of the model, for one user, compared in one mode."""
-
-    phase: str
-    step: int
-    user: int
-    mode: str
-
-    @classmethod
-    def of(cls, record: Record) -> Call:
-        return cls(record.phase, record.step, record.user, record.mode)
-
-
-def choose_call(run: Run, address: Address) -> Call:
+def choose_call(run: OpenedRun, address: Address) -> Call:
     """Select boxes for what there is more than one of; the first divergence's call unless the address names another.
 
     Says so when the run lacks what the address names. The run holds at least one record.
     """
     default = Call.of(run.first_divergence() or run.records[0])
-    records = (*run.records, *run.experiments)
-    calls = _distinct((record.phase, record.step) for record in records)
+    calls = _distinct((call.phase, call.step) for call in run.by_call)
     named = (address.phase, _number(address.step) or 0) if address.phase else None
-    call = _one_of(calls, named, (default.phase, default.step), call_name(*named) if named else "")
-    of_call = [record for record in records if (record.phase, record.step) == call]
-    users = _distinct(record.user for record in of_call)
+    phase, step = _one_of(calls, named, (default.phase, default.step), call_name(*named) if named else "")
+    of_step = [call for call in run.by_call if (call.phase, call.step) == (phase, step)]
+    users = _distinct(call.user for call in of_step)
     user = _one_of(users, _number(address.user), default.user, f"user {address.user}")
-    modes = _distinct(record.mode for record in of_call)
+    modes = _distinct(call.mode for call in of_step if call.user == user)
     mode = _one_of(modes, address.mode, default.mode, f"{address.mode} error")
     if len(calls) > 1:
         choose(
             "Call",
             calls,
-            call,
+            (phase, step),
             lambda chosen: {"phase": chosen[0], "step": chosen[1]},
             format_func=lambda chosen: call_name(*chosen),
             width=200,
@@ -60,7 +44,7 @@ def choose_call(run: Run, address: Address) -> Call:
         choose("User", users, user, lambda chosen: {"user": chosen}, width=110)
     if len(modes) > 1:
         choose("Error", modes, mode, lambda chosen: {"mode": chosen}, width=170)
-    return Call(*call, user, mode)
+    return Call(phase, step, user, mode)
 
 
 def choose_measure(address: Address) -> str:
@@ -76,9 +60,9 @@ def choose_measure(address: Address) -> str:
     )
 
 
-def records_of(run: Run, call: Call) -> list[Record]:
+def records_of(run: OpenedRun, call: Call) -> list[Record]:
     """The records of one call, in the order of execution."""
-    return [record for record in (*run.records, *run.experiments) if Call.of(record) == call]
+    return list(run.by_call[call])
 
 
 def _distinct(values: Iterable[Value]) -> list[Value]:

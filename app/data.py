@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from address import RUNS, Address, go
@@ -17,8 +18,9 @@ from tttdebug.analysis.explanation import Explanation
 from tttdebug.errors import RunError
 from tttdebug.reporting.dashboard import RUNS_VARIABLE
 from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import FINDINGS, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS, Run
+from tttdebug.tracking.run import FINDINGS, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
 
 DEPTH_SEARCHED = 3
 Stamp = tuple[tuple[int, int], ...]
@@ -55,12 +57,12 @@ def find_runs(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(_runs_below(folder, DEPTH_SEARCHED))}
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: Path) -> OpenedRun:
     """The run in `path`, loaded anew only when its files have changed. Raises RunError."""
     return _load(path, stamp_of(path))
 
 
-def current_run(address: Address) -> Run:
+def current_run(address: Address) -> OpenedRun:
     """The run that the address names; without a name the list of runs. Raises RunError when there is no such run."""
     if address.run is None:
         go(RUNS, Address())
@@ -71,7 +73,7 @@ def current_run(address: Address) -> Run:
     return open_run(path)
 
 
-def default_boundary(run: Run, address: Address) -> str:
+def default_boundary(run: OpenedRun, address: Address) -> str:
     """The boundary that the address names, else where the run diverges, else its first one.
 
     Raises RunError when the run holds no record.
@@ -86,7 +88,7 @@ def summary(name: str, path: Path) -> Summary:
     return _summary(name, path, stamp_of(path))
 
 
-def outcome(run: Run) -> str:
+def outcome(run: OpenedRun) -> str:
     """One of "passed", "failed", "incomplete" (finished, but comparisons are missing) and "unfinished"."""
     if not run.manifest.finished:
         return "unfinished"
@@ -95,9 +97,12 @@ def outcome(run: Run) -> str:
     return "passed" if run.passed else "incomplete"
 
 
-def worst_record(run: Run) -> Record | None:
+def worst_record(run: OpenedRun) -> Record | None:
     """The record furthest from its reference: a non-finite or incomparable one, else that of the greatest rel_l2."""
-    return max(run.records, key=lambda record: math.inf if math.isnan(record.rel_l2) else record.rel_l2, default=None)
+    if not run.records:
+        return None
+    errors = run.records.column("rel_l2")
+    return run.records[int(np.where(np.isnan(errors), np.inf, errors).argmax())]
 
 
 def label_of(described: Any) -> str:
@@ -105,18 +110,17 @@ def label_of(described: Any) -> str:
     return str(described.get("name") or described.get("kind") or "unnamed")
 
 
-def explanation_of(run: Run) -> Explanation | None:
+def explanation_of(run: OpenedRun) -> Explanation | None:
     """What `tttdebug explain` found in a run; None where nobody asked. Raises RunError when its file is damaged."""
     return _explanation(run.path, stamp_of(run.path))
 
 
-def alone(run: Run, records: Sequence[Record]) -> dict[str, Record]:
-    """The isolated records of the calls that `records` are about, by boundary; none where the run was not explained."""
-    calls = {replace(record.key, mode=ISOLATED) for record in records}
-    return {record.boundary: record for record in run.experiments if record.key in calls}
+def alone(run: OpenedRun, call: Call) -> dict[str, Record]:
+    """The isolated records of a call, by boundary; none where the run was not explained."""
+    return {record.boundary: record for record in run.by_call.get(call._replace(mode=ISOLATED), ())}
 
 
-def token_text(run: Run, key: Key) -> dict[int, str]:
+def token_text(run: OpenedRun, key: Key) -> dict[int, str]:
     """The text of each token position of a call, where the run has kept it."""
     return {
         line["position"]: line["text"]
@@ -126,8 +130,8 @@ def token_text(run: Run, key: Key) -> dict[int, str]:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the run …")
-def _load(path: Path, stamp: Stamp) -> Run:
-    return Run.load(path)
+def _load(path: Path, stamp: Stamp) -> OpenedRun:
+    return OpenedRun.load(path)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -138,7 +142,7 @@ def _explanation(path: Path, stamp: Stamp) -> Explanation | None:
 @st.cache_data(max_entries=1000, show_spinner=False)
 def _summary(name: str, path: Path, stamp: Stamp) -> Summary:
     try:
-        run = Run.load(path)
+        run = OpenedRun.load(path)
     except RunError:
         return Summary(name, "unreadable")
     first, worst = run.first_divergence(), worst_record(run)

@@ -15,35 +15,35 @@ from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import Experiment, Finding, Fix
 from tttdebug.reporting.findings import records_text, sentence_of, verdict_text
 from tttdebug.reporting.format_costs import format_costs
-from tttdebug.tracking.run import Run
+from tttdebug.tracking.opened_run import OpenedRun
 from wording import code, plain, share, size, verdict_mark
 
 _COSTS = 4
 _NUMBER = st.column_config.NumberColumn(format="%.3g")
 
 
-def show_explanation(explanation: Explanation, address: Address) -> None:
+def show_explanation(explanation: Explanation, run: OpenedRun, address: Address) -> None:
     """The findings, ranked; where there is none, what the number formats cost."""
     st.subheader("What is wrong" if explanation.detected else "Nothing is wrong", anchor=False)
     if not explanation.findings:
         st.text(verdict_text(explanation).plain.partition("  ")[2])
     for place, finding in enumerate(explanation, start=1):
         with st.container(border=True, key=f"finding {place}"):
-            _card(finding, place, explanation.run, address)
+            _card(finding, place, run, address)
     if not explanation.detected:
-        _costs(explanation.run)
+        _costs(run)
     for note in explanation.notes:
         st.text(f"Note: {note}")
 
 
-def show_how_to_explain(run: Run) -> None:
+def show_how_to_explain(run: OpenedRun) -> None:
     """The command that explains a run which fails and was not explained yet."""
     if run.failed and run.manifest.finished and run.manifest.job:
         st.caption("What causes this, and what mends it, says:")
         st.code(_again(run), language="bash")
 
 
-def _card(finding: Finding, place: int, run: Run, address: Address) -> None:
+def _card(finding: Finding, place: int, run: OpenedRun, address: Address) -> None:
     cause = plain(finding.cause) if finding.confirmed else "cause not known"
     mark = verdict_mark("injected")
     st.markdown(f"{mark} **{place}. {plain(finding.boundary)}: {cause}**")
@@ -96,7 +96,7 @@ def _change(fix: Fix) -> None:
         st.code(json.dumps(dict(fix.settings), indent=1), language="json")
 
 
-def _costs(run: Run) -> None:
+def _costs(run: OpenedRun) -> None:
     rows = [
         {
             "module": cost.kind,
@@ -117,5 +117,5 @@ def _costs(run: Run) -> None:
     )
 
 
-def _again(run: Run) -> str:
+def _again(run: OpenedRun) -> str:
     return f"tttdebug explain {shlex.quote(str(run.path))}"

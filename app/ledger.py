@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from tttdebug.tracking.run import Run
+from tttdebug.tracking.opened_run import OpenedRun
 from wording import call_name
 
 
-def show_ledger(run: Run) -> None:
+def show_ledger(run: OpenedRun) -> None:
     """Expected, compared, skipped; and every reason with what it kept from being compared."""
     manifest = run.manifest
     missing = manifest.expected - len(run.records) - len(manifest.skipped)
@@ -40,7 +40,7 @@ def show_ledger(run: Run) -> None:
         st.text(note)
 
 
-def show_manifest(run: Run) -> None:
+def show_manifest(run: OpenedRun) -> None:
     """Everything else that the run says about itself, folded away."""
     manifest = run.manifest
     with st.expander("About this run"):

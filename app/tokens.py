@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from tttdebug.tracking.run import Run
+from tttdebug.tracking.opened_run import OpenedRun
 
 _AGREEMENT = {
     "tokens": st.column_config.NumberColumn("tokens", format="%d", help="how many positions were compared"),
@@ -28,7 +28,7 @@ _AGREEMENT = {
 }
 
 
-def show_agreement(run: Run) -> None:
+def show_agreement(run: OpenedRun) -> None:
     """A row a phase."""
     if not run.manifest.agreement:
         return
@@ -37,7 +37,7 @@ def show_agreement(run: Run) -> None:
     st.dataframe(pd.DataFrame(rows), column_config=_AGREEMENT, hide_index=True, key="agreement")
 
 
-def show_continuations(run: Run) -> None:
+def show_continuations(run: OpenedRun) -> None:
     """What each side would write after each prompt."""
     for number, texts in enumerate(run.manifest.continuations, start=1):
         prompt, reference, port = texts["prompt"], texts["reference"], texts["port"]

@@ -11,8 +11,8 @@ from datetime import datetime
 
 from data import outcome
 from tttdebug.reporting.palette import VERDICTS, looks_like, style_of
+from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
-from tttdebug.tracking.run import Run
 
 _HARMLESS = re.compile(r"(?!www\.)[A-Za-z0-9]+(?:(?:[._-]|(?<=\d)[ :](?=\d))[A-Za-z0-9]+)*")
 
@@ -86,7 +86,7 @@ def verdict_tally(records: Sequence[Record]) -> str:
     )
 
 
-def headline(run: Run) -> str:
+def headline(run: OpenedRun) -> str:
     """The answer to "is it good?", as Markdown."""
     first = run.first_divergence()
     if first is not None:
@@ -100,7 +100,7 @@ def headline(run: Run) -> str:
     }[outcome(run)]
 
 
-def incompleteness(run: Run) -> str:
+def incompleteness(run: OpenedRun) -> str:
     """Why a run that is not finished is not, as Markdown."""
     status = run.manifest.status
     why = (
@@ -111,7 +111,7 @@ def incompleteness(run: Run) -> str:
     return f"{why} Shown is what there is: {len(run.records):,} of {run.manifest.expected:,} comparisons."
 
 
-def explanation(run: Run) -> str:
+def explanation(run: OpenedRun) -> str:
     """One or two sentences under the headline, as Markdown."""
     first, total = run.first_divergence(), len(run.records)
     if first is not None:

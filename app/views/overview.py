@@ -13,12 +13,13 @@ from ledger import show_ledger, show_manifest
 from places import place_of
 from record_tables import pick_boundary
 from tokens import show_agreement, show_continuations
+from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
-from tttdebug.tracking.run import ACCUMULATED, Run
+from tttdebug.tracking.run import ACCUMULATED
 from wording import explanation, headline, incompleteness, moment, plain, verdict_tally
 
 
-def header(run: Run) -> None:
+def header(run: OpenedRun) -> None:
     manifest = run.manifest
     st.header(headline(run), anchor=False)
     st.markdown(explanation(run))
@@ -53,14 +54,14 @@ found = explanation_of(run)
 if found is None:
     show_how_to_explain(run)
 else:
-    show_explanation(found, address)
+    show_explanation(found, run, address)
 
 st.subheader("Error over depth", anchor=False)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     call = choose_call(run, address)
     by = choose_measure(address)
 records = records_of(run, call)
-own = alone(run, records) if call.mode == ACCUMULATED else {}
+own = alone(run, call) if call.mode == ACCUMULATED else {}
 st.markdown(verdict_tally(records))
 with st.container(gap="xxsmall"):
     depth(records, own, by)

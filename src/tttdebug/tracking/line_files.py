@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tttdebug.errors import RunError
-from tttdebug.tracking.run_files import sealed_bytes
+from tttdebug.tracking.run_files import check_seal, sealed_bytes
 
 Built = TypeVar("Built")
+_CHUNK = 1 << 22  # bytes read at a time
 
 
 def read_lines(
@@ -28,6 +31,51 @@ def read_lines(
             raise RunError(
                 f"{path}, line {number}, is not a record ({error!r}); restore the file or run again"
             ) from None
+
+
+@dataclass(frozen=True)
+class LineFinder:
+    """Single lines of a line file, found by how they start. What it has not been asked for is not kept in memory."""
+
+    path: Path
+    finished: bool
+    seal: str | None = None
+
+    def starting(self, start: str) -> dict[str, Any] | None:
+        """The first line that starts so; None where there is none.
+
+        Raises RunError naming the file that is missing, or not the sealed one, or the line that is damaged.
+        """
+        if not self._is_there:
+            return None
+        sought = b"\n" + start.encode()
+        with self.path.open("rb") as file:
+            kept = b"\n"  # the first line has no end of another before it
+            while chunk := file.read(_CHUNK):
+                kept += chunk
+                if (at := kept.find(sought)) >= 0:
+                    return self._parsed(kept[at + 1 :] + file.readline())
+                kept = kept[-len(sought) :]
+        return None
+
+    def _parsed(self, content: bytes) -> dict[str, Any] | None:
+        line, end, _ = content.partition(b"\n")
+        if not end and not self.finished:
+            return None
+        try:
+            return dict(json.loads(line))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"{self.path} is damaged ({error}); restore the file or run again") from None
+
+    @cached_property
+    def _is_there(self) -> bool:
+        if self.seal is not None:
+            check_seal(self.path, self.seal)
+        elif not self.path.is_file():
+            if self.finished:
+                raise RunError(f"{self.path} is missing from a finished run; restore it from a copy, or run again")
+            return False
+        return True
 
 
 def _objects(path: Path, finished: bool, seal: str | None) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import RunError
-from tttdebug.tracking.line_files import Built, read_lines
+from tttdebug.tracking.line_files import Built, LineFinder, read_lines
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.op_record import COLUMNS as OP_COLUMNS
 from tttdebug.tracking.op_record import OpRecord
 from tttdebug.tracking.record import COLUMNS, Key, Record
 from tttdebug.tracking.run_files import refuse_links_that_lead_out, sealed_bytes
+from tttdebug.tracking.saved_pair import SavedPair
 
 if TYPE_CHECKING:
     import pandas
@@ -47,8 +49,8 @@ class Run:
 
     path: Path
     manifest: Manifest
-    records: list[Record]
-    experiments: list[Record] = field(default_factory=list)
+    records: Sequence[Record]
+    experiments: Sequence[Record] = field(default_factory=list)
     _temporary: TemporaryDirectory[str] | None = field(default=None, repr=False)
     subject: Subject | None = field(default=None, repr=False, compare=False)
     """Both sides, where the run was made in this process: what further experiments need."""
@@ -94,22 +96,36 @@ class Run:
         rows = [[getattr(record, name) for name in COLUMNS] for record in (*self.records, *self.experiments)]
         return pandas.DataFrame(rows, columns=list(COLUMNS))
 
-    @property
-    def failed(self) -> list[Record]:
+    @cached_property
+    def failed(self) -> Sequence[Record]:
         """The records whose gate fails for a reason that the number formats do not explain."""
-        return [record for record in self.records if record.failed]
+        return self._failing(self.records)
 
     @property
     def passed(self) -> bool:
         """Whether the run finished, compared everything it expected, and no gate failed."""
         complete = self.manifest.finished and 0 < self.manifest.compared == self.manifest.expected
-        return complete and not self.failed and not any(record.failed for record in self.experiments)
+        return complete and not self.failed and not self._failing(self.experiments)
 
     def first_divergence(self) -> Record | None:
         """The first record, in the order of execution, whose gate fails; where none does, the first experiment that
         shows an error of a module's own.
         """
-        return next((record for record in (*self.records, *self.experiments) if record.failed), None)
+        failing = self.failed or self._failing(self.experiments)
+        return failing[0] if failing else None
+
+    def _failing(self, records: Sequence[Record]) -> Sequence[Record]:
+        return [record for record in records if record.failed]
+
+    def profile(self, key: Key) -> dict[str, Any] | None:
+        """What `profiles` holds of one record, without reading what it holds of the others; None where nothing."""
+        line = self._profile_lines.starting(json.dumps({"key": vars(key)})[:-1] + ", ")
+        return None if line is None else line["profile"]
+
+    @cached_property
+    def _profile_lines(self) -> LineFinder:
+        path, manifest = self.path / PROFILES, self.manifest
+        return LineFinder(path, finished=manifest.finished, seal=manifest.seals.get(PROFILES))
 
     @cached_property
     def profiles(self) -> dict[Key, dict[str, Any]]:
@@ -149,6 +165,15 @@ class Run:
         """
         kept = (self.path / CALLS).is_file() or CALLS in self.manifest.seals
         return _lines(self.path, self.manifest, CALLS, dict) if kept else []
+
+    def saved_pair(self, key: Key) -> SavedPair | None:
+        """The saved tensors of a record, to be read a part at a time; None if they were not saved.
+
+        Raises RunError when the file is damaged, or missing though the run saved it.
+        """
+        name = f"{TENSORS}/{key.file_name}.safetensors"
+        path, seal = self.path / name, self.manifest.seals.get(name)
+        return None if not path.is_file() and seal is None else SavedPair.open(path, seal)
 
     def tensors(self, key: Key) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The saved (reference, port) tensors of a record, both in the reference's layout, or None if not saved.

@@ -39,13 +39,20 @@ def sealed_bytes(path: Path, seal: str | None) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); restore it from a copy, or run again") from None
+        raise _unreadable(path, error) from None
     if seal is not None and hashlib.sha256(content).hexdigest() != seal:
-        raise RunError(
-            f"{path} is damaged: its SHA-256 is not the one that its run noted in manifest.json; restore it from a "
-            "copy, or run again"
-        )
+        raise _not_sealed(path)
     return content
+
+
+def check_seal(path: Path, seal: str) -> None:
+    """Read through a file that is too large to hold. Raises RunError as `sealed_bytes` does."""
+    try:
+        digest = _digest(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if digest != seal:
+        raise _not_sealed(path)
 
 
 def refuse_links_that_lead_out(folder: Path) -> None:
@@ -56,6 +63,17 @@ def refuse_links_that_lead_out(folder: Path) -> None:
             path = Path(place, name)
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 raise RunError(f"{path} is a link that leads out of its run; put the file itself there, or remove it")
+
+
+def _unreadable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be read ({error.strerror}); restore it from a copy, or run again")
+
+
+def _not_sealed(path: Path) -> RunError:
+    return RunError(
+        f"{path} is damaged: its SHA-256 is not the one that its run noted in manifest.json; restore it from a copy, "
+        "or run again"
+    )
 
 
 def _digest(path: Path) -> str:
