@@ -40,6 +40,7 @@ class Server:
 
     address: str
     log: Path
+    process: int
 
     def complaints(self) -> str:
         """What the server has logged beside its start."""
@@ -57,7 +58,7 @@ def served(runs: Path, log: Path) -> Iterator[Server]:
         )
     try:
         wait_until_healthy(process, port)
-        yield Server(f"http://{HOST}:{port}", log)
+        yield Server(f"http://{HOST}:{port}", log, process.pid)
     finally:
         process.terminate()
         process.wait()
