@@ -102,10 +102,9 @@ def _summary(result: GateSelftest) -> Iterator[str]:
     for name, why in result.not_tried:
         yield f"not tried   {name}: {why}"
     for outcome in result.unseen:
-        yield (
-            f"UNSEEN      {outcome.fault} at {outcome.boundary}; look at it: {result.command or 'tttdebug run …'} "
-            f"--inject {outcome.fault}@{outcome.boundary} --seed {outcome.seed}"
-        )
+        yield f"UNSEEN      {outcome.fault}@{outcome.boundary} --seed {outcome.seed}"
+    if result.unseen:
+        yield f"to see one: {result.command or 'tttdebug run …'}, with another --out, and --inject FAULT@AT --seed SEED"
     if result.proposal:
         yield (
             f"these thresholds, at the end of the file, let the sound run pass and catch {result.mended} of the "
