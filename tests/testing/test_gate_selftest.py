@@ -156,7 +156,9 @@ def test_a_run_from_the_faulty_layer_on_is_the_whole_run(folder, tmp_path, what)
 
 def measured(run):
     """What was compared, and how it erred; as text, in which a nan is like another."""
-    return {record.key: f"{record.rel_l2} {record.pcc} {record.floor_rel_l2} {record.verdict}" for record in run.records}
+    return {
+        record.key: f"{record.rel_l2} {record.pcc} {record.floor_rel_l2} {record.verdict}" for record in run.records
+    }
 
 
 def test_encoders_are_tested_too(gate, folder):
