@@ -20,6 +20,8 @@ MARGIN = 1.5
 """How much worse than the worst of a sound run a limit lets an error be."""
 PROPOSED_METRICS = (RELATIVE_TO_FLOOR, "rel_l2", "slope", "norm_ratio", "worst_token_pcc", "pcc")
 """What a limit can be proposed of, the more telling first."""
+_LEAST_OF_FLOOR = 1.5
+"""A floor is measured in bfloat16 once: a sound port that rounds otherwise may well err so much more."""
 _LAYER = re.compile(r"^L\d+\.")
 
 
@@ -112,7 +114,8 @@ def _with_margin(metric: str, worst: float) -> float:
     error = float(_error(metric, np.array([worst]))[0])
     if METRICS[metric].side is AT_LEAST:
         return 1 - _rounded_up(error * MARGIN**2)
-    return _rounded_up(error * MARGIN)
+    limit = _rounded_up(error * MARGIN)
+    return max(limit, _LEAST_OF_FLOOR) if metric == RELATIVE_TO_FLOOR else limit
 
 
 def _rounded_up(value: float) -> float:
