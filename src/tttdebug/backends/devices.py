@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tttdebug.backends.firmware import firmware, kernel_driver
@@ -37,6 +37,10 @@ class DeviceDescription:
     runs_on: RunsOn = "emulator"
     firmware: str = ""
     driver: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)

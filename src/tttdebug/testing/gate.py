@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tttdebug.testing.assertions import compared, require
+from tttdebug.testing.assertions import compared, explanation
 
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
@@ -15,14 +15,9 @@ if TYPE_CHECKING:
     from tttdebug.tracking.run import Run
 
 RECORDED = (
-    "pcc",
-    "rel_l2",
-    "slope",
-    "max_abs_diff",
-    "worst_token_pcc",
-    "last_token_pcc",
-    "nonfinite_port",
-    "nonfinite_reference",
+    *("pcc", "rel_l2", "slope", "norm_ratio", "cosine", "max_abs_diff", "mean_abs", "rmse"),
+    *("ulp_p50", "ulp_p99", "ulp_max", "worst_token", "worst_token_pcc", "last_token_pcc"),
+    *("nonfinite_port", "nonfinite_reference"),
 )
 """The metrics of every comparison that become properties of the test, `<name>.<metric>`, in a JUnit report."""
 
@@ -38,12 +33,16 @@ class AccuracyGate:
         boundaries: Sequence[str] = ("*",),
         baseline: Path | None = None,
         update_baseline: Callable[[Path, Path], None] | None = None,
+        command: str = "",
     ) -> None:
-        """`update_baseline(run, file)` is called for every run that is held to a baseline, before it is."""
+        """`command` makes the comparison again. `update_baseline(run, file)` is called for every run that is held to a
+        baseline, before it is.
+        """
         self.compared = 0
         self._record_property = record_property
         self._thresholds, self._boundaries = thresholds, boundaries
         self._baseline, self._update_baseline = baseline, update_baseline
+        self._command = command
 
     def __call__(
         self, actual: Any, reference: Any, *, name: str = "", token_dim: int | None = -2, **limits: float | None
@@ -61,7 +60,10 @@ class AccuracyGate:
         comparison = compared(actual, reference, token_dim)
         for metric in RECORDED:
             self._record_property(f"{name}.{metric}", getattr(comparison, metric))
-        require(comparison, name, **limits)
+        missed = comparison.failures(**limits)
+        if missed:
+            reproduce = f"\n  reproduce: {self._command}" if self._command else ""
+            raise AssertionError(explanation(comparison, name, missed) + reproduce)
         return comparison
 
     def run(self, run: Run, thresholds: str | Path | None = None, boundaries: Sequence[str] | None = None) -> None:

@@ -66,7 +66,11 @@ def accuracy_gate(request: pytest.FixtureRequest, record_property: Callable[[str
     from tttdebug.testing.gate import AccuracyGate
 
     asked = _asked(request) if request.node.get_closest_marker(_ACCURACY) else None
-    gate = AccuracyGate(record_property) if asked is None else _gate_of(asked, request, record_property)
+    gate = (
+        AccuracyGate(record_property, command=_command(request))
+        if asked is None
+        else _gate_of(asked, request, record_property)
+    )
     request.node.stash[_GATE] = gate
     return gate
 
@@ -80,7 +84,7 @@ def reference_model(request: pytest.FixtureRequest) -> Reference:
 @pytest.fixture
 def tracked_run(request: pytest.FixtureRequest) -> Run:
     """That model's port tracked beside it at the marker's precision; made once a session for all tests that agree."""
-    return _models(request).run(_asked(request), f"pytest '{request.node.nodeid}'")
+    return _models(request).run(_asked(request), _command(request))
 
 
 @pytest.hookimpl(trylast=True)  # after the test itself, and only if it raised nothing
@@ -131,7 +135,13 @@ def _gate_of(
         boundaries=asked.boundaries,
         baseline=baseline,
         update_baseline=update if config.option.tttdebug_update_baseline else None,
+        command=_command(request),
     )
+
+
+def _command(request: pytest.FixtureRequest) -> str:
+    """What runs this one test again."""
+    return f"pytest '{request.node.nodeid}'"
 
 
 def _models(request: pytest.FixtureRequest) -> TrackedModels:
