@@ -127,8 +127,8 @@ def _from_lines(text: str, content: Mapping[str, Any], origin: str) -> Threshold
         )
     if not isinstance(table, dict) or not table:
         raise ThresholdError(
-            f"{origin}: thresholds holds nothing to be held to; write [[threshold]] before a table each, or [thresholds] "
-            'once and under it lines such as "L*.mlp" = {pcc = 0.98}'
+            f"{origin}: thresholds holds nothing to be held to; write [[threshold]] before a table each, or "
+            '[thresholds] once and under it lines such as "L*.mlp" = {pcc = 0.98}'
         )
     thresholds = []
     for pattern, said in table.items():
