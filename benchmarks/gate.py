@@ -8,20 +8,21 @@ command runs in a process of its own, once as it is and once against itself as t
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tttdebug.tracking.manifest import Manifest
-from tttdebug.tracking.profile import ErrorProfile, WorstElement
 from tttdebug.tracking.record import Record
-from tttdebug.tracking.writer import RunWriter
+from tttdebug.tracking.run import CALLS, MANIFEST, PROFILES, RECORDS
 
 LAYERS, PROMPT_TOKENS = 32, 128
 KINDS = ("input_norm", "self_attn", "k_cache", "v_cache", "post_attn_norm", "mlp", "layer_out")
@@ -32,7 +33,22 @@ def write_run(folder: Path, records: int) -> None:
     """A finished run of at least so many records, whole steps of them, all within the default thresholds."""
     steps = math.ceil(records / len(BOUNDARIES)) - 1
     made = [record_of(boundary, step) for step in range(-1, steps) for boundary in BOUNDARIES]
-    profile = ErrorProfile((0.001,), (0.99999,), (0.0,), (), tuple(WorstElement((i, 7), 0.5, 0.501) for i in range(16)))
+    worst: list[object] = [[[i, 7], 0.5, 0.501] for i in range(16)]
+    profile: dict[str, list[object]] = {
+        "token_rel_l2": [0.001],
+        "token_pcc": [0.99999],
+        "error_edges": [0.0],
+        "error_counts": [],
+        "worst": worst,
+    }
+    with (folder / RECORDS).open("w") as lines, (folder / PROFILES).open("w") as profiles:
+        for record in made:
+            lines.write(json.dumps(record.to_json()) + "\n")
+            profiles.write(json.dumps({"key": vars(record.key), "profile": profile}) + "\n")
+    with (folder / CALLS).open("w") as calls:
+        for record in made:
+            if not record.boundary.endswith("_cache"):
+                calls.write(json.dumps(call_of(record)) + "\n")
     manifest = Manifest(
         created="",
         model={"name": "made up", "weights_digest": "0" * 64},
@@ -40,14 +56,8 @@ def write_run(folder: Path, records: int) -> None:
         precision="accuracy",
         prompts=({"text": "made up", "tokens": PROMPT_TOKENS},),
         decode_steps=steps,
-        expected=len(made),
     )
-    writer = RunWriter(folder, manifest)
-    for record in made:
-        writer.append(record, profile)
-        if not record.boundary.endswith("_cache"):
-            writer.append_call(call_of(record))
-    writer.finish()
+    replace(manifest, status="finished", expected=len(made), compared=len(made)).write(folder / MANIFEST)
 
 
 def record_of(boundary: str, step: int) -> Record:
@@ -114,10 +124,9 @@ def main() -> None:
     options = parser.parse_args()
     table = Table("gate", "best of", "seconds")
     with tempfile.TemporaryDirectory() as folder:
-        run = f"{folder}/run"
-        write_run(Path(run), options.records)
-        for name, more in (("as it is", ()), ("with itself as the baseline", ("--baseline", run))):
-            best = min(seconds_of(run, *more) for _ in range(options.repeats))
+        write_run(Path(folder), options.records)
+        for name, more in (("as it is", ()), ("with itself as the baseline", ("--baseline", folder))):
+            best = min(seconds_of(folder, *more) for _ in range(options.repeats))
             table.add_row(name, str(options.repeats), f"{best:.2f}")
     Console().print(f"{options.records:,} records", table)
 

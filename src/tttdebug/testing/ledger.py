@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -17,11 +17,9 @@ from tttdebug.testing.thresholds import Allowance, Thresholds, names, nearest
 from tttdebug.tracking.calls import CONTRADICTION
 from tttdebug.tracking.manifest import Manifest, Skipped
 from tttdebug.tracking.record import Key
-from tttdebug.tracking.run import ACCUMULATED, CALLS, MANIFEST, PARQUET
-from tttdebug.tracking.run_columns import run_columns
+from tttdebug.tracking.run import ACCUMULATED, CALLS, MANIFEST
 from tttdebug.tracking.spread import REPLICAS_DIFFER
 
-_KEY = tuple(field.name for field in fields(Key))
 _EMBED = "embed"
 _SAME_TOKENS_PCC = 0.9  # of an embedding: bfloat4_b leaves 0.993, another token nothing
 
@@ -32,22 +30,20 @@ class Baseline:
 
     path: Path
     manifest: Manifest
-    keys: Sequence[tuple[str, str, int, int, str]]
+    columns: RecordColumns
 
 
 def read_baseline(run: str | Path) -> Baseline:
     """Raises RunError where the folder holds no run, or a damaged one."""
     path = Path(run)
     manifest = Manifest.read(path / MANIFEST)
-    if PARQUET in manifest.seals:
-        return Baseline(path, *run_columns(path, _KEY))
-    return Baseline(path, manifest, read_columns(path, manifest, ()).keys)
+    return Baseline(path, manifest, read_columns(path, manifest, ()))
 
 
 def vanished_since(baseline: Baseline, columns: RecordColumns, skipped: Iterable[Skipped]) -> list[Key]:
     """The comparisons that were made then and are neither made nor skipped now, experiments aside."""
     known = {*columns.keys, *((*_call(entry), ACCUMULATED) for entry in skipped)}
-    return [Key(*key) for key in baseline.keys if key[-1] == ACCUMULATED and key not in known]
+    return [Key(*key) for key in baseline.columns.keys if key[-1] == ACCUMULATED and key not in known]
 
 
 def allowed_skips(manifest: Manifest, thresholds: Thresholds) -> list[Skipped]:
