@@ -53,7 +53,7 @@ def reopened(path: Path, progress: Progress) -> Iterator[Run]:
     run = Run.load(path)
     job = job_of(run)
     with both_sides(job, progress) as sides, _whose(job):
-        _refuse_changed(run, sides.reference)
+        refuse_changed(run, sides.reference)
         run.subject = subject_of(
             sides.built.port,
             sides.reference,
@@ -97,7 +97,7 @@ def _refuse_code_within(run: Run, job: Job) -> None:
             raise RunError(f"{path} is code within the run {run.path}, and nothing in a run is executed; run again")
 
 
-def _refuse_changed(run: Run, reference: Reference) -> None:
+def refuse_changed(run: Run, reference: Reference) -> None:
     """What is built again must be what was compared."""
     now = {
         "weights_digest": reference.weights_digest,

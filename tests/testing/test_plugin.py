@@ -49,6 +49,7 @@ def test_a_gate_passes_and_fails_by_its_limits(run):
             "E*L07.mlp differs from its reference: slope 2 is not within 1 ± 0.02",
             "E*it is the reference times 2.000*",
             "E*shape [[]4, 16[]]: 64 of 64 elements differ",
+            "E*reproduce: pytest '*::test_doubled'",
         ]
     )
     result.stdout.no_fnmatch_line("*testing/gate.py*")
@@ -62,6 +63,7 @@ def test_junit_holds_the_figures_of_passing_and_failing_gates(run, pytester):
     assert float(properties["test_doubled"]["L07.mlp.slope"]) == 2
     assert float(properties["test_doubled"]["L07.mlp.rel_l2"]) == 1
     assert properties["test_doubled"]["L07.mlp.nonfinite_port"] == "0"
+    assert float(properties["test_doubled"]["L07.mlp.norm_ratio"]) == 2
 
 
 def test_a_gate_that_compared_nothing_fails(run):

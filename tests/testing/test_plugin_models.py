@@ -151,6 +151,43 @@ def test_the_tests_that_the_documentation_shows_pass(run, pytester):
     run(files["test_port.py"]).assert_outcomes(passed=2)
 
 
+BASELINED = """
+@pytest.mark.accuracy({asked}, precision={precision!r}, baseline="baseline.toml")
+def test_no_worse(accuracy_gate, tracked_run): accuracy_gate.run(tracked_run)
+"""
+
+
+def test_a_baseline_is_written_held_and_tightened_when_told_so(run, pytester):
+    coarse, fine = (BASELINED.format(asked=ASKED, precision=name) for name in ("accuracy", "bf16"))
+    result = run(coarse)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*BaselineError*baseline.toml*"])
+
+    result = run(coarse, "--tttdebug-update-baseline")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["written: *baseline.toml, 20 limits"])
+    run(coarse).assert_outcomes(passed=1)
+
+    result = run(fine, "--tttdebug-update-baseline")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["updated: *baseline.toml, * of 20 limits"])
+    tightened = (pytester.path / "baseline.toml").read_text()
+    assert "pytest --tttdebug-update-baseline test_" in tightened
+
+    for options in ((), ("--tttdebug-update-baseline",)):
+        result = run(coarse, *options)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            ["*boundaries are worse than *baseline.toml allows*", "*L00.mlp in prefill: rel_l2*"]
+        )
+        assert (pytester.path / "baseline.toml").read_text() == tightened
+
+
+def test_a_baseline_is_not_updated_by_several_workers(run):
+    result = run(BASELINED.format(asked=ASKED, precision="bf16"), "-p", "xdist", "-n2", "--tttdebug-update-baseline")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
 def test_a_device_that_is_not_there_is_an_error_and_no_skip(run):
     source = f"@pytest.mark.accuracy({ASKED})\ndef test_it(accuracy_gate, tracked_run): pass"
     result = run(source, "--tttdebug-device=no-such-device")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_everything_that_a_threshold_can_say():
         ("", r"holds no \[\[threshold\]\]"),
         ("threshold = 3", r"holds no \[\[threshold\]\]"),
         ("[[threshold]\n", "is not TOML"),
-        ("[[thresholds]]\npcc = 1.0", "thresholds is unknown; nearest: threshold"),
+        ("[[thresholds]]\npcc = 1.0", r"thresholds holds nothing to be held to; write \[\[threshold\]\]"),
         (f"{ONE}pcc = 0.9\n[[threshold]]\npcc = 0.9", "line 4 says no boundaries"),
         (ONE, "line 1 limits nothing"),
         (f"{ONE}floor_excuses = true", "line 1 limits nothing"),
@@ -166,3 +167,54 @@ def test_the_defaults_read_back_from_a_file(tmp_path):
     path = tmp_path / "limits.toml"
     path.write_text(default_thresholds_toml())
     assert read_thresholds(path).digest == default_thresholds().digest
+
+
+def test_a_threshold_a_line_says_the_same_as_a_table_each():
+    lines = thresholds_from_toml(
+        """[thresholds]
+"*" = {pcc = 0.9, floor_excuses = true}
+# of weights in few bits
+"L*.mlp" = {pcc = 0.98, slope = 0.1, when = "bfloat4_b", phase = "prefill", step = "0-3"}
+
+[allow]
+skipped = ["L00.k_cache: the port did not use *"]
+""",
+        "limits.toml",
+    )
+    tables = thresholds_from_toml(
+        """[[threshold]]
+boundaries = "*"
+pcc = 0.9
+floor_excuses = true
+[[threshold]]
+boundaries = "L*.mlp"
+pcc = 0.98
+slope = 0.1
+when = "bfloat4_b"
+phase = "prefill"
+step = "0-3"
+""",
+        "limits.toml",
+    )
+    assert [replace(each, place="") for each in lines.thresholds] == [
+        replace(each, place="") for each in tables.thresholds
+    ]
+    assert [each.place for each in lines.thresholds] == ["limits.toml, line 2", "limits.toml, line 4"]
+    assert len(lines.allowed_skips) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[thresholds]\n", "holds nothing to be held to"),
+        ('[thresholds]\n"*" = 0.9\n', "line 2: * = 0.9; write a metric"),
+        ('[thresholds]\n"*" = {pc = 0.9}\n', "line 2: pc is unknown; nearest: pcc"),
+        ('[thresholds]\n"*" = {}\n', "line 2 limits nothing"),
+        ('[thresholds]\n"*" = {pcc = 0.9, boundaries = "embed"}\n', "boundaries is unknown"),
+        ('[thresholds]\n"*" = {pcc = 0.9}\n[[threshold]]\nboundaries = "*"\npcc = 0.9\n', "write all of them one way"),
+    ],
+)
+def test_a_line_that_gates_less_than_it_seems_is_refused(text, says):
+    with pytest.raises(ThresholdError) as error:
+        thresholds_from_toml(text, "limits.toml")
+    assert says in str(error.value)

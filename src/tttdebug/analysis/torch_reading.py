@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tttdebug.tracking.encoders import encoded
 from tttdebug.tracking.hooks import ReferenceTap
 from tttdebug.tracking.pairing import reference_elements
 from tttdebug.tracking.subject import Subject
 from tttdebug.tracking.torch_cache import cache_argument, fork
+from tttdebug.tracking.truth import encoded
 
 if TYPE_CHECKING:
     import torch

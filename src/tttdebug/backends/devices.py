@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from tttdebug.backends.firmware import firmware, kernel_driver
 from tttdebug.backends.meshes import mesh_shape, read_device_name
 from tttdebug.errors import DeviceError
 
@@ -25,6 +26,7 @@ class DeviceDescription:
     """What a run says of the device it used. `engine` is the emulator's engine, or "ttnn" for the real package.
 
     `runs_on` says what computes. A mock cluster computes nothing: what is read from it is zeros and is never judged.
+    `firmware` and `driver` are those of a card, as far as they are known.
     """
 
     kind: str
@@ -33,6 +35,12 @@ class DeviceDescription:
     grid: tuple[int, int]
     mesh: tuple[int, ...] = (1, 1)
     runs_on: RunsOn = "emulator"
+    firmware: str = ""
+    driver: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,10 @@ def describe_device(device: Any) -> DeviceDescription:
         return DeviceDescription("emulated", device.engine.name, device.architecture, device.grid, mesh)
     grid = device.compute_with_storage_grid_size()
     architecture = str(device.arch()).rpartition(".")[2].lower()
-    return DeviceDescription("ttnn", "ttnn", architecture, (grid.x, grid.y), mesh, real_ttnn_runs_on())
+    description = DeviceDescription("ttnn", "ttnn", architecture, (grid.x, grid.y), mesh, real_ttnn_runs_on())
+    if description.runs_on != "card":
+        return description
+    return replace(description, firmware=firmware(), driver=kernel_driver())
 
 
 def is_device(value: Any) -> bool:

@@ -68,7 +68,7 @@ class Fault:
 
     `causes` are the names of `analysis.causes.CAUSES` that name it rightly. `fits` says whether it can be put into a
     module, `inject` puts it there, in place. `users` is how many prompts must be in the port for it to show, `steps`
-    how many decode steps.
+    how many decode steps. One `beyond_its_layer` reads what another layer keeps between calls.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Fault:
     inject: Callable[[Site], None]
     users: int = 1
     steps: int = 0
+    beyond_its_layer: bool = False
 
 
 def fault(
@@ -89,6 +90,7 @@ def fault(
     *,
     users: int = 1,
     steps: int = 0,
+    beyond_its_layer: bool = False,
 ) -> Fault:
     """One row of a table of faults; `causes` are names with blanks between."""
-    return Fault(name, level, frozenset(causes.split()), fits, inject, users, steps)
+    return Fault(name, level, frozenset(causes.split()), fits, inject, users, steps, beyond_its_layer)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tttdebug.errors import ThresholdError
-from tttdebug.modules.hardware import HINTS, PRESETS
 from tttdebug.testing.kept_weights import weight_formats
 from tttdebug.testing.limits import Flags, Floats
 from tttdebug.testing.record_columns import RecordColumns
@@ -112,6 +111,8 @@ def _is_of_precision(threshold: Threshold, manifest: Manifest) -> bool:
     """Raises ThresholdError for a precision that is neither the run's nor any preset: it would never apply."""
     if not threshold.precision or fnmatchcase(manifest.precision, threshold.precision):
         return True
+    from tttdebug.modules.hardware import HINTS, PRESETS  # costs more than all else here, and is mostly not needed
+
     known = (*PRESETS, *HINTS)
     if not any(fnmatchcase(name, threshold.precision) for name in known) and not threshold.optional:
         raise ThresholdError(

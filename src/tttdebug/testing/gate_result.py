@@ -86,14 +86,15 @@ class GateResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; numbers that JSON cannot hold are strings."""
-        return _plain({"passed": self.passed, **asdict(self)})
+        return plain({"passed": self.passed, **asdict(self)})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """`value` with what JSON cannot hold, paths and non-finite numbers, as text."""
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, Path) or (isinstance(value, float) and not abs(value) < float("inf")):
         return str(value)
     return value

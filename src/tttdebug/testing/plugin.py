@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _GATE = pytest.StashKey["AccuracyGate"]()
 _MODELS = pytest.StashKey["TrackedModels"]()
+_UPDATED = pytest.StashKey[list[str]]()
 _ACCURACY = "accuracy"
 
 
@@ -30,14 +31,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--tttdebug-device", default="emulated", help="What `tracked_run` runs ports on: emulated, ttnn, ttnn:mesh …"
     )
     group.addoption("--tttdebug-report", metavar="DIR", help="Keep the runs of `tracked_run` in this folder.")
+    group.addoption(
+        "--tttdebug-update-baseline",
+        action="store_true",
+        help="Tighten the baselines that accuracy markers name, or write them; what is worse still fails.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, which --strict-markers asks for."""
+    if config.option.tttdebug_update_baseline and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("--tttdebug-update-baseline: workers would write into the same file; leave out -n")
+    config.stash[_UPDATED] = []
     config.addinivalue_line(
         "markers",
-        f"{_ACCURACY}(model, precision, boundaries, prompts, decode_steps, layers, thresholds): the model that "
-        "reference_model and tracked_run give, and what accuracy_gate.run holds it to (tttdebug)",
+        f"{_ACCURACY}(model, precision, boundaries, prompts, decode_steps, layers, thresholds, baseline): the model "
+        "that reference_model and tracked_run give, and what accuracy_gate.run holds it to (tttdebug)",
     )
 
 
@@ -57,9 +66,12 @@ def accuracy_gate(request: pytest.FixtureRequest, record_property: Callable[[str
     from tttdebug.testing.gate import AccuracyGate
 
     asked = _asked(request) if request.node.get_closest_marker(_ACCURACY) else None
-    thresholds = None if asked is None or asked.thresholds is None else request.config.rootpath / asked.thresholds
-    boundaries = ("*",) if asked is None else asked.boundaries
-    gate = request.node.stash[_GATE] = AccuracyGate(record_property, thresholds=thresholds, boundaries=boundaries)
+    gate = (
+        AccuracyGate(record_property, command=_command(request))
+        if asked is None
+        else _gate_of(asked, request, record_property)
+    )
+    request.node.stash[_GATE] = gate
     return gate
 
 
@@ -72,7 +84,7 @@ def reference_model(request: pytest.FixtureRequest) -> Reference:
 @pytest.fixture
 def tracked_run(request: pytest.FixtureRequest) -> Run:
     """That model's port tracked beside it at the marker's precision; made once a session for all tests that agree."""
-    return _models(request).run(_asked(request), f"pytest '{request.node.nodeid}'")
+    return _models(request).run(_asked(request), _command(request))
 
 
 @pytest.hookimpl(trylast=True)  # after the test itself, and only if it raised nothing
@@ -89,6 +101,47 @@ def pytest_runtest_call(item: pytest.Item) -> None:
             "accuracy_gate.run(tracked_run), or remove the marker",
             pytrace=False,
         )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which baselines were written."""
+    if config.option.tttdebug_update_baseline:
+        terminalreporter.section("baselines")
+        for said in config.stash[_UPDATED] or ["no test that passed its gate names a baseline"]:
+            terminalreporter.line(said)
+
+
+def _gate_of(
+    asked: AccuracyRequest, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> AccuracyGate:
+    """A gate with what the marker says of it."""
+    from tttdebug.testing.gate import AccuracyGate
+
+    config = request.config
+    thresholds, baseline = (
+        None if name is None else config.rootpath / name for name in (asked.thresholds, asked.baseline)
+    )
+
+    def update(run: Path, file: Path) -> None:
+        from tttdebug.baseline_job import tightened, written
+
+        why = f"pytest --tttdebug-update-baseline {request.node.nodeid}"
+        said = tightened(run, file, why, loosen=False) if file.exists() else written(run, file, why, patterns=False)
+        config.stash[_UPDATED].append(said)
+
+    return AccuracyGate(
+        record_property,
+        thresholds=thresholds,
+        boundaries=asked.boundaries,
+        baseline=baseline,
+        update_baseline=update if config.option.tttdebug_update_baseline else None,
+        command=_command(request),
+    )
+
+
+def _command(request: pytest.FixtureRequest) -> str:
+    """What runs this one test again."""
+    return f"pytest '{request.node.nodeid}'"
 
 
 def _models(request: pytest.FixtureRequest) -> TrackedModels:

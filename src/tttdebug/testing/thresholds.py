@@ -101,7 +101,9 @@ def thresholds_from_toml(text: str, origin: str) -> Thresholds:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ThresholdError(f"{origin} is not TOML: {error}") from error
-    _refuse_unknown(content, ("threshold", "allow"), origin)
+    _refuse_unknown(content, ("threshold", "thresholds", "allow"), origin)
+    if "thresholds" in content:
+        return _from_lines(text, content, origin)
     tables = content.get("threshold", [])
     if not isinstance(tables, list) or not tables:
         raise ThresholdError(f"{origin} holds no [[threshold]], so nothing would be held to anything; write one")
@@ -112,12 +114,39 @@ def thresholds_from_toml(text: str, origin: str) -> Thresholds:
         else [f"{origin}, threshold {number}" for number in range(1, len(tables) + 1)]
     )
     thresholds = tuple(_threshold(table, place) for table, place in zip(tables, places, strict=True))
+    return Thresholds(thresholds, _allowances(content, origin), origin, sha256(text.encode()).hexdigest())
+
+
+def _from_lines(text: str, content: Mapping[str, Any], origin: str) -> Thresholds:
+    """Those of a table [thresholds], a line each: `"L*.mlp" = {pcc = 0.98, when = "bfloat4_b"}`."""
+    table = content["thresholds"]
+    if "threshold" in content:
+        raise ThresholdError(
+            f"{origin} has both [thresholds] and [[threshold]], whose order TOML does not keep, and of two limits the "
+            "later one counts; write all of them one way"
+        )
+    if not isinstance(table, dict) or not table:
+        raise ThresholdError(
+            f"{origin}: thresholds holds nothing to be held to; write [[threshold]] before a table each, or "
+            '[thresholds] once and under it lines such as "L*.mlp" = {pcc = 0.98}'
+        )
+    thresholds = []
+    for pattern, said in table.items():
+        found = re.search(rf"""^[ \t]*["']{re.escape(pattern)}["']\s*=""", text, re.MULTILINE)
+        place = f"{origin}, line {1 + text.count(chr(10), 0, found.start())}" if found else f"{origin}, {pattern}"
+        if not isinstance(said, dict):
+            raise ThresholdError(f"{place}: {pattern} = {said!r}; write a metric and its limit, such as {{pcc = 0.98}}")
+        _refuse_unknown(said, (*(key for key in _SELECTING if key != "boundaries"), *METRICS), place)
+        thresholds.append(_threshold({"boundaries": pattern, **said}, place))
+    return Thresholds(tuple(thresholds), _allowances(content, origin), origin, sha256(text.encode()).hexdigest())
+
+
+def _allowances(content: Mapping[str, Any], origin: str) -> tuple[Allowance, ...]:
     allow = content.get("allow", {})
     if not isinstance(allow, dict):
         raise ThresholdError(f"{origin}: allow = {allow!r}; write a table [allow] with skipped = [...]")
     _refuse_unknown(allow, ("skipped",), f"{origin}, [allow]")
-    allowed = tuple(_allowance(entry, origin) for entry in _texts(allow.get("skipped", []), "skipped", origin))
-    return Thresholds(thresholds, allowed, origin, sha256(text.encode()).hexdigest())
+    return tuple(_allowance(entry, origin) for entry in _texts(allow.get("skipped", []), "skipped", origin))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -25,7 +25,8 @@ class AccuracyRequest:
     """What `@pytest.mark.accuracy(…)` says: which model is tracked how, and what of it the test is about.
 
     `model` is what `td.load_reference` takes, or a function without arguments that gives it. `prompts` are texts or
-    token ids, the default prompt where there are none. `thresholds` is a file, relative to pytest's root folder.
+    token ids, the default prompt where there are none. `thresholds` and `baseline` are files, relative to pytest's
+    root folder.
     """
 
     model: Any = "llama"
@@ -35,6 +36,7 @@ class AccuracyRequest:
     decode_steps: int = 4
     layers: int | None = None
     thresholds: str | None = None
+    baseline: str | None = None
 
     @classmethod
     def of_marker(cls, args: Sequence[Any], keywords: Mapping[str, Any]) -> AccuracyRequest:

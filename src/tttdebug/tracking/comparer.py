@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -316,7 +316,7 @@ class Comparer:
 def note_device(writer: RunWriter, output: Any) -> None:
     """A port need not say what it runs on: its first output does."""
     if writer.manifest.device["engine"] == UNKNOWN.engine and (device := device_of(output)) is not None:
-        writer.manifest = replace(writer.manifest, device=asdict(describe_device(device)))
+        writer.manifest = replace(writer.manifest, device=describe_device(device).to_json())
 
 
 def _joined(*notes: str) -> str:

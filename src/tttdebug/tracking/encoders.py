@@ -3,21 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from tttdebug.tracking.calls import Call, UserCall
 from tttdebug.tracking.comparer import Comparer
-from tttdebug.tracking.floor import FloorError
-from tttdebug.tracking.hooks import ReferenceTap
-from tttdebug.tracking.opening import floors_of
-from tttdebug.tracking.pairing import reference_elements
 from tttdebug.tracking.subject import Subject
+from tttdebug.tracking.truth import Truth
 from tttdebug.tracking.writer import RunWriter
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 Progress = Callable[[str, "float | None"], None]
 
@@ -25,45 +17,22 @@ Progress = Callable[[str, "float | None"], None]
 class Encodings:
     """The comparison of an encoder: one call an input."""
 
-    def __init__(self, subject: Subject, writer: RunWriter, progress: Progress) -> None:
+    def __init__(self, subject: Subject, truth: Truth, writer: RunWriter, progress: Progress) -> None:
         self._subject = subject
+        self._truth = truth
         self._progress = progress
         self.comparer = Comparer(subject.port, subject.paired, (), writer)
 
     def run(self) -> None:
         """Every input through the reference, the floor and the port."""
-        subject, prompts = self._subject, self._subject.prompts
-        elements = reference_elements(subject.paired)
+        prompts = self._subject.prompts
         for user, prompt in enumerate(prompts):
             self._progress(f"input {user + 1} of {len(prompts)}", user / len(prompts))
-            expected, taken = _activations(subject.reference.model, subject.reference_modules, prompt.inputs, elements)
-            floor, _ = _activations(subject.floor, subject.floor_modules, prompt.inputs, elements)
-            # a sentence is compared whole, however short
-            floors = {
-                boundary: FloorError(error.rel_l2, error.rel_l2)
-                for boundary, error in floors_of(floor, expected).items()
-            }
-            self.comparer.expect(Call("prefill", 0, {user: UserCall((), 0, expected, floors, adapters=taken)}))
-            subject.driver.prefill(prompt.inputs[None], user)
+            told = self._truth.read(user)
+            part = UserCall((), 0, told.activations, told.floors, adapters=told.adapters)
+            self.comparer.expect(Call("prefill", 0, {user: part}))
+            self._subject.driver.prefill(prompt.inputs[None], user)
             self.comparer.settle()
 
     def conclude(self) -> None:
         """An encoder predicts no tokens, so that there is nothing to say of a run as a whole."""
-
-
-def _activations(
-    model: nn.Module, modules: Mapping[str, nn.Module], inputs: torch.Tensor, elements: Mapping[str, int | str]
-) -> tuple[dict[str, torch.Tensor], dict[str, tuple[str, ...]]]:
-    """The output of each module in one call of the model, and which tensor of several it is."""
-    import torch
-
-    with torch.no_grad(), ReferenceTap(modules, elements) as tap:
-        encoded(model, inputs)
-        return tap.outputs(), tap.adapters()
-
-
-def encoded(model: nn.Module, inputs: torch.Tensor) -> object:
-    """What a torch encoder gives for token ids [S], or pixels [C, H, W] in the model's dtype."""
-    if inputs.is_floating_point():
-        inputs = inputs.to(next(model.parameters()).dtype)
-    return model(inputs[None])

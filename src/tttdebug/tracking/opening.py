@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,7 @@ def manifest_of(
             "layers": reference.model.config.num_hidden_layers,
             "architecture": type(reference.model).__name__,
         },
-        device=asdict(described(port)),
+        device=described(port).to_json(),
         precision=getattr(hardware, "name", ""),
         prompts=tuple(prompts),
         decode_steps=decode_steps,

@@ -21,7 +21,8 @@ from tttdebug.tracking.pairing_plan import UserPairs
 from tttdebug.tracking.prompts import Input, default_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
-from tttdebug.tracking.subject import subject_of
+from tttdebug.tracking.subject import Subject, subject_of
+from tttdebug.tracking.truth import Truth, truth_of
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
 if TYPE_CHECKING:
@@ -110,8 +111,32 @@ def track(
         writer.note(note)
     if subject.driver.decode is None and not subject.encodes:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
+    followed(subject, truth_of(subject), writer, ops=ops, progress=progress)
+    run = writer.finish()
+    run.subject = subject
+    return run
+
+
+def followed(
+    subject: Subject,
+    truth: Truth,
+    writer: RunWriter,
+    *,
+    ops: bool = False,
+    goes_on_alone: bool = True,
+    progress: Progress = lambda message, fraction: None,
+) -> None:
+    """Run a subject's port beside `truth` and let `writer` write down every comparison.
+
+    The caller finishes the run. Where the port raises, it is closed as cut short. With `goes_on_alone` the port writes
+    on by itself from where it would have chosen another token.
+    """
     try:
-        steps = Encodings(subject, writer, progress) if subject.encodes else Steps(subject, writer, progress)
+        steps: Steps | Encodings = (
+            Encodings(subject, truth, writer, progress)
+            if subject.encodes
+            else Steps(subject, truth, writer, progress, goes_on_alone=goes_on_alone)
+        )
         comparer = steps.comparer
         tap = PortTap(subject.port_modules, comparer.on_output, comparer.on_call)
         tracker = OpTracker(writer, lambda: comparer.call) if ops else None
@@ -121,6 +146,3 @@ def track(
     except BaseException as error:
         writer.fail(error)
         raise
-    run = writer.finish()
-    run.subject = subject
-    return run

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.calls import Call, UserCall
-from tttdebug.tracking.comparer import LOGITS, Comparer
-from tttdebug.tracking.floor import FloorError
+from tttdebug.tracking.comparer import Comparer
 from tttdebug.tracking.hooks import unrecorded
 from tttdebug.tracking.layout import align
-from tttdebug.tracking.opening import floors_of
 from tttdebug.tracking.output_elements import element_of
-from tttdebug.tracking.pairing import reference_elements
-from tttdebug.tracking.sides import Forward, TorchSide
 from tttdebug.tracking.spread import read_output
 from tttdebug.tracking.subject import Subject
+from tttdebug.tracking.truth import Truth
 from tttdebug.tracking.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -33,19 +30,19 @@ Progress = Callable[[str, "float | None"], None]
 class Steps:
     """The state of one comparison: both sides' caches, and the tokens so far."""
 
-    def __init__(self, subject: Subject, writer: RunWriter, progress: Progress) -> None:
+    def __init__(
+        self, subject: Subject, truth: Truth, writer: RunWriter, progress: Progress, *, goes_on_alone: bool = True
+    ) -> None:
         self.driver = subject.driver
+        self.truth = truth
+        self.goes_on_alone = goes_on_alone
         self.reference = subject.reference
         self.prompts = subject.texts
         self.writer = writer
         self.progress = progress
-        elements = reference_elements(subject.paired)
-        self.truth = TorchSide(subject.reference.model, subject.reference_modules, subject.caches, elements)
-        self.floor = TorchSide(subject.floor, subject.floor_modules, subject.caches, elements)
         self.comparer = Comparer(subject.port, subject.paired, subject.caches, writer)
         self.returned_logits = subject.returned_logits
         self.agreements: list[TokenAgreement] = []
-        self.prompt_floors: list[dict[str, FloorError]] = []  # by user
         # per user: the token after the prompt, then one a decode step; the port's as far as its logits can be read
         self.reference_tokens: list[list[int]] = [[] for _ in self.prompts]
         self.port_tokens: list[list[int]] = [[] for _ in self.prompts]
@@ -64,7 +61,8 @@ class Steps:
             for step in range(steps):
                 self.progress(f"decode step {step + 1} of {steps}", (g + (1 + step) / (1 + steps)) / len(groups))
                 self._decode(step, group)
-            self._go_on_alone(group)
+            if self.goes_on_alone:
+                self._go_on_alone(group)
 
     def conclude(self) -> None:
         """Write what the whole run says: token agreement by phase, and the text each side writes on its own."""
@@ -73,7 +71,7 @@ class Steps:
             tokens = [token for token in self.agreements if token.phase == phase]
             if tokens:
                 agreement[phase] = summarise(tokens)
-        continuations = self._continuations()
+        continuations = self._continuations() if self.goes_on_alone else ()
         self.writer.manifest = replace(self.writer.manifest, agreement=agreement, continuations=continuations)
 
     def _prefill(self, users: Sequence[int], first_row: int) -> None:
@@ -81,12 +79,9 @@ class Steps:
         parts, logits = {}, {}
         for row, user in enumerate(users, start=first_row):
             token_ids = self.prompts[user].token_ids
-            truth = self.truth.prefill(token_ids, user)
-            known = self._known(truth)
-            floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
-            self.prompt_floors.append(floors)
-            parts[user] = UserCall(token_ids, 0, known, floors, row, truth.adapters)
-            logits[user] = truth.logits_TV
+            told = self.truth.read(user)
+            parts[user] = UserCall(token_ids, 0, told.activations, told.floors, row, told.adapters)
+            logits[user] = told.logits
         ids_BS = _tensor([self.prompts[user].token_ids for user in users])
         self._compare(Call("prefill", 0, parts), logits, partial(self.driver.prefill, ids_BS, first_row))
 
@@ -95,27 +90,14 @@ class Steps:
         users, logits = {}, {}
         for row, user in enumerate(group):
             token = self.reference_tokens[user][-1]
-            truth = self.truth.decode(token, user)
-            known = self._known(truth)
-            # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
-            of_prompt = self.prompt_floors[user]
-            floors = {
-                boundary: replace(floor, token_rel_l2=of_prompt[boundary].token_rel_l2)
-                if boundary in of_prompt
-                else floor
-                for boundary, floor in floors_of(self._known(self.floor.decode(token, user)), known).items()
-            }
+            told = self.truth.decode(token, user)
             start = len(self.prompts[user].token_ids) + step
-            users[user] = UserCall((token,), start, known, floors, row, truth.adapters)
-            logits[user] = truth.logits_TV
+            users[user] = UserCall((token,), start, told.activations, told.floors, row, told.adapters)
+            logits[user] = told.logits
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
         assert self.driver.decode is not None
         run_port = partial(self.driver.decode, _tensor(tokens), _tensor(positions))
         self._compare(Call("decode", step, users), logits, run_port)
-
-    def _known(self, forward: Forward) -> dict[str, torch.Tensor]:
-        """What a call of a torch side gave at each boundary."""
-        return forward.activations | ({LOGITS: forward.logits_TV} if self.returned_logits else {})
 
     def _compare(self, call: Call, reference_logits: Mapping[int, torch.Tensor], run_port: Callable[[], Any]) -> None:
         """Run the port once under observation, and write down what both sides predict."""
