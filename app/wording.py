@@ -11,6 +11,7 @@ from datetime import datetime
 
 from data import outcome
 from tttdebug.reporting.palette import VERDICTS, looks_like, style_of
+from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import Run
 
@@ -33,21 +34,9 @@ def pcc(value: float) -> str:
     return f"{value:.6f}" if math.isfinite(value) else str(value)
 
 
-def size(value: float) -> str:
-    """A length, ratio or difference in three digits."""
-    return f"{value:#.3g}".rstrip(".") if value else "0"
-
-
 def steps(value: float) -> str:
     """A distance in bfloat16 steps."""
     return f"{value:,.0f}"
-
-
-def times(value: float) -> str:
-    """A factor: 2.4 ×, 55 ×."""
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:.1f} ×" if value < 10 else f"{value:,.0f} ×"
 
 
 def share(value: float) -> str:
