@@ -80,11 +80,3 @@ class ModuleCall:
     @property
     def boundary(self) -> str:
         return self.key.boundary
-
-    def quantised(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """What the port's format leaves of a weight, in fp32."""
-        import torch
-
-        if name in self.formats:
-            return self.formats[name].quantise(weight)
-        return weight.to(torch.bfloat16).float()

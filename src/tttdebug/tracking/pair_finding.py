@@ -141,7 +141,6 @@ class _Finding:
             module.path: Candidate(module.path, module.module, module.class_name, port_roles[name], module.paths)
             for module, name in zip(modules, by_name, strict=True)
         }
-        self._port_roles = port_roles
         self._reference_left = {
             path: Candidate(path, module, type(module).__name__, reference_roles[path], (path,))
             for path, module in named.items()
