@@ -84,6 +84,7 @@ def headline(run: Run) -> str:
         return "Nothing has been compared"
     return {
         "passed": f"{verdict_mark('ok')} The port follows its reference",
+        "failed": f"{verdict_mark('diverged')} Nothing diverges, but weights of the port are not the checkpoint's",
         "incomplete": f"{verdict_mark('skipped')} Nothing diverges, but not everything was compared",
         "unfinished": f"{verdict_mark('skipped')} Nothing diverges so far",
     }[outcome(run)]
@@ -108,11 +109,12 @@ def explanation(run: Run) -> str:
     if not run.records:
         return "The run holds no record."
     at_floor = sum(record.verdict == "floor" for record in run.records)
+    wrong = f"{code(run.manifest.wrong_weights)}. " if run.manifest.wrong_weights else ""
     if not at_floor:
-        return f"All {total:,} comparisons hold their gates."
+        return f"{wrong}All {total:,} comparisons hold their gates."
     return (
-        f"{total - at_floor:,} of {total:,} comparisons hold their gates, {at_floor:,} miss them by no more than the "
-        "number formats cause (floor)."
+        f"{wrong}{total - at_floor:,} of {total:,} comparisons hold their gates, {at_floor:,} miss them by no more "
+        "than the number formats cause (floor)."
     )
 
 
