@@ -17,9 +17,9 @@ from choices import choose_measure
 from data import Stamp, open_run, stamp_of, token_text
 from looks import colours
 from tensor_map import TensorMap, max_pooled
+from tttdebug.reporting.wording import size
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Key, Record
-from wording import size
 
 
 @dataclass(frozen=True)

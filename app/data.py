@@ -92,7 +92,7 @@ def outcome(run: OpenedRun) -> str:
     """One of "passed", "failed", "incomplete" (finished, but comparisons are missing) and "unfinished"."""
     if not run.manifest.finished:
         return "unfinished"
-    if run.failed:
+    if run.failed or run.manifest.wrong_weights:
         return "failed"
     return "passed" if run.passed else "incomplete"
 

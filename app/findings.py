@@ -15,8 +15,9 @@ from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import Experiment, Finding, Fix
 from tttdebug.reporting.findings import records_text, sentence_of, verdict_text
 from tttdebug.reporting.format_costs import format_costs
+from tttdebug.reporting.wording import size
 from tttdebug.tracking.opened_run import OpenedRun
-from wording import code, plain, share, size, verdict_mark
+from wording import code, plain, share, verdict_mark
 
 _COSTS = 4
 _NUMBER = st.column_config.NumberColumn(format="%.3g")

@@ -9,8 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from tttdebug.reporting.palette import style_of
+from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
-from wording import pcc, size, steps, times, verdict_label
+from wording import pcc, steps, verdict_label
 
 _COLUMNS = {
     "pcc": st.column_config.NumberColumn("PCC", help="Pearson's correlation of all elements"),

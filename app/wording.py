@@ -11,6 +11,7 @@ from datetime import datetime
 
 from data import outcome
 from tttdebug.reporting.palette import VERDICTS, looks_like, style_of
+from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 
@@ -33,21 +34,9 @@ def pcc(value: float) -> str:
     return f"{value:.6f}" if math.isfinite(value) else str(value)
 
 
-def size(value: float) -> str:
-    """A length, ratio or difference in three digits."""
-    return f"{value:#.3g}".rstrip(".") if value else "0"
-
-
 def steps(value: float) -> str:
     """A distance in bfloat16 steps."""
     return f"{value:,.0f}"
-
-
-def times(value: float) -> str:
-    """A factor: 2.4 ×, 55 ×."""
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:.1f} ×" if value < 10 else f"{value:,.0f} ×"
 
 
 def share(value: float) -> str:
@@ -95,6 +84,7 @@ def headline(run: OpenedRun) -> str:
         return "Nothing has been compared"
     return {
         "passed": f"{verdict_mark('ok')} The port follows its reference",
+        "failed": f"{verdict_mark('diverged')} Nothing diverges, but weights of the port are not the checkpoint's",
         "incomplete": f"{verdict_mark('skipped')} Nothing diverges, but not everything was compared",
         "unfinished": f"{verdict_mark('skipped')} Nothing diverges so far",
     }[outcome(run)]
@@ -119,11 +109,12 @@ def explanation(run: OpenedRun) -> str:
     if not run.records:
         return "The run holds no record."
     at_floor = sum(record.verdict == "floor" for record in run.records)
+    wrong = f"{code(run.manifest.wrong_weights)}. " if run.manifest.wrong_weights else ""
     if not at_floor:
-        return f"All {total:,} comparisons hold their gates."
+        return f"{wrong}All {total:,} comparisons hold their gates."
     return (
-        f"{total - at_floor:,} of {total:,} comparisons hold their gates, {at_floor:,} miss them by no more than the "
-        "number formats cause (floor)."
+        f"{wrong}{total - at_floor:,} of {total:,} comparisons hold their gates, {at_floor:,} miss them by no more "
+        "than the number formats cause (floor)."
     )
 
 

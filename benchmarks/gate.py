@@ -2,7 +2,8 @@
 """How long `tttdebug gate` takes on a large run. Run: python benchmarks/gate.py [--records 100000]
 
 The run is made up: layers of a Llama in prefill and decode, with error profiles and calls as tracking writes them. The
-command runs in a process of its own, once as it is and once against itself as the baseline.
+command runs in a process of its own, once as it is and once against itself as the baseline. `--lines` leaves the
+parquet file away, so that the lines are read, as of runs that were cut short.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from rich.table import Table
 
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Record
-from tttdebug.tracking.run import CALLS, MANIFEST, PROFILES, RECORDS
+from tttdebug.tracking.run import CALLS, MANIFEST, PROFILES, RECORDS, SEALED, Run, write_parquet
+from tttdebug.tracking.run_files import seals_of
 
 LAYERS, PROMPT_TOKENS = 32, 128
 KINDS = ("input_norm", "self_attn", "k_cache", "v_cache", "post_attn_norm", "mlp", "layer_out")
 BOUNDARIES = ("embed", *(f"L{i:02}.{kind}" for i in range(LAYERS) for kind in KINDS), "final_norm", "logits")
 
 
-def write_run(folder: Path, records: int) -> None:
+def write_run(folder: Path, records: int, *, parquet: bool) -> None:
     """A finished run of at least so many records, whole steps of them, all within the default thresholds."""
     steps = math.ceil(records / len(BOUNDARIES)) - 1
     made = [record_of(boundary, step) for step in range(-1, steps) for boundary in BOUNDARIES]
@@ -57,7 +59,10 @@ def write_run(folder: Path, records: int) -> None:
         prompts=({"text": "made up", "tokens": PROMPT_TOKENS},),
         decode_steps=steps,
     )
-    replace(manifest, status="finished", expected=len(made), compared=len(made)).write(folder / MANIFEST)
+    manifest = replace(manifest, status="finished", expected=len(made), compared=len(made))
+    if parquet:
+        write_parquet(Run(folder, manifest, made))
+    replace(manifest, seals=seals_of(folder, SEALED)).write(folder / MANIFEST)
 
 
 def record_of(boundary: str, step: int) -> Record:
@@ -121,10 +126,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--lines", action="store_true")
     options = parser.parse_args()
     table = Table("gate", "best of", "seconds")
     with tempfile.TemporaryDirectory() as folder:
-        write_run(Path(folder), options.records)
+        write_run(Path(folder), options.records, parquet=not options.lines)
         for name, more in (("as it is", ()), ("with itself as the baseline", ("--baseline", folder))):
             best = min(seconds_of(folder, *more) for _ in range(options.repeats))
             table.add_row(name, str(options.repeats), f"{best:.2f}")

@@ -12,8 +12,9 @@ import pandas as pd
 from charts.scales import PADDING, PICK, VERDICT_COLOUR, VERDICT_SHAPE, domain_of, drawable, log_axis, log_scale
 from places import OUTSIDE, kind_of, place_of
 from tttdebug.reporting.palette import GREY, PRIMARY, VERMILLION, looks_like
+from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
-from wording import pcc, size, times, verdict_label
+from wording import pcc, verdict_label
 
 _NAME_WIDTH = 150
 _PANEL_HEIGHT = 84

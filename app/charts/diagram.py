@@ -11,8 +11,9 @@ import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR
 from tttdebug.reporting.palette import GREY, looks_like
+from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
-from wording import pcc, size, times, verdict_label
+from wording import pcc, verdict_label
 
 _PER_ROW = 5
 _ROW_HEIGHT = 112

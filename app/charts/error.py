@@ -11,7 +11,8 @@ import pandas as pd
 
 from charts.scales import PADDING, domain_of, drawable, log_axis, log_scale
 from tttdebug.reporting.palette import GREY, PRIMARY, VERMILLION
-from wording import pcc, share, size
+from tttdebug.reporting.wording import size
+from wording import pcc, share
 
 _HEIGHT = 260
 

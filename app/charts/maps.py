@@ -10,7 +10,7 @@ import pandas as pd
 from charts.scales import PADDING
 from tensor_map import TensorMap
 from tttdebug.reporting.palette import BLUE, ORANGE, VIOLET
-from wording import size
+from tttdebug.reporting.wording import size
 
 _SATURATES_AT = 99.0
 """Percentile of the cells' magnitudes at which the colour is full, so that one outlier does not blank the rest."""

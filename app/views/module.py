@@ -9,8 +9,9 @@ from choices import choose_call, records_of
 from data import current_run, default_boundary
 from places import place_of
 from record_tables import fact_table, metric_table
+from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.run import ACCUMULATED
-from wording import code, pcc, plain, sentence, size, times, verdict_mark
+from wording import code, pcc, plain, sentence, verdict_mark
 
 address = Address.current()
 run = current_run(address)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttdebug.emulator import ENGINES
-from tttdebug.emulator.conformance import CaseResult, FamilyResult, Progress, judge, replay_folder
+from tttdebug.emulator.conformance import Progress, replay_folder
+from tttdebug.emulator.conformance_results import CaseResult, FamilyResult, judge
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.errors import WeightsError
 

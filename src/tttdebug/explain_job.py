@@ -46,7 +46,7 @@ def reopened(path: Path, progress: Progress) -> Iterator[Run]:
 
     Raises RunError for no whole run, AnalysisError where its sides cannot be built again or are not what they were.
     """
-    from tttdebug.job_sides import both_sides
+    from tttdebug.job_sides import both_sides, compared
     from tttdebug.tracking import Run
     from tttdebug.tracking.subject import subject_of
 
@@ -54,17 +54,7 @@ def reopened(path: Path, progress: Progress) -> Iterator[Run]:
     job = job_of(run)
     with both_sides(job, progress) as sides, _whose(job):
         refuse_changed(run, sides.reference)
-        run.subject = subject_of(
-            sides.built.port,
-            sides.reference,
-            sides.prompts,
-            sides.decode_steps,
-            prefill=sides.built.prefill,
-            decode=sides.built.decode,
-            together=job.together,
-            pairs=job.pairs,
-            weights=sides.weights,
-        )
+        run.subject = subject_of(**compared(job, sides))
         yield run
 
 

@@ -97,7 +97,7 @@ def do(job: Job, progress: Progress) -> Run:
 @contextmanager
 def tracked(job: Job, progress: Progress) -> Iterator[Run]:
     """The run of a job, within the block with the port still on its open device, for further experiments."""
-    from tttdebug.job_sides import both_sides
+    from tttdebug.job_sides import both_sides, compared
     from tttdebug.tracking import track
 
     out = job.out or _new_folder(job.model)
@@ -106,18 +106,10 @@ def tracked(job: Job, progress: Progress) -> Iterator[Run]:
         whose = nullcontext() if job.port is None else own_exceptions(f"the port raised; the run so far is in {out}")
         with whose:
             run = track(
-                sides.built.port,
-                sides.reference,
-                sides.prompts,
-                sides.decode_steps,
-                prefill=sides.built.prefill,
-                decode=sides.built.decode,
-                pairs=job.pairs,
-                together=job.together,
+                **compared(job, sides),
                 out=out,
                 save_tensors=job.save_tensors,
                 ops=job.ops,
-                weights=sides.weights,
                 command=job.command,
                 seed=job.seed,
                 job=_as_read(job, sides).to_json(),

@@ -34,6 +34,21 @@ class Sides:
     injected: str | None = None
 
 
+def compared(job: Job, sides: Sides) -> dict[str, Any]:
+    """What is compared with what, and how: the arguments that `track` and `subject_of` share."""
+    return {
+        "port": sides.built.port,
+        "reference": sides.reference,
+        "prompts": sides.prompts,
+        "decode_steps": sides.decode_steps,
+        "prefill": sides.built.prefill,
+        "decode": sides.built.decode,
+        "pairs": job.pairs,
+        "together": job.together,
+        "weights": sides.weights,
+    }
+
+
 def refuse_contradictions(job: Job) -> None:
     """Raise a TttdebugError for what can be known to be wrong before anything is loaded."""
     from tttdebug.modules.hardware import HardwareConfig

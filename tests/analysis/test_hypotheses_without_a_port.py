@@ -65,12 +65,22 @@ def test_steps_of_attention(steps, cause, words):
 @pytest.mark.parametrize(
     ("times_input", "times", "cause", "words"),
     [
-        (0.0, {}, "residual_missing", "the layer's input is not added"),
-        (2.0, {}, "residual_doubled", "the layer's input is added twice"),
-        (1.0, {"mlp": 0.0}, "residual_missing", "mlp is not added"),
-        (1.0, {"self_attn": 2.0}, "residual_doubled", "self_attn is added twice"),
-        (0.0, {"self_attn": 0.0}, "residual_missing", "the layer's input is not added and self_attn is not added"),
-        (1.0, {"mlp": 0.22}, "scaled", "mlp is added 0.2"),
+        (
+            *(0.0, {}, "residual_missing"),
+            "the residual is not added to self_attn's output: the layer's output lacks the layer's input",
+        ),
+        (
+            *(2.0, {}, "residual_doubled"),
+            "the residual is added twice to self_attn's output: the layer's output holds the layer's input 2 times",
+        ),
+        (1.0, {"mlp": 0.0}, "residual_missing", "mlp's output is not added to the residual"),
+        (1.0, {"self_attn": 2.0}, "residual_doubled", "self_attn's output is added twice to the residual"),
+        (
+            *(0.0, {"self_attn": 0.0}, "residual_missing"),
+            "the residual is not added to mlp's output: the layer's output lacks the layer's input and self_attn's "
+            "output",
+        ),
+        (1.0, {"mlp": 0.22}, "scaled", "mlp's output is added 0.2"),
     ],
 )
 def test_residuals_of_a_layer(times_input, times, cause, words):

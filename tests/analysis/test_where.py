@@ -63,7 +63,6 @@ def test_a_bad_token_is_found(tokens, channels, seed, data):
     bad = data.draw(st.integers(0, tokens - 1))
     location = locate(*with_fault(tokens, channels, bad, EVERYWHERE, seed), floor_rel_l2=NOISE)
     assert found(location) == ([bad], None)
-    assert location.first_bad_position == bad
 
 
 @CHECKED
@@ -188,14 +187,14 @@ def test_every_cut_holds_all_of_the_energy(size, seed):
     energy = energy_of(reference_TC, port_TC)
     whole = float((port_TC.double() - reference_TC.double()).square().sum())
     cuts = [energy.row_blocks(), energy.row_blocks(1), energy.column_blocks(), energy.column_blocks(1)]
-    for units in (*cuts, energy.faces(), energy.tiles()):
+    for units in (*cuts, energy.faces()):
         assert float(units.error_U.sum()) == pytest.approx(whole)
         assert float(units.count_U.sum()) == size[0] * size[1]
-    row, column = (min(extent - 1, 32) // 32 for extent in size)
-    corner = (slice(32 * row, 32 * row + 32), slice(32 * column, 32 * column + 32))
-    of_tile = float((port_TC[corner].double() - reference_TC[corner].double()).square().sum())
-    tiles = energy.tiles()
-    assert float(tiles.error_U.unflatten(0, tiles.grid)[row, column]) == pytest.approx(of_tile)
+    row, column = (min(extent - 1, 16) // 16 for extent in size)
+    corner = (slice(16 * row, 16 * row + 16), slice(16 * column, 16 * column + 16))
+    of_face = float((port_TC[corner].double() - reference_TC[corner].double()).square().sum())
+    faces = energy.faces()
+    assert float(faces.error_U.unflatten(0, faces.grid)[row, column]) == pytest.approx(of_face)
 
 
 def test_rows_beyond_one_chunk_are_summed_like_the_others():

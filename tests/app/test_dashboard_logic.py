@@ -46,6 +46,18 @@ def test_a_sound_run_is_called_sound(monkeypatch: pytest.MonkeyPatch, runs: Path
     assert "miss them by no more than the number formats cause" in texts(app)
 
 
+def test_a_run_with_wrong_weights_is_not_called_sound(
+    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
+) -> None:
+    path = Run.load(runs / SOUND).save(tmp_path / "weights")
+    fault = {"source": "a.weight", "path": "a.w1", "status": "permuted", "detail": "exchanged: holds b.weight"}
+    replace(Manifest.read(path / MANIFEST), weights={"summary": "", "faults": [fault]}).write(path / MANIFEST)
+    app = shown(monkeypatch, tmp_path, "overview", run="weights")
+    assert not app.exception
+    assert "weights of the port are not the checkpoint's" in app.header[0].value
+    assert "permuted: exchanged: holds b.weight" in texts(app)
+
+
 def test_modules_without_a_counterpart_are_listed_with_their_reasons(
     monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
 ) -> None:

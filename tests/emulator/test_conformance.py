@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from tttdebug import cli
-from tttdebug.emulator import conformance
+from tttdebug.emulator import conformance_targets
 from tttdebug.emulator.agreement import compare, pool
-from tttdebug.emulator.conformance import EVERY_BIT, Target, family_of, judge, replay_folder
+from tttdebug.emulator.conformance import replay_folder
+from tttdebug.emulator.conformance_results import judge
+from tttdebug.emulator.conformance_targets import EVERY_BIT, Target, family_of
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.formats import BFLOAT8_B
 from tttdebug.emulator.recordings import Recording, load_recordings
@@ -164,23 +166,23 @@ def test_chains_without_weights_are_reported_as_not_run(formats):
     cases, not_run = replay_folder(formats, ["fast"], no_model, silent)
     assert "weights: none here" in not_run[0].reason
     verdict = judge(cases, not_run, ["fast"])[-1]
-    assert (verdict.family, verdict.holds) == (conformance.LLAMA, False)
+    assert (verdict.family, verdict.holds) == (conformance_targets.LLAMA, False)
     assert "weights: none here" in verdict.not_run
 
 
 def test_every_shipped_recording_is_in_a_family_with_a_target():
     for path in SUBSET.glob("*.json"):
         for recording in load_recordings(SUBSET, path.stem):
-            assert family_of(recording) != conformance.OTHER, recording.name
+            assert family_of(recording) != conformance_targets.OTHER, recording.name
 
 
 def test_a_short_accumulation_and_an_fp32_one_are_judged_apart():
     x = torch.zeros(32, 32, dtype=torch.bfloat16)
     matmul = Recording("matmul", "mm", "matmul", {"compute_kernel_config": None}, {"a": x, "b": x}, x)
-    assert family_of(matmul) == conformance.MATMUL_BF16
-    assert family_of(replace(matmul, attrs={"dtype": "float32"})) == conformance.MATMUL_FP32
+    assert family_of(matmul) == conformance_targets.MATMUL_BF16
+    assert family_of(replace(matmul, attrs={"dtype": "float32"})) == conformance_targets.MATMUL_FP32
     config = {"math_fidelity": "LoFi", "fp32_dest_acc_en": True}
-    assert family_of(replace(matmul, attrs={"compute_kernel_config": config})) == conformance.MATMUL_FP32
+    assert family_of(replace(matmul, attrs={"compute_kernel_config": config})) == conformance_targets.MATMUL_FP32
 
 
 def test_agreement_counts_signed_zeros_as_other_bits_and_no_distance():

@@ -11,7 +11,7 @@ import torch
 
 from tttdebug.emulator import open_device
 from tttdebug.emulator.agreement import compare
-from tttdebug.emulator.recordings import RECORDED_GRID, families, load_recordings, replay
+from tttdebug.emulator.recordings import RECORDED_GRID, call, families, load_recordings, values_of
 
 HERE = Path(__file__).parent
 SUBSET = HERE / "data" / "recordings"
@@ -72,7 +72,7 @@ def cases(folder):
 
 
 def check(recording, engine):
-    agreement = compare(replay(recording, device(engine)), recording.output)
+    agreement = compare(values_of(call(recording, device(engine)), recording), recording.output)
     bound = EVERY_BIT if engine == "exact" else bound_of(recording)
     assert agreement.equal >= bound.equal, agreement
     assert agreement.within_one_ulp >= bound.near, agreement

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tttdebug.emulator import ttnn
-from tttdebug.emulator.engines.matrix_product import stepwise_product
-from tttdebug.emulator.kernel import Kernel, MathFidelity
+from tttdebug.emulator.engines.fast_units import FastUnits
+from tttdebug.emulator.formats import BFLOAT16
+from tttdebug.emulator.kernel import Arch, Kernel, MathFidelity
+from tttdebug.emulator.plans import Blocking, MatmulPlan
 from tttdebug.emulator.programs import Product as EmulatedProduct
 from tttdebug.emulator.programs import choose_blocking
 from tttdebug.modules.decoder_config import KERNELS
@@ -26,6 +28,7 @@ PRODUCTS = st.builds(
     has_bias=st.booleans(),
 )
 L1 = 1_499_136  # bytes of a Wormhole core, of which the runtime takes about 100 KB
+ACCUMULATING_BFLOAT16 = Kernel(MathFidelity.HiFi2, fp32_dest=False, l1_acc=True)
 TILE_BYTES = {"bfloat16": 2048, "bfloat8_b": 1088, "bfloat4_b": 576}
 
 
@@ -61,10 +64,10 @@ def error_with(tiles_at_a_time):
     """rel_l2 of a product whose register rounds to bfloat16 at every step, and whose blocks the packer adds."""
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(32, 4096, generator=generator), torch.randn(4096, 32, generator=generator)
-    x, w, total = x.bfloat16(), w.bfloat16(), torch.zeros(32, 32, dtype=torch.bfloat16)
-    for start in range(0, 4096, 32 * tiles_at_a_time):
-        k = slice(start, start + 32 * tiles_at_a_time)
-        total = total + stepwise_product(x[:, k], w[k], MathFidelity.HiFi2).bfloat16()
+    x, w = x.bfloat16(), w.bfloat16()
+    blocking = Blocking("linear", tiles_at_a_time, 4096 // 32 // tiles_at_a_time, l1_acc=True)
+    plan = MatmulPlan(ACCUMULATING_BFLOAT16, blocking, BFLOAT16, BFLOAT16, BFLOAT16)
+    total = FastUnits(Arch.WORMHOLE_B0).matrix_product(x, w, plan)
     exact = x.double() @ w.double()
     return ((total - exact).norm() / exact.norm()).item()
 
@@ -74,8 +77,7 @@ def test_sums_in_bfloat16_are_cut_short_because_that_is_more_exact():
     chosen = choose_matmul(product, HIFI2_FP16, grid).program.in0_block_w
     automatic = 4096 // 32 // grid[0]  # what ttnn takes for such a product, as the emulator has it
     emulated = EmulatedProduct(512, 4096, 4096, batched=False, bias=False)
-    kernel = Kernel(MathFidelity.HiFi2, fp32_dest=False, l1_acc=True)
-    blocking = choose_blocking("linear", emulated, kernel, grid, None, None, ttnn.DRAM_MEMORY_CONFIG)
+    blocking = choose_blocking("linear", emulated, ACCUMULATING_BFLOAT16, grid, None, None, ttnn.DRAM_MEMORY_CONFIG)
     assert blocking.in0_block_w == automatic
     assert error_with(chosen) < 0.9 * error_with(automatic)
     assert choose_matmul(product, HIFI4, grid).program.in0_block_w == 8, "fp32 sums need no care"

@@ -199,6 +199,8 @@ def test_weights_that_are_not_the_checkpoints_are_said_first(sound):
     page = page_of(run)
     assert "1 weight of the port is not the checkpoint's, the first a.weight, permuted: exchanged: holds" in page.text
     assert "30 weights: 29 equal, 1 permuted" in page.text
+    assert "FAIL" in page.text
+    assert "Nothing that was compared fails, but the port's weights are not the checkpoint's" in page.text
     assert "| `a.weight` | `a.w1` | permuted | exchanged: holds &lt;b.weight&gt; |" in markdown_report(run, None)
 
 

@@ -39,6 +39,16 @@ def test_counts_are_those_of_the_cases(name, request):
     assert run.passed == (int(root.get("failures")) + int(root.get("errors")) == 0)
 
 
+def test_weights_that_are_not_the_checkpoints_fail_a_case_of_the_ledger(sound):
+    for faults in ((), ({"source": "a.weight", "path": "a.w1", "status": "scaled", "detail": "by 0.5"},)):
+        run = replace(sound, manifest=replace(sound.manifest, weights={"summary": "30 weights", "faults": faults}))
+        case = suite(parsed(run), "ledger").find("testcase[@classname='weights']")
+        said = [failure.get("message") for failure in case.iter("failure")]
+        wrong = "1 weight of the port is not the checkpoint's, the first a.weight, scaled: by 0.5"
+        assert said == ([wrong] if faults else [])
+        assert run.passed == (not faults)
+
+
 def test_a_failure_names_metric_value_and_limit(broken):
     root = parsed(broken)
     case = suite(root, "accumulated").find("testcase[@name='L03.mlp prefill']")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import Run
+from tttdebug.tracking.reopening import ReopenedRun
+from tttdebug.tracking.run import ACCUMULATED, Run
 from tttdebug.tracking.writer import RunWriter
 
 MODEL = {"name": "tiny", "source": "made here", "layers": 4, "architecture": "Tiny", "weights_digest": "ab"}
@@ -42,9 +43,18 @@ def recorded(
     path: Path, errors: Mapping[Key, float], verdicts: Mapping[Key, str] | None = None, **manifest: object
 ) -> Path:
     """The folder of a finished run with these errors."""
-    said = Manifest("2026-01-01T00:00:00", MODEL, DEVICE, "bf16", PROMPTS, 8, expected=len(errors))
+    records = [record_of(key, rel_l2, (verdicts or {}).get(key, "ok")) for key, rel_l2 in errors.items()]
+    experiments = [record for record in records if record.mode != ACCUMULATED]
+    expected = len(records) - len(experiments)
+    said = Manifest("2026-01-01T00:00:00", MODEL, DEVICE, "bf16", PROMPTS, 8, expected=expected)
     writer = RunWriter(path, replace(said, **manifest))
-    for key, rel_l2 in errors.items():
-        writer.append(record_of(key, rel_l2, (verdicts or {}).get(key, "ok")))
+    for record in records:
+        if record.mode == ACCUMULATED:
+            writer.append(record)
     run: Run = writer.finish()
+    if experiments:
+        reopened = ReopenedRun(run)
+        for record in experiments:
+            reopened.append(record)
+        reopened.finish({}, [], [])
     return run.path

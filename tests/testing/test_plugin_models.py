@@ -196,7 +196,6 @@ def test_a_device_that_is_not_there_is_an_error_and_no_skip(run):
 
 
 def test_workers_of_xdist_gate_alike(run, pytester):
-    pytest.importorskip("xdist")
     (pytester.path / "limits.toml").write_text('[[threshold]]\nboundaries = "*"\nnorm_ratio = 0\n')
     source = f"""
 @pytest.mark.accuracy({ASKED}, precision="bf16")

@@ -19,7 +19,7 @@ from tttdebug.emulator.drop_in import install
 from tttdebug.emulator.opening import DeviceOptions, device_options
 from tttdebug.errors import RunError
 from tttdebug.tracking.op_comparison import judge_op, read_arguments
-from tttdebug.tracking.op_goldens_attention import collective_golden_of, golden_of
+from tttdebug.tracking.op_golden_of import collective_golden_of, golden_of
 from tttdebug.tracking.op_record import COMPARED, GOLDEN_FAILED, NO_GOLDEN, SHAPE_MISMATCH, UNREADABLE
 from tttdebug.tracking.op_tap import HeardOp, listening, to_operation_class
 

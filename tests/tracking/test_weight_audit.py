@@ -347,6 +347,23 @@ def test_a_run_says_first_that_the_weights_are_others(model_folder, broken_file,
     assert [fault["status"] for fault in kept["faults"]] == ["permuted", "permuted"]
 
 
+def test_a_run_with_a_wrong_weight_does_not_pass_though_every_gate_holds(reference, model_folder, tmp_path):
+    state = {name: tensor.clone() for name, tensor in reference.model.state_dict().items()}
+    state[OUT] *= 1.01
+    save_file(state, tmp_path / "scaled.safetensors")
+    arguments = ["run", "--model", str(model_folder), "--port-weights", str(tmp_path / "scaled.safetensors")]
+    arguments += ["--token-ids", "5 17 3 40 8", "--decode-steps", "0", "--out", str(tmp_path / "run")]
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 1, ran.output
+    said = f"no gate fails, but 1 weight of the port is not the checkpoint's, the first {OUT}"
+    assert said in " ".join(ran.output.split())
+    run = td.Run.load(tmp_path / "run")
+    assert (run.failed, run.passed) == ([], False)
+    gate = CliRunner().invoke(app, ["gate", str(tmp_path / "run")])
+    assert gate.exit_code == 1
+    assert "1 weight of the port is not the checkpoint's" in " ".join(gate.output.split())
+
+
 def test_a_run_with_the_right_weights_says_nothing_of_them(model_folder, tmp_path):
     arguments = ["run", "--model", str(model_folder), "--token-ids", "5 17 3 40 8", "--decode-steps", "0"]
     ran = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])

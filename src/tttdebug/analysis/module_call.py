@@ -53,8 +53,8 @@ class ModuleCall:
     `past` is the reference's cache before the call, as the port's format keeps it, and `past_of_layer(i)` what an
     attention would find in the cache of layer i, None beyond the last: with the call's own tokens where that layer
     comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the call wrote, in the
-    reference's rotary
-    order. `residual_TD` and `parts` are a layer's: its input, and what the port's branches gave.
+    reference's rotary order. `parts` are what the port's modules directly within this one gave, by their
+    short names: a layer's norms and branches, a mixture's router.
     """
 
     key: Key
@@ -80,11 +80,3 @@ class ModuleCall:
     @property
     def boundary(self) -> str:
         return self.key.boundary
-
-    def quantised(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """What the port's format leaves of a weight, in fp32."""
-        import torch
-
-        if name in self.formats:
-            return self.formats[name].quantise(weight)
-        return weight.to(torch.bfloat16).float()

@@ -56,11 +56,6 @@ class OwnError:
     unexplained: float
     limit: float
 
-    @property
-    def is_injected(self) -> bool:
-        """Whether the number formats do not explain it. What is not finite is explained by nothing."""
-        return not self.unexplained <= self.limit and not math.isnan(self.floor)
-
 
 def own_error(
     reference_TC: torch.Tensor,

@@ -3,7 +3,7 @@
 
 A family is a pair of files: `NAME.json` lists cases (case, op, attrs, and inputs and outputs as maps from argument to
 array name), `NAME.npz` holds the arrays. An array of uint16 holds bfloat16 patterns, float32 and integers themselves.
-Attrs are the op's keyword arguments, but for a few that describe the inputs or a config object; `replay` knows those
+Attrs are the op's keyword arguments, but for a few that describe the inputs or a config object; `call` knows those
 and passes every other one to the op, which refuses what it does not take.
 """
 
@@ -76,11 +76,6 @@ def as_torch(array: np.ndarray) -> torch.Tensor:
     if array.dtype == np.uint16:
         return torch.from_numpy(array.copy().view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array.astype(np.int64) if array.dtype == np.uint32 else array.copy())
-
-
-def replay(recording: Recording, device: Device) -> torch.Tensor:
-    """The recorded call made on `device`, its output as a torch tensor of the recorded shape."""
-    return values_of(call(recording, device), recording)
 
 
 def values_of(output: Tensor, recording: Recording) -> torch.Tensor:

@@ -12,7 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tttdebug.emulator.conformance import CaseResult, FamilyResult, percent
+from tttdebug.emulator.conformance_results import CaseResult, FamilyResult
+from tttdebug.emulator.conformance_targets import percent
 from tttdebug.reporting import console
 
 _WIDTH = 160

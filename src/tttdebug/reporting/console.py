@@ -96,6 +96,8 @@ def verdict_text(run: Run) -> Text:
             text.append(
                 f"every gate holds, but run alone {divergence.boundary} errs more than its number formats explain. "
             )
+    elif manifest.wrong_weights:
+        text = Text("FAIL  ", style="bold red").append(f"no gate fails, but {manifest.wrong_weights}. ")
     elif not run.passed:
         text = Text("INCOMPLETE  ", style="bold red").append(f"the run is {manifest.status}. ")
     else:

@@ -71,6 +71,8 @@ def verdict_text(explanation: Explanation) -> Text:
                 f"{len(run.failed)} comparisons fail, {first_failed.boundary} first, but no module errs when it is "
                 "fed with the reference's input: the error arises between the modules that are compared."
             )
+        if run.manifest.wrong_weights:
+            return text.append(f"no module errs more than its number formats let it, but {run.manifest.wrong_weights}.")
         return text.append(f"the run itself did not pass: {run.manifest.status}.")
     return Text("NOTHING WRONG  ", style="bold green").append(
         "every module, run alone on the reference's input, gives what its number formats let it give."

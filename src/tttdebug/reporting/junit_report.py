@@ -26,7 +26,7 @@ def junit_report(run: Run, explanation: Explanation | None) -> str:
     """The suites `accumulated`, `isolated`, `inherited`, each where there are such records, and `ledger`.
 
     A comparison that was expected and not made is a skipped case, and the ledger's own case fails for it, so that no
-    run is green that did not compare everything.
+    run is green that did not compare everything. Another fails where the audit found weights that are wrong.
     """
     root = Element("testsuites", name="tttdebug")
     by_mode: dict[str, list[Record]] = {ACCUMULATED: []}
@@ -44,6 +44,7 @@ def junit_report(run: Run, explanation: Explanation | None) -> str:
         _count(suite)
     ledger = _suite(root, "ledger", run)
     _add_completeness(ledger, run)
+    _add_weights(ledger, run)
     _count(ledger)
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
@@ -117,6 +118,14 @@ def _add_completeness(suite: Element, run: Run) -> None:
         SubElement(case, "error", type="unfinished", message=printable(said))
     elif not 0 < compared == manifest.expected:
         SubElement(case, "failure", type="incomplete", message=printable(said))
+
+
+def _add_weights(suite: Element, run: Run) -> None:
+    """A case where the port's weights were audited."""
+    if run.manifest.weights:
+        case = _case(suite, "weights", "are the checkpoint's")
+        if wrong := run.manifest.wrong_weights:
+            SubElement(case, "failure", type="weights", message=printable(wrong))
 
 
 def _case(suite: Element, boundary: str, call: str, seconds: float = math.nan) -> Element:

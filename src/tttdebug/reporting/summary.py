@@ -30,7 +30,7 @@ class Summary:
 
 
 def summary_of(run: Run, explanation: Explanation | None) -> Summary:
-    """Fail where something was found or a gate fails; incomplete where nothing fails and something is missing."""
+    """Fail where something was found, a gate fails or a weight is wrong; else incomplete where something is missing."""
     divergence = run.first_divergence()
     sentences = tuple(_sentences(run, explanation))
     if explanation is not None and explanation.findings:
@@ -40,6 +40,9 @@ def summary_of(run: Run, explanation: Explanation | None) -> Summary:
         return Summary("FAIL", f"{first.boundary} {fault}: {first.says}{more}", sentences)
     if divergence is not None:
         return Summary("FAIL", f"{divergence.boundary} in {call_of(divergence)} is the first to diverge", sentences)
+    if run.manifest.wrong_weights:
+        headline = "Nothing that was compared fails, but the port's weights are not the checkpoint's"
+        return Summary("FAIL", headline, sentences)
     if not run.passed:
         return Summary("INCOMPLETE", "Nothing that was compared fails, but not everything was compared", sentences)
     return Summary("PASS", "The port follows its reference: every gate holds", sentences)
@@ -54,11 +57,8 @@ def _sentences(run: Run, explanation: Explanation | None) -> Iterable[str]:
             if status.startswith("failed")
             else "The run is unfinished: it is still being written, or its process was ended."
         )
-    faults = manifest.weights.get("faults", ())
-    if faults:
-        first_fault = f"{faults[0]['source']}, {faults[0]['status']}: {faults[0]['detail']}"
-        are = "is" if len(faults) == 1 else "are"
-        yield f"{counted(len(faults), 'weight')} of the port {are} not the checkpoint's, the first {first_fault}."
+    if manifest.wrong_weights:
+        yield f"{manifest.wrong_weights}."
     counts = Counter(record.verdict for record in run.records)
     if run.failed:
         first = run.failed[0]

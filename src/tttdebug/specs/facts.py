@@ -212,3 +212,8 @@ class Facts:
 def stated_fact(meaning: KeyMeaning) -> str:
     """The name of the fact that a key states."""
     return meaning if isinstance(meaning, str) else meaning[0]
+
+
+def stated(**values: Any) -> dict[str, Any]:
+    """The values that somebody stated; the others are the spec's to fill in."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from tttdebug.errors import SpecError
 from tttdebug.specs.architectures import UNNAMED
-from tttdebug.specs.attention import AttentionSpec, RopeSpec
+from tttdebug.specs.attention import AttentionSpec
 from tttdebug.specs.embedding import EmbeddingSpec, PatchEmbeddingSpec
-from tttdebug.specs.facts import Facts
+from tttdebug.specs.facts import Facts, stated
 from tttdebug.specs.feed_forward import GATE_NONLINEARITY, FeedForwardSpec, MixtureOfExpertsSpec
 from tttdebug.specs.heads import ClassifierSpec, LMHeadSpec, PoolerSpec
 from tttdebug.specs.layers import DecoderLayerSpec, EncoderLayerSpec
 from tttdebug.specs.models import CausalLMSpec, EncoderModelSpec
 from tttdebug.specs.norm import NormSpec
+from tttdebug.specs.rope_from_facts import rope_spec
 
 # Nonlinearities by the names that configurations give them; all tanh approximations of gelu are the same function.
 NONLINEARITIES = {
@@ -33,34 +31,12 @@ NONLINEARITIES = {
     "squared_relu": "relu2",
 }
 GATED_ACTIVATION: dict[str, str] = {nonlinearity: activation for activation, nonlinearity in GATE_NONLINEARITY.items()}
-# Fields of RopeSpec by the names that rotary parameters have in configurations.
-ROPE_FIELDS = {
-    "rope_theta": "theta",
-    "rope_type": "scaling",
-    "type": "scaling",
-    "factor": "factor",
-    "low_freq_factor": "low_freq_factor",
-    "high_freq_factor": "high_freq_factor",
-    "original_max_position_embeddings": "original_max_position",
-    "beta_fast": "beta_fast",
-    "beta_slow": "beta_slow",
-    "attention_factor": "attention_factor",
-    "mscale": "mscale",
-    "mscale_all_dim": "mscale_all_dim",
-    "truncate": "truncate",
-    "partial_rotary_factor": "rotary_dim",
-}
-
-
-def _stated(**values: Any) -> dict[str, Any]:
-    """The values that somebody stated; the others are the spec's to fill in."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def norm(facts: Facts, hidden_dim: int | None = None) -> NormSpec:
     """The norm over the residual stream, or one of the same kind over `hidden_dim` elements."""
     return NormSpec(
-        **_stated(
+        **stated(
             hidden_dim=facts.need("hidden_dim") if hidden_dim is None else hidden_dim,
             eps=facts.get("norm_eps"),
             norm_type=facts.get("norm_type"),
@@ -75,7 +51,7 @@ def attention(facts: Facts, layer: int) -> AttentionSpec:
     _expect_layer(facts, layer)
     kind = _layer_type(facts, layer)
     slides = kind != "full_attention" and facts.get("use_sliding_window", True)
-    heads = _stated(
+    heads = stated(
         hidden_dim=facts.need("hidden_dim"),
         num_heads=facts.need("num_heads"),
         num_kv_heads=facts.get("num_kv_heads"),
@@ -91,7 +67,7 @@ def attention(facts: Facts, layer: int) -> AttentionSpec:
     return plain.replace(
         num_kv_heads=plain.num_kv_heads,
         head_dim=plain.head_dim,
-        rope=_rope(facts, kind, plain.head_dim) if facts.get("rotary", True) else None,
+        rope=rope_spec(facts, kind, plain.head_dim) if facts.get("rotary", True) else None,
         qk_norm=norm(facts, plain.head_dim) if facts.get("qk_norm") else None,
         scale=_scale(facts, plain.head_dim),
     )
@@ -128,44 +104,6 @@ def _scale(facts: Facts, head_dim: int) -> float | None:
     return None if scalar == head_dim else float(scalar**-0.5)
 
 
-def _rope(facts: Facts, kind: str | None, head_dim: int) -> RopeSpec:
-    """The rotary embedding of a layer of that kind."""
-    parameters = _rope_parameters(facts, kind)
-    if unknown := [key for key in parameters if key not in ROPE_FIELDS]:
-        raise SpecError(
-            f"config has rotary parameters that no spec can express: {', '.join(unknown)}; "
-            f"known are {', '.join(ROPE_FIELDS)}"
-        )
-    fields = {ROPE_FIELDS[key]: value for key, value in parameters.items() if value is not None}
-    share = fields.pop("rotary_dim", facts.number("partial_rotary_factor", 1.0))
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share):
-        raise SpecError(f"config has partial_rotary_factor={share!r}: give a number up to 1")
-    rotary_dim = facts.number("rotary_dim", int(head_dim * share))
-    if fields.get("scaling", "default") == "default":
-        fields = _stated(theta=fields.get("theta"))
-    elif fields["scaling"] in ("llama3", "yarn"):
-        fields.setdefault("original_max_position", facts.get("max_sequence_length"))
-    return RopeSpec(**fields, **({} if rotary_dim == head_dim else {"rotary_dim": rotary_dim}))
-
-
-def _rope_parameters(facts: Facts, kind: str | None) -> Mapping[str, Any]:
-    """The rotary parameters of a layer of that kind, in transformers' names, from whichever form the config has."""
-    parameters = facts.get("rope_parameters")
-    if isinstance(parameters, Mapping) and any(isinstance(value, Mapping) for value in parameters.values()):
-        parameters = parameters.get(kind or "full_attention")
-    if parameters is not None:
-        if not isinstance(parameters, Mapping):
-            raise SpecError(f"config has rope_parameters={parameters!r}: give a dict")
-        return {**_stated(rope_theta=facts.get("rope_theta")), **parameters}
-    scaling = facts.get("rope_scaling") or {}
-    if not isinstance(scaling, Mapping):
-        raise SpecError(f"config has rope_scaling={scaling!r}: give a dict")
-    local_theta = facts.get("rope_local_theta") if kind == "sliding_attention" else None
-    if local_theta is not None:
-        return {"rope_theta": local_theta}
-    return {**_stated(rope_theta=facts.get("rope_theta")), **scaling}
-
-
 def feed_forward(facts: Facts, layer: int) -> FeedForwardSpec | MixtureOfExpertsSpec:
     """The feed-forward network of one layer, or its mixture of experts."""
     _expect_layer(facts, layer)
@@ -178,7 +116,7 @@ def feed_forward(facts: Facts, layer: int) -> FeedForwardSpec | MixtureOfExperts
         return _network(facts, facts.need("intermediate_dim"))
     shared_dim = facts.get("shared_expert_dim")
     return MixtureOfExpertsSpec(
-        **_stated(
+        **stated(
             expert=_network(facts, facts.get("expert_dim") or facts.need("intermediate_dim")),
             num_experts=facts.need("num_experts"),
             experts_per_token=facts.need("experts_per_token"),
@@ -194,7 +132,7 @@ def feed_forward(facts: Facts, layer: int) -> FeedForwardSpec | MixtureOfExperts
 
 def _network(facts: Facts, intermediate_dim: int) -> FeedForwardSpec:
     return FeedForwardSpec(
-        **_stated(
+        **stated(
             hidden_dim=facts.need("hidden_dim"),
             intermediate_dim=intermediate_dim,
             activation=_activation(facts),
@@ -220,7 +158,7 @@ def embedding(facts: Facts) -> EmbeddingSpec | PatchEmbeddingSpec:
     """The embedding of tokens, or of an image's patches."""
     if facts.get("image_size") is not None:
         return PatchEmbeddingSpec(
-            **_stated(
+            **stated(
                 image_size=facts.need("image_size"),
                 patch_size=facts.need("patch_size"),
                 hidden_dim=facts.need("hidden_dim"),
@@ -232,7 +170,7 @@ def embedding(facts: Facts) -> EmbeddingSpec | PatchEmbeddingSpec:
 
 def _token_embedding(facts: Facts) -> EmbeddingSpec:
     return EmbeddingSpec(
-        **_stated(
+        **stated(
             vocab_size=facts.need("vocab_size"),
             hidden_dim=facts.need("hidden_dim"),
             scale=facts.get("embedding_scale"),
@@ -246,7 +184,7 @@ def _token_embedding(facts: Facts) -> EmbeddingSpec:
 def lm_head(facts: Facts) -> LMHeadSpec:
     """The projection to logits."""
     return LMHeadSpec(
-        **_stated(
+        **stated(
             hidden_dim=facts.need("hidden_dim"),
             vocab_size=facts.need("vocab_size"),
             tied=facts.get("tied"),
@@ -288,7 +226,7 @@ def causal_lm(facts: Facts) -> CausalLMSpec:
         layers=tuple(decoder_layer(facts, layer) for layer in range(facts.count("num_layers"))),
         final_norm=norm(facts),
         lm_head=lm_head(facts),
-        **_stated(max_sequence_length=facts.get("max_sequence_length")),
+        **stated(max_sequence_length=facts.get("max_sequence_length")),
     )
 
 
@@ -296,7 +234,7 @@ def encoder(facts: Facts) -> EncoderModelSpec:
     """The whole encoder."""
     _expect(facts, is_encoder=True)
     first = embedding(facts)
-    pooler = _stated(
+    pooler = stated(
         hidden_dim=first.hidden_dim, output_dim=facts.get("pooler_dim"), activation=facts.get("pooler_activation")
     )
     head = PoolerSpec(**pooler) if facts.get("pooled") else None

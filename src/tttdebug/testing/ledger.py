@@ -84,6 +84,8 @@ def objections(
             f"{manifest.expected} comparisons were expected, but {compared} made and {len(manifest.skipped)} skipped: "
             "something is missing without a reason"
         )
+    if manifest.wrong_weights:
+        yield manifest.wrong_weights
     yield from _skipped(manifest, allowed)
     yield from _twice(columns)
     yield from _vanished(vanished, baseline)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tttdebug.errors import ComparisonError
+from tttdebug.testing.record_columns import read_columns
 from tttdebug.testing.standing import Calls, Measured, Place, Standing, standing_of
 from tttdebug.tracking.manifest import Manifest
-from tttdebug.tracking.run_columns import run_columns
-
-_COLUMNS = ("boundary", "phase", "mode", "step", "user", "rel_l2", "verdict")
+from tttdebug.tracking.run import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,13 @@ class Difference:
 
 def side_of_run(path: str | Path) -> Side:
     """The run in a folder, finished or not. Raises RunError as `Run.load` does, ComparisonError for an empty run."""
-    manifest, records = run_columns(path, _COLUMNS)
-    if not records:
+    manifest = Manifest.read(Path(path) / MANIFEST)
+    columns = read_columns(Path(path), manifest, ())
+    if not len(columns):
         raise ComparisonError(f"{path} holds no record ({manifest.status}): there is nothing to compare; run again")
     grouped: dict[tuple[str, str, str], dict[tuple[int, int], Measured]] = defaultdict(dict)
-    for boundary, phase, mode, step, user, rel_l2, verdict in records:
+    measured = zip(columns.keys, columns.numbers["rel_l2"].tolist(), columns.words["verdict"], strict=True)
+    for (boundary, phase, step, user, mode), rel_l2, verdict in measured:
         grouped[boundary, phase, mode][step, user] = Measured(rel_l2, verdict)
     calls = {Place(*place): each for place, each in grouped.items()}
     standings = {place: standing_of(each) for place, each in calls.items()}

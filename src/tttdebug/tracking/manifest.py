@@ -47,9 +47,8 @@ class Manifest:
     `job` is what `tttdebug run` needs to build both sides again, empty for a run that was not made by it. `expected`
     counts the comparisons that the pairs, prompts and steps ask for; `compared` those that gave a record;
     `ops` the op records, None where ops were not tracked. `weights` is what the audit of the port's weights found,
-    empty where there was none. `unpaired` lists what automatic pairing left out on either
-    side. `seals` holds the SHA-256 of each file of a run that came to its end, and none where it did not or was of an
-    earlier version.
+    empty where there was none. `unpaired` lists what automatic pairing left out on either side. `seals` holds the
+    SHA-256 of each file of a run that came to its end, and none where it did not or was of an earlier version.
     `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
     """
 
@@ -80,6 +79,16 @@ class Manifest:
     @property
     def finished(self) -> bool:
         return self.status == "finished"
+
+    @property
+    def wrong_weights(self) -> str:
+        """What the audit of the port's weights found wrong, in words; "" where nothing, or where there was no audit."""
+        faults = self.weights.get("faults", ())
+        if not faults:
+            return ""
+        count = f"{len(faults)} weights of the port are" if len(faults) > 1 else "1 weight of the port is"
+        first = faults[0]
+        return f"{count} not the checkpoint's, the first {first['source']}, {first['status']}: {first['detail']}"
 
     def write(self, path: Path) -> None:
         """Replace the file at `path` in one step, so that a reader or a crash never meets half of it.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import device_tensors as tensors_of_devices
 from tttdebug.backends import is_device_tensor, to_torch, unreadable
+from tttdebug.tracking.op_golden_of import collective_golden_of, golden_of
 from tttdebug.tracking.op_goldens import NoGoldenError
-from tttdebug.tracking.op_goldens_attention import PADDED_ROWS, collective_golden_of, golden_of
+from tttdebug.tracking.op_goldens_attention import PADDED_ROWS
 from tttdebug.tracking.op_record import (
     COMPARED,
     GOLDEN_FAILED,

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ttnn's ops should compute, in plain torch: products, norms, elementwise functions, moves, collectives.
+"""What ttnn's ops should compute, in plain torch: products, norms, elementwise functions, moves.
 
 Each golden takes an op's arguments under ttnn's names, with torch tensors in the place of ttnn's (fp32, or int64), and
-gives its output or a tuple of outputs. What only says how the op runs lands in `_` and changes nothing. Those of heads,
-rotary embedding, attention and caches are in `op_goldens_attention`.
+gives its output or a tuple of outputs. What only says how the op runs lands in `_` and changes nothing.
+`op_golden_of` has them by the names of their ops, with those of heads, caches and collectives.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -299,52 +298,3 @@ GOLDENS: dict[str, Golden] = {
         )
     },
 }
-
-
-# Collectives: their tensors come as lists, one tensor a device, in the order of the devices of one group.
-
-
-def all_gather(input_tensor: Sequence[Tensor], dim: int, **_: Any) -> list[Tensor]:
-    together = torch.cat(list(input_tensor), dim)
-    return [together] * len(input_tensor)
-
-
-def all_reduce(input_tensor: Sequence[Tensor], **_: Any) -> list[Tensor]:
-    total = torch.stack(list(input_tensor)).sum(0)
-    return [total] * len(input_tensor)
-
-
-def reduce_scatter(input_tensor: Sequence[Tensor], dim: int, **_: Any) -> list[Tensor]:
-    total = torch.stack(list(input_tensor)).sum(0)
-    if total.shape[dim] % len(input_tensor):
-        raise NoGoldenError(f"reduce_scatter of {list(total.shape)} along {dim} over {len(input_tensor)} devices")
-    return list(total.chunk(len(input_tensor), dim))
-
-
-def all_gather_matmul(
-    input_tensor: Sequence[Tensor], weight_tensor: Sequence[Tensor], *args: Any, dim: int, **kwargs: Any
-) -> tuple[list[Tensor], list[Tensor]]:
-    gathered = all_gather(input_tensor, dim)
-    bias = kwargs.get("bias")
-    wanted = {name: kwargs[name] for name in ("transpose_a", "transpose_b", "activation") if name in kwargs}
-    products = [
-        matmul(x, weight, bias=None if bias is None else bias[i], **wanted)
-        for i, (x, weight) in enumerate(zip(gathered, weight_tensor, strict=True))
-    ]
-    return gathered, products
-
-
-COLLECTIVES: dict[str, Golden] = {
-    "ttnn.all_gather": all_gather,
-    "ttnn.experimental.all_gather_async": all_gather,
-    "ttnn.all_reduce": all_reduce,
-    "ttnn.experimental.all_reduce_async": all_reduce,
-    "ttnn.reduce_scatter": reduce_scatter,
-    "ttnn.experimental.reduce_scatter_minimal_async": reduce_scatter,
-    "ttnn.experimental.all_gather_matmul_async": all_gather_matmul,
-}
-
-
-def default_scale(head_dim: int, scale: float | None) -> float:
-    """Attention's scale: as given, else 1 / sqrt(E)."""
-    return 1.0 / math.sqrt(head_dim) if scale is None else scale

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ttnn's ops on heads should compute, in plain torch: splitting, rotary embedding, attention, key/value caches.
+"""What ttnn's ops on heads should compute, in plain torch: splitting, rotary embedding, attention.
 
 Arguments and outputs are as in `op_goldens`. None of these ops but attention has a golden function in ttnn itself.
 B users, H query heads, K key/value heads, S positions, T positions of a cache, E head dim, P pages a user.
@@ -7,13 +7,13 @@ B users, H query heads, K key/value heads, S positions, T positions of a cache, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tttdebug.tracking.op_goldens import COLLECTIVES, GOLDENS, Golden, NoGoldenError, default_scale
+from tttdebug.tracking.op_goldens import Golden, NoGoldenError
 
 
 def create_qkv_heads(
@@ -138,7 +138,7 @@ def attention(
 def _attend(q_BHSE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, bias: Tensor, scale: float | None) -> Tensor:
     shared = q_BHSE.shape[1] // k_BKTE.shape[1]
     k, v = (x.repeat_interleave(shared, 1) for x in (k_BKTE, v_BKTE))
-    scores = q_BHSE @ k.mT * default_scale(q_BHSE.shape[-1], scale) + bias
+    scores = q_BHSE @ k.mT * _scale_of(q_BHSE.shape[-1], scale) + bias
     return torch.softmax(scores, -1) @ v
 
 
@@ -159,7 +159,7 @@ def attention_decode(
         input_tensor_q,
         input_tensor_k,
         input_tensor_v,
-        _positions(cur_pos, cur_pos_tensor) if is_causal else None,
+        positions_of(cur_pos, cur_pos_tensor) if is_causal else None,
         scale,
         sliding_window_size,
     )
@@ -180,7 +180,7 @@ def paged_attention_decode(
     _refuse(further, "attention_sink", "attn_mask", "cache_position_modulo")
     pages_BP = page_table_tensor[: input_tensor_q.shape[1]].long()
     k, v = (cache[pages_BP.clamp(min=0)].transpose(1, 2).flatten(2, 3) for cache in (input_tensor_k, input_tensor_v))
-    positions = _positions((), cur_pos_tensor) if is_causal else None
+    positions = positions_of((), cur_pos_tensor) if is_causal else None
     return _one_query_each(input_tensor_q, k, v, positions, scale, sliding_window_size)
 
 
@@ -197,99 +197,22 @@ def _one_query_each(
     return torch.stack([out[:, :, 0] for out in outputs], 1)
 
 
-def _positions(given: Any, tensor: Tensor | None) -> list[int]:
-    return [int(p) for p in (tensor.flatten() if tensor is not None else given)]
-
-
 def _refuse(further: dict[str, Any], *names: str) -> None:
     if asked := [name for name in names if further.get(name) is not None]:
         raise NoGoldenError(f"attention with {', '.join(asked)}")
 
 
-def fill_cache(cache_tensor: Tensor, input_tensor: Tensor, batch_idx: int, *, update_idx: int = 0, **_: Any) -> Tensor:
-    cache = cache_tensor.clone()
-    cache[batch_idx, :, update_idx : update_idx + input_tensor.shape[2]] = input_tensor[0]
-    return cache
+def _scale_of(head_dim: int, scale: float | None) -> float:
+    """Attention's scale: as given, else 1 / sqrt(E)."""
+    return 1.0 / math.sqrt(head_dim) if scale is None else scale
 
 
-def fill_cache_for_user(cache: Tensor, input: Tensor, batch_index: int, *, update_idx: int = 0, **_: Any) -> Tensor:
-    return fill_cache(cache, input, batch_index, update_idx=update_idx)
+def positions_of(given: Any, tensor: Tensor | None) -> list[int]:
+    """The positions of the users, which an op takes as numbers or as a tensor."""
+    return [int(p) for p in (tensor.flatten() if tensor is not None else given)]
 
 
-def update_cache(cache: Tensor, input: Tensor, update_idx: int, *, batch_offset: int = 0, **_: Any) -> Tensor:
-    updated, users = cache.clone(), cache.shape[0]
-    updated[:, :, update_idx] = input[0, :, batch_offset : batch_offset + users].transpose(0, 1)
-    return updated
-
-
-def update_cache_for_token(cache: Tensor, input: Tensor, update_index: int, batch_offset: int = 0, **_: Any) -> Tensor:
-    return update_cache(cache, input, update_index, batch_offset=batch_offset)
-
-
-def paged_update_cache(
-    cache_tensor: Tensor,
-    input_tensor: Tensor,
-    *,
-    update_idxs: Sequence[int] = (),
-    update_idxs_tensor: Tensor | None = None,
-    page_table: Tensor | None = None,
-    **further: Any,
-) -> Tensor:
-    _refuse_cache(further)
-    cache, heads = cache_tensor.clone(), cache_tensor.shape[1]
-    for user, index in enumerate(_positions(update_idxs, update_idxs_tensor)[: input_tensor.shape[1]]):
-        if index >= 0:
-            page, offset = _place(cache, page_table, user, index)
-            cache[page, :, offset] = input_tensor[0, user, :heads]
-    return cache
-
-
-def paged_fused_update_cache(
-    cache_tensor1: Tensor,
-    input_tensor1: Tensor,
-    cache_tensor2: Tensor,
-    input_tensor2: Tensor,
-    **further: Any,
-) -> tuple[Tensor, Tensor]:
-    return (
-        paged_update_cache(cache_tensor1, input_tensor1, **further),
-        paged_update_cache(cache_tensor2, input_tensor2, **further),
-    )
-
-
-def paged_fill_cache(
-    cache_tensor: Tensor,
-    input_tensor: Tensor,
-    page_table: Tensor,
-    *,
-    batch_idx_tensor: Tensor | None = None,
-    batch_idx: int = 0,
-    **further: Any,
-) -> Tensor:
-    _refuse_cache(further)
-    user = int(batch_idx_tensor.flatten()[0]) if batch_idx_tensor is not None else batch_idx
-    cache, rows_KSE, length = cache_tensor.clone(), input_tensor[0], cache_tensor.shape[2]
-    for start in range(0, rows_KSE.shape[1], length):
-        written = rows_KSE[:, start : start + length]
-        cache[int(page_table[user, start // length]), :, : written.shape[1]] = written
-    return cache
-
-
-def _place(cache: Tensor, page_table: Tensor | None, user: int, index: int) -> tuple[int, int]:
-    if page_table is None:
-        return user, index
-    length = cache.shape[2]
-    return int(page_table[user, index // length]), index % length
-
-
-def _refuse_cache(further: dict[str, Any]) -> None:
-    if asked := [name for name in ("cache_position_modulo", "valid_seq_len_tensor") if further.get(name) is not None]:
-        raise NoGoldenError(f"a cache with {', '.join(asked)}")
-    if further.get("share_cache"):
-        raise NoGoldenError("a cache that users share")
-
-
-_HEADS: dict[str, Golden] = {
+HEADS: dict[str, Golden] = {
     "ttnn.experimental.nlp_create_qkv_heads": create_qkv_heads,
     "ttnn.experimental.nlp_create_qkv_heads_decode": create_qkv_heads_decode,
     "ttnn.experimental.nlp_concat_heads": concat_heads,
@@ -302,13 +225,6 @@ _HEADS: dict[str, Golden] = {
     "ttnn.transformer.scaled_dot_product_attention": attention,
     "ttnn.transformer.scaled_dot_product_attention_decode": attention_decode,
     "ttnn.transformer.paged_scaled_dot_product_attention_decode": paged_attention_decode,
-    "ttnn.fill_cache": fill_cache,
-    "ttnn.update_cache": update_cache,
-    "ttnn.kv_cache.fill_cache_for_user_": fill_cache_for_user,
-    "ttnn.kv_cache.update_cache_for_token_": update_cache_for_token,
-    "ttnn.experimental.paged_update_cache": paged_update_cache,
-    "ttnn.experimental.paged_fused_update_cache": paged_fused_update_cache,
-    "ttnn.experimental.paged_fill_cache": paged_fill_cache,
 }
 
 PADDED_ROWS = frozenset(
@@ -319,13 +235,3 @@ PADDED_ROWS = frozenset(
     }
 )
 """Ops whose output may have more rows than there are users or heads; what is in them means nothing."""
-
-
-def golden_of(name: str) -> Golden | None:
-    """Our golden of an op on one device, or None."""
-    return _HEADS.get(name) or GOLDENS.get(name)
-
-
-def collective_golden_of(name: str) -> Callable[..., Any] | None:
-    """Our golden of an op that moves values between devices, or None."""
-    return COLLECTIVES.get(name)

@@ -82,11 +82,6 @@ class OpRecord:
             return (0, 0.0)
         return (2, 0.0) if wrong else (1, self.rel_l2)
 
-    @property
-    def above_format(self) -> float:
-        """rel_l2 in units of what the output's number format costs; nan where that is nothing."""
-        return self.rel_l2 / self.format_rel_l2 if self.format_rel_l2 > 0 else math.nan
-
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; floats that JSON cannot hold become the strings "nan", "inf" and "-inf"."""
         line = {name: getattr(self, name) for name in COLUMNS}

@@ -178,7 +178,7 @@ def _argument_names(op: str) -> list[str]:
     """How the op calls its positional arguments, as far as its golden says."""
     if "torch" not in sys.modules:  # goldens are made of it
         return []
-    from tttdebug.tracking.op_goldens_attention import collective_golden_of, golden_of
+    from tttdebug.tracking.op_golden_of import collective_golden_of, golden_of
 
     if op not in _NAMES:
         golden = golden_of(op) or collective_golden_of(op)

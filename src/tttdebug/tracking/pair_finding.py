@@ -7,53 +7,36 @@ A rule pairs only what it leaves one choice for; two equally good candidates sta
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PairingError
+from tttdebug.tracking.candidates import Candidate, computes, grouped_by_kind, grouped_by_role, has_layer_norms
 from tttdebug.tracking.discovery import PortModule, discover
 from tttdebug.tracking.fused_projections import fused_pairs
 from tttdebug.tracking.heads_in_config import HeadsInConfig
-from tttdebug.tracking.module_roles import Role, has_norms_after, parts_of, roles_of
+from tttdebug.tracking.module_roles import Role, has_norms_after, roles_of
 from tttdebug.tracking.module_weights import (
     Shapes,
     are_the_same,
     could_be_the_same,
-    kind_of,
     shapes_in_port,
     shapes_in_torch,
 )
-from tttdebug.tracking.pairing import AS_IT_IS, Pair, module_at, pairs_from_mapping
+from tttdebug.tracking.pairing import AS_IT_IS, Pair, module_at
 from tttdebug.tracking.pairing_plan import FoundBy, PairingPlan, PlannedPair, Unpaired, UserPairs, in_order
+from tttdebug.tracking.user_pairs import loaded, user_pairs
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A module of one side that may be paired."""
-
-    path: str
-    module: Any
-    class_name: str
-    role: Role
-    paths: tuple[str, ...]
-
-    @property
-    def parent(self) -> tuple[str, int | None, tuple[str, ...]]:
-        """The role of what it is a part of."""
-        return self.role.stack, self.role.layer, self.role.parts[:-1]
 
 
 def find_pairs(port: Any, reference_model: nn.Module, mapping: UserPairs | None) -> PairingPlan:
     """The plan; see `plan_pairs`."""
     discovery = discover(port, reference_model.modules())
     finding = _Finding(port, reference_model, discovery.modules)
-    mapping = _loaded(mapping)
+    mapping = loaded(mapping)
     finding.take(user_pairs(mapping, port, reference_model))
     if isinstance(mapping, PairingPlan) and mapping.complete:
         return finding.plan_as_given(mapping)
@@ -68,80 +51,22 @@ def find_pairs(port: Any, reference_model: nn.Module, mapping: UserPairs | None)
     return finding.plan(notes)
 
 
-def user_pairs(mapping: UserPairs | None, port: Any, reference_model: nn.Module) -> list[Pair]:
-    """A user's pairs, one for each layer where they name `{i}`.
-
-    Raises PairingError, with the nearest names, for a module that is not there, and for a boundary named twice.
-    """
-    mapping = _loaded(mapping)
-    if mapping is None:
-        return []
-    given: Sequence[Pair]
-    if isinstance(mapping, PairingPlan):
-        given = mapping.pairs
-    else:
-        given = pairs_from_mapping(mapping) if isinstance(mapping, Mapping) else tuple(mapping)
-    named = dict(reference_model.named_modules())
-    pairs = [pair for template in given for pair in _of_every_layer(template, port, named)]
-    seen: set[str] = set()
-    for pair in pairs:
-        if pair.boundary in seen:
-            raise PairingError(f"{pair.boundary}: two pairs have this boundary; give each a name of its own")
-        seen.add(pair.boundary)
-        require(pair, port, named)
-    return pairs
-
-
-def _loaded(mapping: UserPairs | None) -> Mapping[str, tuple[str, str]] | Sequence[Pair] | PairingPlan | None:
-    """A user's pairs, read from their file where they are in one."""
-    if not isinstance(mapping, (str, Path)):
-        return mapping
-    from tttdebug.tracking.plan_file import read_plan
-
-    return read_plan(mapping)
-
-
-def require(pair: Pair, port: Any, named: Mapping[str, Any]) -> None:
-    """Raise PairingError, with the nearest names, when a pair names a module that one side has not."""
-    if pair.reference not in named:
-        nearest = difflib.get_close_matches(pair.reference, named, n=3, cutoff=0.5)
-        raise PairingError(
-            f"{pair.boundary}: the reference has no module {pair.reference!r}; nearest: {', '.join(nearest) or 'none'}"
-        )
-    module_at(port, pair.port, pair.boundary)
-
-
-def _of_every_layer(template: Pair, port: Any, named: Mapping[str, Any]) -> list[Pair]:
-    """The template in each layer that the reference has, and at least in the first, so that an error names it."""
-    if "{i}" not in f"{template.port}{template.reference}":
-        return [template]
-    if any("{i}" not in text for text in (template.boundary, template.port, template.reference)):
-        raise PairingError(
-            f"{template.boundary}: {{i}} stands for the layer number in the boundary and in both paths, or in none"
-        )
-    count = 1
-    while template.of_layer(count).reference in named:
-        count += 1
-    return [template.of_layer(i) for i in range(count)]
-
-
 class _Finding:
     """What is paired so far, and what is left on either side."""
 
     def __init__(self, port: Any, reference_model: nn.Module, modules: Sequence[PortModule]) -> None:
         self._port, self._model = port, reference_model
-        named = {path: module for path, module in reference_model.named_modules() if _computes(module)}
+        named = {path: module for path, module in reference_model.named_modules() if computes(module)}
         norms_after = has_norms_after(named)
         by_name = [module.name or module.path for module in modules]
         port_roles = roles_of(
             [path for module in modules for path in (*module.paths, module.name)], norms_come_after=norms_after
         )
-        reference_roles = roles_of(named, norms_come_after=norms_after and _has_layer_norms(modules))
+        reference_roles = roles_of(named, norms_come_after=norms_after and has_layer_norms(modules))
         self._port_left = {
             module.path: Candidate(module.path, module.module, module.class_name, port_roles[name], module.paths)
             for module, name in zip(modules, by_name, strict=True)
         }
-        self._port_roles = port_roles
         self._reference_left = {
             path: Candidate(path, module, type(module).__name__, reference_roles[path], (path,))
             for path, module in named.items()
@@ -208,8 +133,8 @@ class _Finding:
 
     def by_role(self) -> None:
         """A module of the same role, where each side has one of it."""
-        reference = _grouped(self._reference_left.values())
-        for role, here in _grouped(self._port_left.values()).items():
+        reference = grouped_by_role(self._reference_left.values())
+        for role, here in grouped_by_role(self._port_left.values()).items():
             there = reference.get(role, [])
             if role.parts[:1] == ("model",) or role.parts[-1:] == ("rope",):
                 continue
@@ -311,7 +236,7 @@ class _Finding:
 
     def _leftovers(self) -> list[tuple[str, list[Candidate], list[Candidate]]]:
         """What is left of each kind within each whole, in the order of the attributes."""
-        here, there = (_by_kind(left.values()) for left in (self._port_left, self._reference_left))
+        here, there = (grouped_by_kind(left.values()) for left in (self._port_left, self._reference_left))
         return [
             (key[1], candidates, there[key])
             for key, candidates in here.items()
@@ -363,36 +288,3 @@ class _Finding:
             paired = {each.pair.reference for each in self._planned}
             self._known_roles = {each.role for path, each in self._all_reference.items() if path in paired}
         return self._known_roles
-
-
-def _computes(module: nn.Module) -> bool:
-    """Whether a torch module is called: a bare list of modules is not."""
-    from torch import nn
-
-    return not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
-
-
-def _has_layer_norms(modules: Sequence[PortModule]) -> bool:
-    """Whether the port's layers have norms of their own, beside their branches."""
-    for module in modules:
-        parts = parts_of(module.path)
-        numbers = [depth for depth, part in enumerate(parts) if part.isdigit()]
-        if numbers and len(parts) == numbers[0] + 2 and kind_of(module.class_name) == "norm":
-            return True
-    return False
-
-
-def _grouped(candidates: Iterable[Candidate]) -> dict[Role, list[Candidate]]:
-    grouped: defaultdict[Role, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        grouped[candidate.role].append(candidate)
-    return dict(grouped)
-
-
-def _by_kind(candidates: Iterable[Candidate]) -> dict[tuple[Any, str], list[Candidate]]:
-    grouped: defaultdict[tuple[Any, str], list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        if candidate.path and candidate.role.parts:
-            kind = kind_of(candidate.class_name) or kind_of(candidate.path.rpartition(".")[2])
-            grouped[candidate.parent, kind].append(candidate)
-    return dict(grouped)

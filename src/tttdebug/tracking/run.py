@@ -103,9 +103,13 @@ class Run:
 
     @property
     def passed(self) -> bool:
-        """Whether the run finished, compared everything it expected, and no gate failed."""
+        """Whether the run finished, compared everything it expected, no gate failed, and no weight was found wrong.
+
+        A wrong weight may cost little with one prompt and much with the next, so that gates that hold are no excuse.
+        """
         complete = self.manifest.finished and 0 < self.manifest.compared == self.manifest.expected
-        return complete and not self.failed and not self._failing(self.experiments)
+        held = not self.failed and not self._failing(self.experiments)
+        return complete and held and not self.manifest.wrong_weights
 
     def first_divergence(self) -> Record | None:
         """The first record, in the order of execution, whose gate fails; where none does, the first experiment that

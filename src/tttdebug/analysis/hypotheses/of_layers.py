@@ -6,12 +6,14 @@ T tokens, D hidden, P parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.analysis.mathematics.layer import branches
+from tttdebug.specs import DecoderLayerSpec
 
 if TYPE_CHECKING:
     import torch
@@ -27,29 +29,59 @@ def residuals(bench: Bench) -> Iterator[Change]:
     added = branches(call.spec, call.parts)
     if call.kind != "layer" or not added:
         return
+    meant = _Sum(tuple(added), parallel=isinstance(call.spec, DecoderLayerSpec) and call.spec.parallel_residual)
     for name in (INPUT, *added):
         for times in (0.0, 2.0):
-            yield _changed({name: times})
+            yield _changed(meant, {name: times})
     fitted = _fit(bench, added)
-    yield _changed(fitted, fitted=len(fitted))
+    yield _changed(meant, fitted, fitted=len(fitted))
 
 
-def _changed(times: Mapping[str, float], fitted: int = 0) -> Change:
+@dataclass(frozen=True)
+class _Sum:
+    """What a layer adds up: its input and the output of each branch, which all read the input if it is `parallel`."""
+
+    branches: tuple[str, ...]
+    parallel: bool
+
+    def where_residual_is(self, parts: Collection[str]) -> str:
+        """The branch outputs that the sum of `parts` is added to as the residual; "" where it is not what comes in."""
+        if self.parallel:
+            return " and ".join(map(_output, self.branches)) if set(parts) == {INPUT} else ""
+        before = {branch: {INPUT, *self.branches[:place]} for place, branch in enumerate(self.branches)}
+        return next((_output(branch) for branch, comes_in in before.items() if comes_in == set(parts)), "")
+
+
+def _changed(meant: _Sum, times: Mapping[str, float], fitted: int = 0) -> Change:
     others = {name: factor for name, factor in times.items() if abs(factor - 1.0) > 0.01}
-    says = " and ".join(f"{name} is {_in_words(factor)}" for name, factor in others.items())
     cause = "residual_missing" if all(factor < 0.5 for factor in others.values()) else "residual_doubled"
     if any(min(abs(factor), abs(factor - 2.0)) > 0.05 for factor in others.values()):
         cause = "scaled"
+    says, fix = _in_words(meant, others)
     return Change(
         cause,
-        says or "every part is added once",
-        Fix(f"add {' and '.join(others) or 'every part'} once"),
+        says,
+        Fix(fix),
         steps={
             "times_input": times.get(INPUT, 1.0),
             "times": {name: factor for name, factor in times.items() if name != INPUT},
         },
         fitted=fitted,
     )
+
+
+def _in_words(meant: _Sum, others: Mapping[str, float]) -> tuple[str, str]:
+    """What the parts that are not added once make of the layer, and what mends it."""
+    if not others:
+        return "every part is added once", "add every part once"
+    named = " and ".join(map(_output, others))
+    branch, (factor, *differing) = meant.where_residual_is(others), set(others.values())
+    if branch and not differing:
+        held = f"lacks {named}" if factor == 0.0 else f"holds {named} {factor:.4g} times"
+        says = f"the residual is {_added(factor)} to {branch}: the layer's output {held}"
+        return says, f"add the residual to {branch} once"
+    says = " and ".join(f"{_output(name)} is {_added(factor)} to the residual" for name, factor in others.items())
+    return says, f"add {named} to the residual once"
 
 
 def _fit(bench: Bench, added: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -67,5 +99,9 @@ def _whole(factor: float) -> float:
     return float(round(factor)) if abs(factor - round(factor)) < 0.02 else factor
 
 
-def _in_words(factor: float) -> str:
+def _added(factor: float) -> str:
     return {0.0: "not added", 2.0: "added twice"}.get(factor, f"added {factor:.4g} times")
+
+
+def _output(name: str) -> str:
+    return name if name == INPUT else f"{name}'s output"

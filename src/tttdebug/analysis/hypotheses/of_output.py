@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tttdebug.analysis.hypotheses.bench import Bench
 
 DEVICES = (2, 4, 8, 32)
-"""Over how many devices a sum may go that is made once too often."""
+"""How often a value may be added up: by as many devices, where a sum over them is made once too often."""
 _ONE = 0.01  # a fitted factor nearer to one than this changes nothing worth a cause
 
 
@@ -26,13 +26,12 @@ def times(factor: float) -> OutputOf:
 
 
 def doubled_reduce(bench: Bench) -> Iterator[Change]:
-    """The sum over n devices of what is summed already."""
+    """The output n times, as the sum over n devices gives of what is summed already."""
     for devices in DEVICES:
         yield Change(
             "reduce_doubled",
-            f"the output is {devices} times what it should be, as after an all-reduce over {devices} devices of values "
-            "that are summed already",
-            Fix("leave out the second reduce, or give it values that are still one device's part"),
+            f"the output is {devices} times what it should be: every value is added up {devices} times",
+            Fix("add it up once; on a mesh, look for an all-reduce of values that are summed already"),
             output=times(float(devices)),
         )
 

@@ -9,19 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tttdebug.analysis.where import Location, locate
 from tttdebug.errors import LayoutError
-from tttdebug.tracking.gates import explained_by_floor, kind_of
+from tttdebug.tracking.gates import explained_by_floor
 from tttdebug.tracking.head_order import unrotate_heads
-from tttdebug.tracking.record import Key
-
-if TYPE_CHECKING:
-    from tttdebug.tracking.run import Run
 
 BLOCK = 32
 _KNOWN_TO_FIT = 0.05
@@ -36,9 +31,9 @@ class CacheReading:
 
     `cause` is a name of `CAUSES`: rope_order, heads_permuted, kv_block_swapped or kv_position, "" where it fits as it
     lies, and "unknown" where nothing fits; `says` is the sentence for it. `rel_l2` is the error as it lies,
-    `rel_l2_as_read` what is left. `order`
-    holds the reference's head for each head of the port, or the block for each block, as far as that is the cause;
-    `shift` how many positions later the port has them. `error_KT` is the rel_l2 of each head at each position.
+    `rel_l2_as_read` what is left. `order` holds the reference's head for each head of the port, or the block for each
+    block, as far as that is the cause; `shift` how many positions later the port has them. `error_KT` is the rel_l2 of
+    each head at each position.
     """
 
     cause: str
@@ -112,27 +107,6 @@ def read_cache(
             return CacheReading(reading.cause, says, as_it_lies, left, reading.order, reading.shift, error_KT, location)
     says = f"no order of channels, heads, blocks or positions explains its rel_l2 of {as_it_lies:.3g}"
     return CacheReading("unknown", says, as_it_lies, as_it_lies, (), 0, error_KT, location)
-
-
-def diverged_caches(run: Run, head_dim: int, *, rotary_dim: int | None = None) -> dict[Key, CacheReading]:
-    """How each cache of a run that misses its gate has to be read, by the record that shows it.
-
-    Of the caches whose tensors the run kept: it keeps those that fail unless told otherwise. Raises LayoutError where
-    heads of `head_dim` do not divide one, RunError for a damaged file.
-    """
-    found = {}
-    for record in run.failed:
-        pair = run.tensors(record.key) if kind_of(record.boundary) in ("k_cache", "v_cache") else None
-        if pair is None:
-            continue
-        if pair[0].shape[-1] % head_dim:
-            raise LayoutError(
-                f"{record.boundary}: {pair[0].shape[-1]} channels are not whole heads of {head_dim}; give the "
-                "dimension of a key/value head"
-            )
-        reference_KTE, port_KTE = (side.unflatten(-1, (-1, head_dim)).transpose(0, 1) for side in pair)
-        found[record.key] = read_cache(reference_KTE, port_KTE, floor_rel_l2=record.floor_rel_l2, rotary_dim=rotary_dim)
-    return found
 
 
 def _rotary_orders(reference_KTE: Tensor, port_KTE: Tensor, rotary_dim: int) -> Iterator[_Reading]:

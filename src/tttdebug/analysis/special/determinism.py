@@ -7,7 +7,7 @@ S sequence; C channels, H height and W width of an image.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -119,11 +119,6 @@ def first_difference(runs: Sequence[Sequence[Heard]]) -> int | None:
         if len({run[at] if at < len(run) else None for run in runs}) > 1:
             return at
     return None
-
-
-def varies(call: Callable[[], Any], runs: int = 3) -> bool:
-    """Whether a call that gives a torch, emulated or ttnn tensor gives other bits when it is made again."""
-    return len({digest_of(read_output(call())) for _ in range(runs)}) > 1
 
 
 def digest_of(values: torch.Tensor | Spread) -> str:

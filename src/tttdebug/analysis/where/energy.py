@@ -42,11 +42,6 @@ class Units:
         error_U = self.error_U / self.count_U
         return torch.where(error_U > 0, error_U / self.scale_U, 0.0)
 
-    @property
-    def rel_l2_U(self) -> Tensor:
-        """‖t − r‖ / ‖r‖ of each unit alone; infinite where only the reference is zero, 0 where both are."""
-        return torch.where(self.error_U > 0, (self.error_U / self.reference_U).sqrt(), 0.0)
-
 
 @dataclass(frozen=True)
 class Energy:
@@ -97,11 +92,6 @@ class Energy:
     def faces(self) -> Units:
         """The 16×16 faces, row by row."""
         return self._grid(self.error_GH, self.reference_GH, FACE)
-
-    def tiles(self) -> Units:
-        """The 32×32 tiles, row by row."""
-        error, reference = (sum_blocks(sum_blocks(x, 2, 0), 2, 1) for x in (self.error_GH, self.reference_GH))
-        return self._grid(error, reference, TILE)
 
     def _grid(self, error: Tensor, reference: Tensor, size: int) -> Units:
         rows, columns = (_sizes(extent, size) for extent in self.shape)

@@ -79,11 +79,6 @@ class Location:
     channel_parts: tuple[Part, ...] = ()
 
     @property
-    def first_bad_position(self) -> int | None:
-        """The position from which the error stands out; None where no positions do."""
-        return None if self.tokens is None else self.start + self.tokens.first
-
-    @property
     def area(self) -> float:
         """The part of all elements that stands out; 1 where nothing does."""
         held = [1.0 if part is None else len(part.places) / part.extent for part in (self.tokens, self.channels)]
