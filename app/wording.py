@@ -108,7 +108,7 @@ def explanation(run: OpenedRun) -> str:
         return f"{len(run.failed):,} of {total:,} comparisons fail. The first: {sentence(first)}"
     if not run.records:
         return "The run holds no record."
-    at_floor = sum(record.verdict == "floor" for record in run.records)
+    at_floor = int((run.records.column("verdict") == "floor").sum())
     wrong = f"{code(run.manifest.wrong_weights)}. " if run.manifest.wrong_weights else ""
     if not at_floor:
         return f"{wrong}All {total:,} comparisons hold their gates."

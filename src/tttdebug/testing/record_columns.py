@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,8 @@ from tttdebug.tracking.line_files import whole_lines
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key
 from tttdebug.tracking.run import ACCUMULATED, PARQUET, RECORDS
-from tttdebug.tracking.run_files import refuse_links_that_lead_out, sealed_bytes
+from tttdebug.tracking.run_files import refuse_links_that_lead_out
+from tttdebug.tracking.sealed_table import sealed_table
 
 _WORDS = ("boundary", "phase", "mode", "verdict", "note", "module", "reference_path")
 _COUNTS = ("step", "user", "worst_token")
@@ -116,15 +116,8 @@ def read_columns(run: Path, manifest: Manifest, metrics: Iterable[str]) -> Recor
 
 
 def _of_table(path: Path, manifest: Manifest, names: Sequence[str]) -> dict[str, list[Any]]:
-    """The named columns of the table that a finished run sealed: 100,000 records in tenths of a second."""
-    import pyarrow
-    import pyarrow.parquet
-
-    content = io.BytesIO(sealed_bytes(path, manifest.seals[path.name]))
-    try:
-        table = pyarrow.parquet.ParquetFile(content).read(columns=list(names))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise RunError(f"{path} cannot be read ({error}); run again") from None
+    """The named columns of the table that a finished run sealed."""
+    table = sealed_table(path, manifest.seals[path.name], names)
     columns = {name: table.column(name) for name in names}
     whole = {n: column.fill_null(math.nan) if column.null_count else column for n, column in columns.items()}
     return {name: column.to_pylist() for name, column in whole.items()}  # a nan of the table is null

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
-from tttdebug.errors import RunError
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import COLUMNS, FAILING_VERDICTS, Record
 from tttdebug.tracking.run import ACCUMULATED, MANIFEST, PARQUET, RECORDS, Run
-from tttdebug.tracking.run_files import check_seal, refuse_links_that_lead_out, sealed_bytes
+from tttdebug.tracking.run_files import check_seal, refuse_links_that_lead_out
+from tttdebug.tracking.sealed_table import sealed_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -119,7 +118,7 @@ class OpenedRun(Run):
         if manifest.finished and PARQUET in manifest.seals:
             refuse_links_that_lead_out(path)
             check_seal(path / RECORDS, manifest.seals[RECORDS])
-            table = _parquet(path / PARQUET, manifest.seals[PARQUET])
+            table = sealed_table(path / PARQUET, manifest.seals[PARQUET], COLUMNS)
         else:
             frame = Run.load(path).frame
             table = pyarrow.Table.from_pandas(frame, preserve_index=False)
@@ -140,14 +139,3 @@ class OpenedRun(Run):
     def _failing(self, records: Sequence[Record]) -> SavedRecords:
         assert isinstance(records, SavedRecords)
         return records.where(np.isin(records.column("verdict"), list(FAILING_VERDICTS)))
-
-
-def _parquet(path: Path, seal: str) -> pyarrow.Table:
-    import pyarrow
-    import pyarrow.parquet
-
-    content = io.BytesIO(sealed_bytes(path, seal))
-    try:
-        return pyarrow.parquet.ParquetFile(content).read(columns=list(COLUMNS))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise RunError(f"{path} cannot be read ({error}); run again") from None
