@@ -8,13 +8,12 @@ import streamlit as st
 
 from address import MODULE, Address, go
 from charts.depth import depth_panels
-from charts.precision import precision_chart
 from charts.scales import PICK
+from charts.settings_map import settings_map
 from choices import choose_call
 from data import current_run, default_boundary, explanation_of
 from looks import colours
-from places import place_of
-from precision import (
+from number_formats import (
     FORMATS,
     KERNELS,
     LOW_SUMS,
@@ -24,9 +23,10 @@ from precision import (
     costs,
     described,
     layer_of,
-    precision_map,
     proposed,
+    settings_cells,
 )
+from places import place_of
 from tttdebug.errors import SpecError
 from tttdebug.modules.decisions import MEANING_OF_DTYPE
 from tttdebug.modules.decoder_config import decoder_config_text
@@ -72,13 +72,13 @@ def headline(records: SavedRecords, alone: SavedRecords | None) -> str:
 def show_map(
     title: str, settings: Sequence[Setting], grades: Mapping[str, str], config: HardwareConfig, before: HardwareConfig
 ) -> None:
-    cells = precision_map(settings, boundaries, config, before)
+    cells = settings_cells(settings, boundaries, config, before)
     if before is not config:
         cells = cells[cells["setting"].isin(cells.loc[cells["changed"], "setting"])]
     if cells.empty:
         return
     st.subheader(title, anchor=False)
-    chart = precision_chart(cells, places, grades, colours().ink)
+    chart = settings_map(cells, places, grades, colours().ink)
     event = st.altair_chart(chart, on_select="rerun", selection_mode=PICK, key=f"map {title}")
     if picked := event.selection[PICK]:
         go(MODULE, Address.current().at(boundary=picked[0]["boundary"]))
@@ -86,16 +86,13 @@ def show_map(
 
 def show_proposed(config: HardwareConfig) -> None:
     """What the findings would set: the map with it, and the file."""
-    changed, findings = proposed(explanation_of(run), config)
-    if not findings:
+    changed, proposals = proposed(explanation_of(run), config)
+    if not proposals:
         return
     st.subheader("What the findings would set", anchor=False)
-    for finding in findings:
-        groups = [group for part in finding.fix.settings.values() for group in part]
-        layer = layer_of(finding.boundary)
-        kept = changed.for_layer(layer) == config.for_layer(layer)
-        said = ", as the run declares it: the port does not keep to it" if kept else ""
-        st.markdown(f"{plain(finding.boundary)}: {', '.join(map(code, groups))}{said}.")
+    for proposal in proposals:
+        said = ", as the run declares it: the port does not keep to it" if proposal.declared else ""
+        st.markdown(f"{plain(proposal.boundary)}: {', '.join(map(code, proposal.groups))}{said}.")
     if changed != config:
         show_map("Number formats with it", FORMATS, SHORT, changed, config)
         show_map("Math fidelity with it", KERNELS, SHORT_FIDELITY, changed, config)

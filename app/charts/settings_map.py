@@ -17,8 +17,8 @@ _LABELLED = 48  # places whose cells are wide enough for a label
 _FAINTEST, _STRONGEST = 0.06, 0.62  # a label in the colour of text is read on both
 
 
-def precision_chart(cells: pd.DataFrame, places: Sequence[str], grades: Mapping[str, str], ink: str) -> alt.LayerChart:
-    """Cells of `precision_map`, the coarser the stronger; `grades` are all values from coarse to fine.
+def settings_map(cells: pd.DataFrame, places: Sequence[str], grades: Mapping[str, str], ink: str) -> alt.LayerChart:
+    """Cells of `settings_cells`, the coarser the stronger; `grades` are all values from coarse to fine.
 
     Changed cells are framed. A click selects a boundary under the name `PICK`.
     """

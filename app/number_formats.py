@@ -12,7 +12,6 @@ import pandas as pd
 
 from places import place_of
 from tttdebug.analysis.explanation import Explanation
-from tttdebug.analysis.finding import Finding
 from tttdebug.errors import SpecError
 from tttdebug.modules.decoder_config import kernel_name, with_layer_entry
 from tttdebug.modules.hardware import ComputeKernel, HardwareConfig
@@ -77,6 +76,17 @@ LOW_SUMS = "*"
 """Marks sums that are kept in bfloat16."""
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """An entry of a decoder_config.json that a finding proposes: for which boundary, the groups that it sets, and
+    whether the run declares just that, so that the port does not keep to it.
+    """
+
+    boundary: str
+    groups: tuple[str, ...]
+    declared: bool
+
+
 def layer_of(boundary: str) -> int | None:
     """The number of the layer that a boundary belongs to."""
     found = _LAYER.match(boundary)
@@ -89,7 +99,7 @@ def own_config(config: HardwareConfig, boundary: str) -> HardwareConfig:
     return config if layer is None else config.for_layer(layer)
 
 
-def precision_map(
+def settings_cells(
     settings: Sequence[Setting], boundaries: Sequence[str], config: HardwareConfig, before: HardwareConfig
 ) -> pd.DataFrame:
     """A row a setting and place: setting, place, boundary, value, label, detail, changed (from what `before` has)."""
@@ -127,18 +137,20 @@ def described(value: str | ComputeKernel) -> str:
     return ", ".join(parts) + (f" ({name})" if name else "")
 
 
-def proposed(explanation: Explanation | None, config: HardwareConfig) -> tuple[HardwareConfig, list[Finding]]:
-    """`config` with every entry of a decoder_config.json that findings propose, and these findings."""
+def proposed(explanation: Explanation | None, config: HardwareConfig) -> tuple[HardwareConfig, list[Proposal]]:
+    """`config` with every entry of a decoder_config.json that findings propose, and these entries."""
     found = []
     for finding in explanation or ():
         layer = layer_of(finding.boundary)
         if finding.fix is None or not finding.fix.settings or layer is None:
             continue
         try:
-            config = with_layer_entry(config, layer, finding.fix.settings)
+            changed = with_layer_entry(config, layer, finding.fix.settings)
         except SpecError:  # shown with its finding as it is; no file could hold it
             continue
-        found.append(finding)
+        groups = tuple(str(group) for part in finding.fix.settings.values() for group in part)
+        found.append(Proposal(finding.boundary, groups, changed.for_layer(layer) == config.for_layer(layer)))
+        config = changed
     return config, found
 
 
