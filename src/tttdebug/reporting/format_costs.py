@@ -25,6 +25,7 @@ _SETTINGS = {
     "v_cache": (("wqkv", "li_qkv", "QKV"), ("kv_cache", "", "the cache")),
     "logits": (("lm_head", "li_lm_head", "the head"),),
 }
+_OUTSIDE_LAYERS = ("embed", "logits")
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,15 @@ def formats_of(kind: str, hardware: Mapping[str, Any]) -> str:
 
     What is alike is said once; empty where the port does not say.
     """
+    here = _said(kind, hardware)
+    elsewhere = any(_said(kind, own) != here for _, own in hardware.get("layers") or ())
+    return f"{here}; some layers otherwise" if elsewhere and kind not in _OUTSIDE_LAYERS else here
+
+
+def _said(kind: str, hardware: Mapping[str, Any]) -> str:
     places: dict[str, list[str]] = {}
     for weight, kernel, place in _SETTINGS.get(kind, ()):
         if weight in hardware:
             fidelity = hardware.get(kernel, {}).get("math_fidelity", "")
             places.setdefault(f"{hardware[weight]} {fidelity}".strip(), []).append(place)
-    text = ", ".join(f"{what} in {' and '.join(where)}" for what, where in places.items())
-    return f"{text}; some layers otherwise" if text and hardware.get("layers") else text
+    return ", ".join(f"{what} in {' and '.join(where)}" for what, where in places.items())
