@@ -37,7 +37,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Bundled:
-    """What became of it: the bundle where one was written, and where; else what the module gave, which is no failure."""
+    """What became of it: the bundle where one was written, and where it is; else what the module gave, no failure."""
 
     call: WhichCall
     whole: Seen
@@ -48,7 +48,7 @@ class Bundled:
 def bundled(path: Path, wanted: Wanted, output: Path | None, progress: Progress) -> Bundled:
     """Bundle a call of the run in a folder. A module that does not fail alone is not written, unless `anyway`.
 
-    Raises BundleError for a call that cannot be bundled, RunError and AnalysisError for a run that cannot be made again.
+    Raises BundleError for a call that cannot be bundled, RunError or AnalysisError for a run that cannot be made again.
     """
     from tttdebug.backends import describe_device
     from tttdebug.bundles.bundle import Bundle, plain_name
@@ -83,7 +83,7 @@ def bundled(path: Path, wanted: Wanted, output: Path | None, progress: Progress)
 
 
 def call_of(run: Run, wanted: Wanted) -> WhichCall:
-    """The call that is meant: of what is not said the first that fails alone, or fails at all, else the prefill.
+    """The call that is meant: of those that fit the first that fails, alone or in the run, else the one farthest off.
 
     Raises BundleError where nothing of a run fails and no boundary is named, or there is no such call.
     """
@@ -108,9 +108,10 @@ def call_of(run: Run, wanted: Wanted) -> WhichCall:
     fitting = [record for record in of_boundary if all(getattr(record, name) == value for name, value in asked.items())]
     if of_boundary and not fitting:
         raise BundleError(f"{boundary} has no call with {asked}; see `tttdebug show {run.path} --in-order`")
-    chosen = next((record for record in fitting if record.failed), fitting[0] if fitting else None)
-    if chosen is None:
+    if not fitting:
         return WhichCall(boundary, **asked)
+    farthest = max(fitting, key=lambda record: record.above_floor if record.above_floor > 0 else 0.0)
+    chosen = next((record for record in fitting if record.failed), farthest)
     return WhichCall(boundary, chosen.phase, chosen.step, chosen.user)
 
 
@@ -133,10 +134,16 @@ def _check(test: Path, expected: Seen) -> None:
     environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         done = subprocess.run(
-            [sys.executable, test.name], cwd=test.parent, env=environment, capture_output=True, text=True, timeout=_SECONDS
+            [sys.executable, test.name],
+            cwd=test.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BundleError(f"the test that was written takes more than {_SECONDS} s; bundle with --no-check") from None
+        raise BundleError(f"the test that was written takes more than {_SECONDS} s; bundle a smaller module") from None
     said = re.search(r"rel_l2 (\S+) \(limit", done.stdout)
     error = expected.comparison.rel_l2
     same = said is not None and (said[1] == f"{error:.6g}" or abs(float(said[1]) - error) <= 1e-3 * error)

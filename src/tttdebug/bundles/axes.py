@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tttdebug.bundles.case import Case, module_case
 from tttdebug.bundles.one_op import op_case
 from tttdebug.bundles.program import Leaf, Op, Program, Value
@@ -18,8 +20,6 @@ from tttdebug.tracking.op_goldens import ELEMENTWISE
 from tttdebug.tracking.op_tracking import argument_names
 
 if TYPE_CHECKING:
-    import torch
-
     from tttdebug.bundles.capture import Captured
 
 TILE = 32
@@ -53,6 +53,10 @@ def module_axes(case: Case, captured: Captured) -> Iterator[Axis]:
     if last is not None:
         columns = case.program.leaves[last[0]].values.shape[-1]
         yield Axis("columns of the last product", columns, TILE, partial(_of_columns, case, captured, *last))
+    pages = _pages(case.program)
+    if pages is not None and captured.row < pages.table.values.shape[0]:
+        size, each = pages.blocks, pages.table.values.shape[1]
+        yield Axis("cache pages", size, each, partial(_of_pages, case, pages, captured.row))
     for dim, name, step in ((-2, "cache length", TILE), (0, "cache users", 1)):
         caches = [leaf for leaf in case.program.leaves.values() if leaf.role == "cache"]
         sizes = {leaf.values.shape[dim] for leaf in caches if leaf.values.ndim == 4}
@@ -92,7 +96,7 @@ def _size(leaf: Leaf, dim: int) -> int:
 
 def _axes_of(op: Op) -> Mapping[str, tuple[tuple[str, int], ...]]:
     if op.name in ELEMENTWISE:
-        return {axis: () for axis in _COMMON}
+        return dict.fromkeys(_COMMON, ())
     return _AXES_OF_OP.get(op.name, {})
 
 
@@ -121,7 +125,9 @@ def _of_first_tokens(case: Case, captured: Captured, rows: int, size: int) -> Ca
     """The first rows of the input and of every table that has as many; the first tokens of the golden."""
     tokens = min(size, len(case.golden_TC))
     golden_TC = captured.golden_of_first(tokens)
-    if golden_TC is None or any(rows in leaf.values.shape for leaf in case.program.leaves.values() if leaf.role == "weight"):
+    if golden_TC is None or any(
+        rows in leaf.values.shape for leaf in case.program.leaves.values() if leaf.role == "weight"
+    ):
         return None
     golden_TC = golden_TC[:, : case.golden_TC.shape[1]]
     cuts: dict[int, dict[int, int]] = {}
@@ -179,6 +185,49 @@ def _of_caches(case: Case, dim: int, size: int) -> Case:
     return replace(case, program=cut(case.program, cuts), control=control)
 
 
+@dataclass(frozen=True)
+class _Pages:
+    """A cache in pages: its table [B, P] with its number among the leaves, and how many blocks the cache has."""
+
+    number: int
+    table: Leaf
+    blocks: int
+    caches: tuple[int, ...]
+
+
+def _pages(program: Program) -> _Pages | None:
+    """The paged cache of a program, None where it has none."""
+    caches = [number for number, leaf in program.leaves.items() if leaf.role == "cache" and leaf.values.ndim == 4]
+    blocks = {program.leaves[number].values.shape[0] for number in caches}
+    tables = {
+        value.number
+        for op in program.ops
+        for name, value in _arguments(op).items()
+        if name.startswith("page_table") and isinstance(value, Value) and value.number in program.leaves
+    }
+    if len(blocks) != 1 or len(tables) != 1:
+        return None
+    (number,) = tables
+    table = program.leaves[number]
+    if table.values.ndim != 2 or not 0 <= int(table.values.min()) <= int(table.values.max()) < min(blocks):
+        return None
+    return _Pages(number, table, blocks.pop(), tuple(caches))
+
+
+def _of_pages(case: Case, pages: _Pages, row: int, size: int) -> Case | None:
+    """Only the pages of the user at a row, renumbered from 0; all other users' entries are page 0."""
+    mine_P = pages.table.values[row].long()
+    if size != len(mine_P) or len(mine_P.unique()) != size:
+        return None
+    renumbered_BP = pages.table.values.clone().zero_()
+    renumbered_BP[row] = torch.arange(size, dtype=renumbered_BP.dtype)
+
+    leaves = case.program.leaves
+    changed = {n: replace(leaves[n], values=leaves[n].values[mine_P].contiguous()) for n in pages.caches}
+    changed[pages.number] = replace(pages.table, values=renumbered_BP)
+    return replace(case, program=case.program.with_leaves(changed), control=None)
+
+
 _MOVES = ("to_memory_config", "sharded_to_interleaved", "interleaved_to_sharded", "typecast", "to_layout", "reallocate")
 
 
@@ -202,9 +251,12 @@ def _last_product(program: Program) -> tuple[int, int | None] | None:
 
 def _numbers_by_argument(op: Op) -> dict[str, int]:
     """The tensors that an op gets, by what it calls them."""
-    names = argument_names(op.name)
-    given = {**dict(zip(names, op.args, strict=False)), **op.kwargs}
-    return {name: value.number for name, value in given.items() if isinstance(value, Value)}
+    return {name: value.number for name, value in _arguments(op).items() if isinstance(value, Value)}
+
+
+def _arguments(op: Op) -> dict[str, Any]:
+    """An op's arguments by their names, as far as these are known."""
+    return {**dict(zip(argument_names(op.name), op.args, strict=False)), **op.kwargs}
 
 
 _PRODUCT = {

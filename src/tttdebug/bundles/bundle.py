@@ -60,7 +60,7 @@ class Bundle:
         return f"{what}: {numbers}{formats}"
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What the test reads: every leaf of the program, the golden [T, C], and its places where they are not plain."""
+        """What the test reads: the program's leaves, the golden [T, C], and its places where they are not plain."""
         import torch
 
         case = self.shrunk.case
@@ -71,7 +71,7 @@ class Bundle:
         return held
 
     def test(self) -> str:
-        return test_text(f"test_{self.name}".removeprefix("test_"), self.title, self.shrunk.case, self.shrunk.seen, self.device)
+        return test_text(self.name, self.title, self.shrunk.case, self.shrunk.seen, self.device)
 
     def about(self) -> str:
         """What `bundle.json` holds: what was run, on what, with which settings, and what was cut."""
@@ -84,7 +84,12 @@ class Bundle:
             "op": shrunk.op,
             "ops": [op.name for op in shrunk.case.program.ops],
             "tensors": {
-                leaf.name: {"role": leaf.role, "shape": list(leaf.values.shape), "dtype": leaf.dtype, "layout": leaf.layout}
+                leaf.name: {
+                    "role": leaf.role,
+                    "shape": list(leaf.values.shape),
+                    "dtype": leaf.dtype,
+                    "layout": leaf.layout,
+                }
                 for leaf in shrunk.case.program.leaves.values()
             },
             "limit_rel_l2": shrunk.case.limit,
@@ -92,7 +97,10 @@ class Bundle:
             "seen": numbers_of(shrunk.seen),
             "seen_before_it_was_cut": numbers_of(self.whole),
             "seen_of_a_sound_port": None if shrunk.control is None else numbers_of(shrunk.control),
-            "cut": [{"what": step.what, "before": numbers_of(step.before), "after": numbers_of(step.after)} for step in shrunk.steps],
+            "cut": [
+                {"what": step.what, "before": numbers_of(step.before), "after": numbers_of(step.after)}
+                for step in shrunk.steps
+            ],
             "not_cut": list(shrunk.kept),
             "notes": list(self.captured.notes),
             "model": _chosen(manifest.model, _OF_MODEL),

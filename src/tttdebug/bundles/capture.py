@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.composition import Composition
-from tttdebug.analysis.exchange import places, reference_with, rows_of
+from tttdebug.analysis.exchange import places, reference_with
 from tttdebug.analysis.isolated import reference_input
 from tttdebug.analysis.own_floor import FloorModules
 from tttdebug.analysis.port_caches import round_cache
@@ -54,7 +54,7 @@ class WhichCall:
 
 @dataclass(frozen=True)
 class Captured:
-    """A recorded call.
+    """A recorded call of the user in a `row` of the port.
 
     `golden_TC` is the reference's own output for exactly the input that the program begins with, `floor_TC` what number
     formats leave of it, None where that is not known. `control` is the same call of a sound port, where one can be
@@ -67,6 +67,7 @@ class Captured:
     module: str
     reference_path: str
     device: Any
+    row: int
     program: Program
     golden_TC: torch.Tensor
     floor_TC: torch.Tensor | None
@@ -99,21 +100,23 @@ def capture(subject: Subject, call: WhichCall, progress: Progress) -> Captured:
         raise BundleError(f"{call}: {error}") from None
     rows = len((from_ // golden.shape[-1]).unique())
     golden_TC = golden.reshape(-1)[from_].reshape(rows, -1).float()
-    control = None
+    control: Program | None = None
+    floor: torch.Tensor | None
     if twin is not None:
         sound = _run_alone(twin, call, progress)
-        control, floor_TC = sound.recorded.program, sound.values.reshape(-1)[to].float()
+        control, floor = sound.recorded.program, sound.values.reshape(-1)[to]
     else:
         output = FloorModules(subject, Composition(subject.paired), alone.part).own(call.boundary, known, {}).output
-        floor_TC = None if output is None else output.reshape(-1)[from_].float()
+        floor = None if output is None else output.reshape(-1)[from_]
     return Captured(
         call=call,
         module=pair.port,
         reference_path=pair.reference,
         device=alone.device,
+        row=alone.part.row,
         program=alone.recorded.program,
         golden_TC=golden_TC,
-        floor_TC=None if floor_TC is None else floor_TC.reshape(golden_TC.shape),
+        floor_TC=None if floor is None else floor.float().reshape(golden_TC.shape),
         control=control,
         places_TC=to.reshape(golden_TC.shape),
         golden_of_first=_prefixes(truth, golden, golden_TC, call.phase),

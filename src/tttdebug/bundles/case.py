@@ -119,7 +119,7 @@ def control_seen(case: Case, device: Any) -> Seen | None:
 
 
 def seen_output(case: Case, output: torch.Tensor) -> Seen:
-    """An output of a case's program beside the golden. Raises LayoutError where the output has not all of its places."""
+    """An output of a case's program beside the golden. Raises LayoutError where it is too small for the places."""
     if int(case.places_TC.max()) >= output.numel():
         raise LayoutError(f"the program's output {list(output.shape)} is smaller than its golden's places")
     given_TC = output.reshape(-1)[case.places_TC.reshape(-1)].reshape(case.golden_TC.shape).float()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,12 +42,14 @@ def write_bundle(bundle: Bundle, output: Path, check: Callable[[Path], None]) ->
             _pack(made, packed)
             written = []
             if folder:
-                os.rename(made, output)
+                made.rename(output)
                 written.append(output)
-            os.replace(packed, zipped)
+            packed.replace(zipped)
             return [*written, zipped]
     except OSError as error:
-        raise BundleError(f"cannot write {output}: {error.strerror or error}; make room, or choose another place") from None
+        raise BundleError(
+            f"cannot write {output}: {error.strerror or error}; make room, or choose another place"
+        ) from None
 
 
 def _targets(output: Path) -> tuple[Path, ...]:
@@ -59,9 +60,9 @@ def _targets(output: Path) -> tuple[Path, ...]:
 
 
 def _write_files(bundle: Bundle, folder: Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file(bundle.tensors(), folder / TENSORS)
+    (folder / TENSORS).write_bytes(save(bundle.tensors()))
     texts = {f"test_{bundle.name}.py": bundle.test(), ISSUE: issue_text(bundle), ABOUT: bundle.about()}
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")

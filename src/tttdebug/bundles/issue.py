@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text for an issue: what is wrong, how to run it, expected and seen, how it was cut down, and the cause if known."""
+"""The text for an issue: what is wrong, how to run it, expected and seen, what was cut, and the cause where known."""
 
 from __future__ import annotations
 
@@ -77,8 +77,10 @@ def _limit(bundle: Bundle) -> str:
     if math.isnan(floor):
         return says + "The limit is that of the field's PCC gate, since the number formats' own error is not known."
     if bundle.shrunk.op:
-        return says + f"Packing the golden in the output's number format costs {floor:.3g}; the limit is five times that."
-    return says + f"The number formats cause {floor:.3g} by themselves; the limit leaves room for what sound modules add."
+        return says + f"Packing the golden in the output's number format costs {floor:.3g}; the limit is 5 times that."
+    return (
+        says + f"The number formats cause {floor:.3g} by themselves; the limit leaves room for what sound modules add."
+    )
 
 
 def _cuts(bundle: Bundle) -> Iterator[str]:
@@ -110,7 +112,8 @@ def _environment(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "weights' digest", code(str(manifest.model.get("weights_digest", "")), 80)
     device = manifest.device
     grid = "×".join(map(str, device.get("grid", ())))
-    yield "device", code(f"{device.get('kind', '')}, {device.get('architecture', '')}, {grid} cores, engine {device.get('engine', '')}")
+    kind, architecture, engine = (device.get(name, "") for name in ("kind", "architecture", "engine"))
+    yield "device", code(f"{kind}, {architecture}, {grid} cores, engine {engine}")
     yield "precision", code("decoder_config.json" if manifest.precision.endswith(".json") else manifest.precision)
     for name, version in manifest.versions.items():
         yield prose(name), code(version, 80)

@@ -90,9 +90,9 @@ def alone(program: Program, place: int, device: Any) -> Program:
             leaves[number] = _leaf(tensor, known.name if known else name, known)
         goldens = _goldens(other, function, args, kwargs)
         output = function(*args, **kwargs)
-        for number, golden, given in zip(op.outputs, goldens, output if op.several else [output], strict=True):
-            if number is not None:
-                worst[number] = _rel_l2(golden, to_torch(given))
+        for made, golden, given in zip(op.outputs, goldens, output if op.several else [output], strict=True):
+            if made is not None:
+                worst[made] = _rel_l2(golden, to_torch(given))
         return output
 
     replay(program, device, around)
@@ -220,9 +220,7 @@ def _tensors_of(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[i
 
 def _leaf(tensor: Any, name: str, known: Leaf | None) -> Leaf:
     device = tensor.device()
-    dtype, layout = (
-        str(getattr(part, "name", part)).rpartition(".")[2] for part in (tensor.dtype, tensor.layout)
-    )
+    dtype, layout = (str(getattr(part, "name", part)).rpartition(".")[2] for part in (tensor.dtype, tensor.layout))
     memory = None if device is None else tensor.memory_config()
     role = "input" if known is None else known.role
     return Leaf(name, role, compact(to_torch(tensor)), dtype.lower(), layout, memory)

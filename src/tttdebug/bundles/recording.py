@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FROM_HOST = ("ttnn.from_torch", "ttnn.as_tensor")
 """Ops whose outputs begin the program: what they are made of is no tensor of ttnn."""
 _TO_HOST = ("ttnn.to_torch", "ttnn.from_device")
-_INPUT = "x"
+_INPUT, _UNNAMED = "x", "tensor"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ProgramRecorder:
             return op, (), {}
         names = argument_names(op.name)
         args = tuple(
-            self._argument(names[place] if place < len(names) else "tensor", value, op.name)
+            self._argument(names[place] if place < len(names) else _UNNAMED, value, op.name)
             for place, value in enumerate(op.args)
         )
         return op, args, {name: self._argument(name, value, op.name) for name, value in op.kwargs.items()}
@@ -75,7 +75,12 @@ class ProgramRecorder:
                     raise BundleError(f"{op} was given a torch tensor as {name}, which no ttnn program begins with")
                 return part
             known = self._numbers.get(_identity(part))
-            return Value(self._new_leaf(part, name) if known is None else known)
+            if known is None:
+                return Value(self._new_leaf(part, name))
+            leaf = self._leaves.get(known)
+            if leaf is not None and leaf.name == _UNNAMED:  # it was made on the host: this op says what it is for
+                self._leaves[known] = replace(leaf, name=name)
+            return Value(known)
 
         return mapped(value, change)
 
@@ -84,7 +89,7 @@ class ProgramRecorder:
         if op.name in _FROM_HOST:
             if is_device_tensor(output):
                 self._made_on_host += 1
-                self._new_leaf(output, "tensor")
+                self._new_leaf(output, _UNNAMED)
             return
         self._read_back += op.name in _TO_HOST
         several = isinstance(output, (tuple, list))
@@ -110,7 +115,7 @@ class ProgramRecorder:
         device = tensor.device()
         if device is not None and device.get_num_devices() > 1:
             raise BundleError(
-                f"the call reads a tensor on {device.get_num_devices()} devices; only calls on one device can be bundled"
+                f"the call reads a tensor on {device.get_num_devices()} devices; only a call on one can be bundled"
             )
         number = self._new_number(tensor)
         self._leaves[number] = Leaf(
@@ -175,7 +180,7 @@ def identifier(path: str) -> str:
     return f"t_{name}" if name[0].isdigit() or keyword.iskeyword(name) or name in _OF_THE_TEST else name
 
 
-_OF_THE_TEST = {"device", "ttnn", "torch", "os", "json", "golden", "output", "place", "run", "TENSORS"}
+_OF_THE_TEST = {"device", "ttnn", "torch", "os", "json", "run", "on_device", "golden", "places", "TENSORS", "LIMIT"}
 
 
 def _unique(path: str, taken: set[str]) -> str:

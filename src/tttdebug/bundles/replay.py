@@ -19,7 +19,7 @@ Around = Callable[[int, Op, Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
 def replay(program: Program, device: Any, around: Around | None = None) -> torch.Tensor:
-    """The output of a program in its logical shape. What the device raises for a program that it cannot run is raised."""
+    """The output of a program in its logical shape. Raises what the device raises for a program that it cannot run."""
     ttnn = namespace_of(device)
     held: dict[int, Any] = {number: placed(leaf, ttnn, device) for number, leaf in program.leaves.items()}
 
@@ -46,12 +46,14 @@ def placed(leaf: Leaf, ttnn: Any, device: Any) -> Any:
 
 
 def op_named(ttnn: Any, name: str) -> Call:
-    """The op of that name, e.g. `ttnn.transformer.scaled_dot_product_attention`. Raises BundleError where there is none."""
+    """The op of that name, e.g. `ttnn.experimental.nlp_concat_heads`. Raises BundleError where there is none."""
     found: Any = ttnn
     first, *steps = name.split(".")
     for step in steps:
         found = getattr(found, step, None)
     if first != "ttnn" or not callable(found):
-        raise BundleError(f"the call made an op {name}, which ttnn does not offer under that name; it cannot be bundled")
+        raise BundleError(
+            f"the call made an op {name}, which ttnn does not offer under that name; it cannot be bundled"
+        )
     function: Call = found
     return function

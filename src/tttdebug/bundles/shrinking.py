@@ -102,6 +102,8 @@ def _one_op(case: Case, places: Iterable[int], worst: int, after: Seen) -> str:
     golden = f"with its golden in its place the module passes ({_error(after)})"
     if len(names) > 1:
         golden = f"with the goldens of {len(names)} ops in their places the module passes ({_error(after)})"
+    if len(case.program.ops) == 1:
+        return f"the op against its own golden; {golden}"
     return f"{len(case.program.ops)} ops → 1, {case.program.ops[worst].name}, op {worst + 1}; {golden}"
 
 

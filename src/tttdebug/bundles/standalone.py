@@ -3,22 +3,32 @@
 
 from __future__ import annotations
 
+import builtins
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tttdebug.bundles.case import Case, Seen
 from tttdebug.bundles.program import Leaf, Op, Program, values_in
 from tttdebug.bundles.ttnn_source import expression, op_expression
+from tttdebug.errors import BundleError
+from tttdebug.tracking.op_tracking import argument_names
 
 if TYPE_CHECKING:
     import torch
 
 TENSORS = "tensors.safetensors"
 GOLDEN, PLACES = "golden", "places"
+_NOT_FREE = ("device", "ttnn", "torch", "json", "os", "run", "on_device")
+_WIDTH = 112
 _LONG = 36  # characters of a setting that gets a line and a name of its own
-_HEADINGS = {"input": "what goes in", "weight": "weights", "cache": "caches as they were before", "other": "other tensors"}
+_HEADINGS = {
+    "input": "what goes in",
+    "weight": "weights",
+    "cache": "caches as they were before",
+    "other": "other tensors",
+}
 
 
 @dataclass(frozen=True)
@@ -72,29 +82,56 @@ def one_line(text: str) -> str:
 
 
 def _program(program: Program) -> Iterator[str]:
-    """The body of the function: tensors, settings, ops."""
+    """The body of the function: settings, tensors, ops."""
     variables = {number: leaf.name for number, leaf in program.leaves.items()}
     settings = _Settings()
+    tensors = list(_tensors(program, settings))
+    ops = list(_ops(program, variables, settings))
+    if settings.names:
+        yield "# settings"
+        for text, name in settings.names.items():
+            yield from _wrapped(f"{name} = {text}")
+        yield ""
+    yield from tensors
+    yield "# the ops, in the order in which the port called them"
+    for line in ops:
+        yield from _wrapped(line)
+    yield f"return ttnn.to_torch({variables[program.output]})"
+
+
+def _wrapped(line: str) -> Iterator[str]:
+    """A call as it is, or where it is long with a line for each of its arguments."""
+    opened, closed = line.find("("), line.rfind(")")
+    if len(line) <= _WIDTH or opened < 0 or closed != len(line) - 1:
+        yield line
+        return
+    yield line[: opened + 1]
+    depth, begun = 0, opened + 1
+    for place in range(opened + 1, closed + 1):
+        depth += (line[place] in "([{") - (line[place] in ")]}" and place != closed)
+        if place == closed or (line[place] == "," and depth == 0):
+            yield f"    {line[begun:place].strip()},"
+            begun = place + 1
+    yield ")"
+
+
+def _tensors(program: Program, settings: _Settings) -> Iterator[str]:
+    """The leaves, each with a comment that gives its shape."""
     for role, heading in _HEADINGS.items():
         leaves = [leaf for leaf in program.leaves.values() if leaf.role == role]
         if leaves:
             yield f"# {heading}"
-            yield from (_placed(leaf) for leaf in leaves)
+            yield from (_placed(leaf, settings) for leaf in leaves)
             yield ""
-    ops = list(_ops(program, variables, settings))
-    if settings.names:
-        yield "# settings"
-        yield from (f"{name} = {text}" for text, name in settings.names.items())
-        yield ""
-    yield "# the ops, in the order in which the port called them"
-    yield from ops
-    yield f"return ttnn.to_torch({variables[program.output]})"
 
 
-def _placed(leaf: Leaf) -> str:
+def _placed(leaf: Leaf, settings: _Settings) -> str:
     where = "None" if leaf.memory_config is None else expression(leaf.memory_config, str)
+    if len(where) > _LONG:
+        where = settings.named("memory_config", where)
     shape = "×".join(map(str, leaf.values.shape)) or "one value"
-    return f'{leaf.name} = on_device("{leaf.name}", ttnn.{leaf.dtype}, ttnn.{leaf.layout}_LAYOUT, {where}, device)  # {shape}'
+    given = f'"{leaf.name}", ttnn.{leaf.dtype}, ttnn.{leaf.layout}_LAYOUT, {where}, device'
+    return f"{leaf.name} = on_device({given})  # {shape}"
 
 
 class _Settings:
@@ -112,54 +149,78 @@ class _Settings:
 
 
 def _ops(program: Program, variables: dict[int, str], settings: _Settings) -> Iterator[str]:
-    taken = set(variables.values())
+    taken = {*variables.values(), *_NOT_FREE}
     for op in program.ops:
-        arguments = [_argument(value, variables) for value in op.args]
+        arguments = []
+        names = [*argument_names(op.name), *(f"argument_{place}" for place in range(len(op.args)))]
+        for name, value in zip(names, op.args, strict=False):
+            arguments.append(_argument(name, value, variables, settings, taken))
         for name, value in op.kwargs.items():
-            if value is None:
-                continue
-            text = _argument(value, variables)
-            if len(text) > _LONG and not list(values_in(value)):
-                text = settings.named(_free(name, taken), text)
-            arguments.append(f"{_keyword(name)}={text}")
+            if value is not None:
+                arguments.append(f"{_keyword(name)}={_argument(name, value, variables, settings, taken)}")
         call = f"{op_expression(op.name)}({', '.join(arguments)})"
         yield f"{_targets(op, variables, taken)}{call}"
 
 
-def _argument(value: object, variables: Mapping[int, str]) -> str:
-    return expression(value, lambda number: variables[number])
+def _argument(
+    name: str, value: object, variables: Mapping[int, str], settings: _Settings, taken: Container[str]
+) -> str:
+    """An argument as Python: a long one without tensors by a name that is set before."""
+    text = expression(value, lambda number: variables[number])
+    if len(text) <= _LONG or list(values_in(value)):
+        return text
+    return settings.named(f"{_keyword(name)}_" if name in taken else name, text)
 
 
 def _keyword(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-        raise ValueError(f"{name!r} is no name of an argument")
+        raise BundleError(f"{name!r} is no name of an argument")
     return name
-
-
-def _free(name: str, taken: set[str]) -> str:
-    return f"{_keyword(name)}_" if name in taken else _keyword(name)
 
 
 def _targets(op: Op, variables: dict[int, str], taken: set[str]) -> str:
     """The variables that an op's outputs get, with the sign between; a name stays with its tensor."""
     if all(number is None for number in op.outputs):
         return ""
-    stem, names = op.name.rpartition(".")[2].strip("_"), []
-    for number in op.outputs:
+    own = op.name.rpartition(".")[2].strip("_")
+    stems = _CALLED.get(own, (own,))
+    names = []
+    for place, number in enumerate(op.outputs):
         if number is None:
             names.append("_")
             continue
         if number not in variables:
-            count = next(i for i in range(1, len(taken) + 2) if f"{stem}_{i}" not in taken)
-            variables[number] = f"{stem}_{count}"
+            stem = stems[place] if len(stems) == len(op.outputs) else own
+            stem = f"{stem}_of" if hasattr(builtins, stem) else stem
+            free = (name for i in range(len(taken) + 2) if (name := stem if not i else f"{stem}_{i + 1}") not in taken)
+            variables[number] = next(free)
             taken.add(variables[number])
         names.append(variables[number])
     return f"{', '.join(names)} = "
 
 
+_CALLED = {
+    "nlp_create_qkv_heads": ("q", "k", "v"),
+    "nlp_create_qkv_heads_decode": ("q", "k", "v"),
+    "split_query_key_value_and_split_heads": ("q", "k", "v"),
+    "rotary_embedding_llama": ("turned",),
+    "rotary_embedding_hf": ("turned",),
+    "scaled_dot_product_attention": ("attended",),
+    "scaled_dot_product_attention_decode": ("attended",),
+    "paged_scaled_dot_product_attention_decode": ("attended",),
+    "slice": ("part",),
+    "to_memory_config": ("moved",),
+    "sharded_to_interleaved": ("moved",),
+    "interleaved_to_sharded": ("moved",),
+    "nlp_concat_heads": ("joined",),
+    "nlp_concat_heads_decode": ("joined",),
+}
+"""Shorter names for what some ops give; of the others the op's own."""
+
+
 _TEMPLATE = '''"""{title}
 
-Run it with `pytest {name}.py`, or `python {name}.py`. It needs torch and ttnn; ISSUE.md says what it shows.
+Run it with `pytest test_{name}.py`, or as a script. It needs torch and ttnn; ISSUE.md says what it shows.
 BUNDLE_ON=emulator runs it on tttdebug's emulation of ttnn even where ttnn is installed.
 """
 

@@ -24,7 +24,7 @@ def bundle(
     user: Annotated[int | None, typer.Option(min=0, help="Of several prompts, which one; from 0 on.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The folder to make, with a .zip of it beside; or only a FILE.zip. Default RUN_BOUNDARY here."),
+        typer.Option(help="The folder to make, with a .zip of it beside; or only a FILE.zip. Default ./RUN_BOUNDARY."),
     ] = None,
     no_shrink: Annotated[bool, typer.Option("--no-shrink", help="The whole call of the module, nothing cut.")] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Bundle a module that does not fail alone too.")] = False,

@@ -19,9 +19,9 @@ def print_bundled(done: Bundled) -> None:
 
     if done.bundle is None:
         say(
-            f"NOT BUNDLED  {done.call} does not fail alone: fed with the reference's input it has {done.whole}. Its error "
-            "in the run came in from modules before it, or is what its number formats cause. `tttdebug explain` says "
-            "which module to bundle; --anyway bundles this one."
+            f"NOT BUNDLED  {done.call} does not fail alone: fed with the reference's input it has {done.whole}. The "
+            "run's error there came in from modules before it, or is what its number formats cause. `tttdebug explain` "
+            "says which module to bundle; --anyway bundles this one."
         )
         return
     say(f"BUNDLED  {done.bundle.title}")
