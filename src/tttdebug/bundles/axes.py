@@ -57,7 +57,7 @@ def module_axes(case: Case, captured: Captured) -> Iterator[Axis]:
     if pages is not None and captured.row < pages.table.values.shape[0]:
         size, each = pages.blocks, pages.table.values.shape[1]
         yield Axis("cache pages", size, each, partial(_of_pages, case, pages, captured.row))
-    for dim, name, step in ((-2, "cache length", TILE), (0, "cache users", 1)):
+    for dim, name, step in () if pages is not None else ((-2, "cache length", TILE), (0, "cache users", 1)):
         caches = [leaf for leaf in case.program.leaves.values() if leaf.role == "cache"]
         sizes = {leaf.values.shape[dim] for leaf in caches if leaf.values.ndim == 4}
         if len(sizes) == 1:

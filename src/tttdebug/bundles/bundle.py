@@ -53,6 +53,8 @@ class Bundle:
         what = f"{shrunk.op} in {self.captured.call}" if shrunk.op else str(self.captured.call)
         against = "torch" if shrunk.op else "its reference"
         numbers = f"rel_l2 {found.comparison.rel_l2:.3g} against {against}"
+        if math.isinf(found.factor):
+            return f"{what}: {found.comparison.nonfinite_port} values are inf or nan that are finite in {against}"
         if not found.fails:
             return f"{what}: {numbers}, within the limit of {found.limit:.3g}"
         floor = shrunk.case.floor

@@ -120,7 +120,7 @@ def capture(subject: Subject, call: WhichCall, progress: Progress) -> Captured:
         control=control,
         places_TC=to.reshape(golden_TC.shape),
         golden_of_first=_prefixes(truth, golden, golden_TC, call.phase),
-        notes=alone.recorded.notes,
+        notes=(*alone.recorded.notes, *_of_its_own_caches(subject, alone.recorded.program)),
     )
 
 
@@ -236,6 +236,16 @@ def _as_the_port_read(subject: Subject, alone: _Alone, known: str) -> TorchCall:
     read = reference_with(truth.input, alone.given, alone.turn, alone.part)
     args, kwargs = with_input(truth.args, truth.kwargs, read)
     return replace(truth, args=args, kwargs=kwargs)
+
+
+def _of_its_own_caches(subject: Subject, program: Program) -> tuple[str, ...]:
+    """What is to be said of caches that nobody filled with the reference's values."""
+    if subject.caches or not any(leaf.role == "cache" for leaf in program.without_idle_ops().leaves.values()):
+        return ()
+    return (
+        "the caches hold what the port itself wrote before, since it does not say where they are: an error there comes "
+        "in by them",
+    )
 
 
 def _prefixes(

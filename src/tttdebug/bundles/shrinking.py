@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Progress = Callable[[str, "float | None"], None]
 
 
+_DOES_NOT_FIT = (EmulatorError, RuntimeError, IndexError, LayoutError, NoGoldenError)
+"""What a program raises that does not run, or means nothing, at a size that it was cut to."""
+
+
 @dataclass(frozen=True)
 class Step:
     """Something that was cut: `what` in words, from which size to which, and what was seen before and after."""
@@ -90,7 +94,7 @@ def _smallest(axis: Axis, now: Seen, device: Any) -> tuple[int, Case, Seen] | No
                 continue
             then = seen(case, device)
             sound = control_seen(case, device)
-        except (EmulatorError, RuntimeError, LayoutError, NoGoldenError):  # it does not run, or means nothing, so small
+        except _DOES_NOT_FIT:
             continue
         if then.is_like(now) and (sound is None or not sound.fails):
             return size, case, then
