@@ -76,7 +76,7 @@ def op_axes(case: Case, device: Any) -> Iterator[Axis]:
         sized = {place: size for place in given if (size := _size(case.program.leaves[place[0]], place[1])) > 1}
         smallest = min(sized.values(), default=1)
         if smallest > 1 and not any(size % smallest for size in sized.values()):
-            step = 1 if axis in ("heads", "batch") else TILE
+            step = 1 if axis in ("key/value heads", "heads", "batch") else TILE
             yield Axis(axis, smallest, step, partial(_of_op, case, sized, smallest, device))
 
 
@@ -276,11 +276,11 @@ _AXES_OF_OP: Mapping[str, Mapping[str, tuple[tuple[str, int], ...]]] = {
     },
     "ttnn.transformer.scaled_dot_product_attention": {
         "batch": tuple((name, 0) for name in _QKV),
-        "heads": tuple((name, 1) for name in _QKV),
+        "key/value heads": tuple((name, 1) for name in _QKV),
         "sequence": (*((name, -2) for name in _QKV), ("attn_mask", -2), ("attn_mask", -1)),
     },
     "ttnn.transformer.scaled_dot_product_attention_decode": {
-        "heads": (("input_tensor_q", 2), ("input_tensor_k", 1), ("input_tensor_v", 1)),
+        "key/value heads": (("input_tensor_q", 2), ("input_tensor_k", 1), ("input_tensor_v", 1)),
         "cache length": (("input_tensor_k", -2), ("input_tensor_v", -2)),
     },
     "ttnn.experimental.rotary_embedding_llama": {

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
+import torch
+
 from tttdebug.bundles.program import DEVICE, Value
 from tttdebug.errors import BundleError
 
@@ -51,10 +53,12 @@ def op_expression(name: str) -> str:
 
 def _of_ttnn(value: Any, inner: Callable[[Any], str]) -> str:
     kind = type(value).__name__
+    if isinstance(value, torch.dtype):
+        return str(value)
+    if not type(value).__module__.startswith(("ttnn", "tttdebug.emulator")) or not _NAME.fullmatch(kind):
+        raise _unknown(value)
     if kind == "Shape":
         return inner([int(size) for size in value])
-    if kind == "dtype" and type(value).__module__ == "torch":
-        return str(value)
     if kind in ("DataType", "Layout"):
         return dtype_or_layout(value)
     if kind == "CoreCoord":
@@ -71,8 +75,9 @@ def _of_ttnn(value: Any, inner: Callable[[Any], str]) -> str:
     if kind == "UnaryWithParam":
         parameters = getattr(value, "parameters", None) or getattr(value, "params", None) or ()
         return f"ttnn.UnaryWithParam({', '.join(map(inner, (value.op_type, *parameters)))})"
-    if _NAME.fullmatch(str(getattr(value, "name", ""))) and _NAME.fullmatch(kind):  # a member of an enumeration
-        return f"ttnn.{kind}.{value.name}"
+    member = getattr(value, "name", None)
+    if isinstance(member, str) and _NAME.fullmatch(member):  # of an enumeration
+        return f"ttnn.{kind}.{member}"
     return _constructed(kind, value, inner)
 
 
@@ -99,13 +104,17 @@ def _constructed(kind: str, value: Any, inner: Callable[[Any], str]) -> str:
 
     own = vars(ttnn).get(kind)
     if own is None or not isinstance(own, type) or not is_dataclass(own):
-        raise BundleError(
-            f"an op was given a {type(value).__module__}.{kind}, which cannot be written as Python; bundle the module "
-            "around it, or report it"
-        )
+        raise _unknown(value)
     given = {part.name: getattr(value, part.name) for part in fields(own) if part.init and hasattr(value, part.name)}
     said = [part.name for part in fields(own) if part.name in given and _is_said(part, given[part.name])]
     return f"ttnn.{kind}({', '.join(f'{name}={inner(given[name])}' for name in said)})"
+
+
+def _unknown(value: Any) -> BundleError:
+    return BundleError(
+        f"an op was given a {type(value).__module__}.{type(value).__name__}, which cannot be written as Python; bundle "
+        "another module, or report it"
+    )
 
 
 _ALWAYS_SAID = ("math_fidelity", "math_approx_mode", "fp32_dest_acc_en", "packer_l1_acc")
