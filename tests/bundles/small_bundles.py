@@ -37,4 +37,6 @@ def small_bundle(name: str = "L00.sum") -> Bundle:
     )
     manifest = Manifest("", {"name": name}, {"kind": name, "grid": [8, 8]}, name, (), 0)
     run = Run(Path("nowhere"), manifest, [])
-    return Bundle(captured, given, Shrunk(case, given, None, (), (name,)), run, EmulatedOn("fast", "wormhole_b0", (8, 8)))
+    return Bundle(
+        captured, given, Shrunk(case, given, None, (), (name,)), run, EmulatedOn("fast", "wormhole_b0", (8, 8))
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle where nothing of tttdebug is but the emulator: unpacked elsewhere, its pytest run in a process of its own."""
+"""A bundle where nothing of tttdebug is but the emulator: unpacked elsewhere, its pytest run in another process."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a bundle is made of: Python that holds values only, names that lead nowhere, files that are whole or not there."""
+"""What a bundle is made of: Python that holds values only, names that lead nowhere, files whole or not there."""
 
 import ast
 import os

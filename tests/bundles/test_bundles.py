@@ -92,7 +92,17 @@ def test_a_port_written_by_hand_is_bundled_without_itself(bundle, tiny_folder, u
     from conftest import call
 
     ids = " ".join(map(str, range(3, 40)))
-    common = ("--reference", tiny_folder, "--token-ids", ids, "--decode-steps", "1", "--quiet", "--out", tmp_path / "run")
+    common = (
+        "--reference",
+        tiny_folder,
+        "--token-ids",
+        ids,
+        "--decode-steps",
+        "1",
+        "--quiet",
+        "--out",
+        tmp_path / "run",
+    )
     assert call("run", "--port", f"{path}:build", *common) == 1
     code, _, err = bundle(tmp_path / "run", "L01.self_attn", "--phase", phase)
     assert code == 0, err

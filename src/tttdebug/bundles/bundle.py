@@ -14,7 +14,7 @@ from tttdebug.analysis.finding import Finding
 from tttdebug.bundles.capture import Captured
 from tttdebug.bundles.case import Seen
 from tttdebug.bundles.shrinking import Shrunk
-from tttdebug.bundles.standalone import GOLDEN, PLACES, TENSORS, EmulatedOn, is_first_rows, test_text
+from tttdebug.bundles.standalone import GOLDEN, PLACES, EmulatedOn, block_of, test_text
 from tttdebug.tracking.manifest import installed_versions
 from tttdebug.tracking.run import Run
 
@@ -68,7 +68,7 @@ class Bundle:
         case = self.shrunk.case
         held = {leaf.name: leaf.values.contiguous() for leaf in case.program.leaves.values()}
         held[GOLDEN] = case.golden_TC.float().contiguous()
-        if not is_first_rows(case.places_TC, case.golden_TC.shape[1]):
+        if block_of(case.places_TC) is None:
             held[PLACES] = case.places_TC.to(torch.int32).contiguous()
         return held
 
@@ -141,6 +141,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _without_nan(item) for name, item in value.items()}
     return [_without_nan(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-__all__ = ["ABOUT", "ISSUE", "TENSORS", "Bundle", "numbers_of", "plain_name"]

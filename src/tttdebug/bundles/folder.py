@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tttdebug.bundles.bundle import ABOUT, ISSUE, TENSORS, Bundle
+from tttdebug.bundles.bundle import ABOUT, ISSUE, Bundle
 from tttdebug.bundles.issue import issue_text
+from tttdebug.bundles.standalone import TENSORS
 from tttdebug.errors import BundleError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)

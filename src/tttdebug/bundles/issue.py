@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tttdebug.bundles.bundle import TENSORS, Bundle
+from tttdebug.bundles.bundle import Bundle
 from tttdebug.bundles.case import Seen
-from tttdebug.bundles.standalone import compared_by
+from tttdebug.bundles.standalone import TENSORS, compared_by
 from tttdebug.reporting.markdown_report import code, prose
 
 

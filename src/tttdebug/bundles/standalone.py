@@ -64,16 +64,28 @@ def test_text(name: str, title: str, case: Case, found: Seen, device: EmulatedOn
 def compared_by(case: Case) -> str:
     """The expression for what of the output is compared, in the golden's shape."""
     rows, columns = case.golden_TC.shape
-    if is_first_rows(case.places_TC, columns):
-        return f"output.reshape(-1, {columns})[:{rows}]"
-    return f'output.flatten()[TENSORS["{PLACES}"].long()]'
+    block = block_of(case.places_TC)
+    if block is None:
+        return f'output.flatten()[TENSORS["{PLACES}"].long()]'
+    width, row, column = block
+    which = f"{row or ''}:{row + rows}"
+    if width != columns:
+        which += f", {column or ''}:{column + columns}"
+    return f"output.reshape(-1, {width})[{which}]"
 
 
-def is_first_rows(places_TC: torch.Tensor, columns: int) -> bool:
-    """Whether the golden's values are the first ones of the output, in their order."""
+def block_of(places_TC: torch.Tensor) -> tuple[int, int, int] | None:
+    """Where the golden's values are one block of the output's rows: the rows' width, the first row and column."""
     import torch
 
-    return torch.equal(places_TC.flatten(), torch.arange(places_TC.numel())) and places_TC.shape[1] == columns
+    rows, columns = places_TC.shape
+    first = int(places_TC[0, 0])
+    width = int(places_TC[1, 0]) - first if rows > 1 else columns
+    if width < columns:
+        return None
+    whole_TC = first + torch.arange(rows)[:, None] * width + torch.arange(columns)
+    is_one = torch.equal(places_TC, whole_TC) and first % width + columns <= width
+    return (width, *divmod(first, width)) if is_one else None
 
 
 def one_line(text: str) -> str:
