@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from tttdebug.commands.bundle import bundle
 from tttdebug.commands.comparing import baseline, compare
 from tttdebug.commands.explain import explain
 from tttdebug.commands.gate import gate
@@ -37,7 +38,7 @@ DEBUG = "--debug"
 
 app.command(context_settings={"allow_interspersed_args": False})(run)
 _IN_ORDER = (
-    *(explain, swap, bisect, show, report, gate, compare, baseline, dashboard, visualizer),
+    *(explain, swap, bisect, bundle, show, report, gate, compare, baseline, dashboard, visualizer),
     *(pair, audit, models, doctor, selftest),
 )
 for command in _IN_ORDER:

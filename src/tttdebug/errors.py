@@ -84,6 +84,10 @@ class AnalysisError(TttdebugError):
     """An analysis needs something that is not there: a port to run again, a module that can be called alone."""
 
 
+class BundleError(TttdebugError):
+    """A call of a module cannot be made into a test that stands by itself, or cannot be written where it should be."""
+
+
 class FaultError(TttdebugError, LookupError):
     """A fault to inject is not known, or fits no such place of the port."""
 

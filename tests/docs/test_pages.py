@@ -24,6 +24,7 @@ PAGES = [
     "pairing.md",
     "ops-and-weights.md",
     "explaining.md",
+    "bundles.md",
     "reports.md",
     "gating.md",
     "baselines.md",
