@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     import torch
 
 Progress = Callable[[str, "float | None"], None]
-FAR_ABOVE = 2.0
+FAR_ABOVE = {"prefill": 5.0, "decode": 2.0}
+"""Times its limit an error that is no accident of one prompt, or of one step."""
+
 KEPT_CALLS = {"prefill": 2, "decode": 4}
 """Calls of one boundary whose tensors are kept for experiments, those of the first users and steps."""
 
@@ -239,20 +241,26 @@ class Examiner:
         return KeysValues(*(side[0].unflatten(-1, (heads, -1)).transpose(0, 1) for side in (keys, values)))
 
     def _judge(self) -> None:
-        """Settle the verdicts: prefill by the margins over prompts, decode by the limit of each step."""
+        """Settle the verdicts: prefill by the margins over prompts, decode by the limit of each step.
+
+        What is far above it counts wherever it is: one user's slot, or one long prompt, may be wrong alone.
+        """
         for key, error in self.found.errors.items():
-            surely = self._margins.is_at_fault(key.boundary) if key.phase == "prefill" else self._is_so_in_decode(key)
+            surely = (
+                _ratio(error) > FAR_ABOVE[key.phase]
+                or (self._margins.is_at_fault(key.boundary) if key.phase == "prefill" else self._is_so_in_decode(key))
+            )
             if (surely and self._is_suspect(key, error)) or not error.comparison.nonfinite_masks_agree:
                 self.found.at_fault.setdefault(key.boundary, []).append(key)
 
     def _is_so_in_decode(self, key: Key) -> bool:
-        """Whether a module is above its limit over all steps together, or far above in one: single tokens scatter."""
+        """Whether a module is above its limit over all steps together: single tokens scatter."""
         steps = [
             _ratio(error)
             for other, error in self.found.errors.items()
             if (other.boundary, other.phase, other.user) == (key.boundary, key.phase, key.user)
         ]
-        return sum(steps) / len(steps) > 1 or _ratio(self.found.errors[key]) > FAR_ABOVE
+        return sum(steps) / len(steps) > 1
 
 
 def _read(output: OwnOutput, known: str, truth: TorchCall) -> torch.Tensor:
