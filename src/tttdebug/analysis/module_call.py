@@ -53,8 +53,9 @@ class ModuleCall:
     `past` is the reference's cache before the call, as the port's format keeps it, and `past_of_layer(i)` what an
     attention would find in the cache of layer i, None beyond the last: with the call's own tokens where that layer
     comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the call wrote, in the
-    reference's rotary
-    order. `residual_TD` and `parts` are a layer's: its input, and what the port's branches gave.
+    reference's rotary order. `parts` are a layer's: what the port's branches gave.
+
+    Of a call that was narrowed to some of its output channels, `whole` is all of it and `kept_C` are these channels.
     """
 
     key: Key
@@ -76,6 +77,8 @@ class ModuleCall:
     past_of_layer: Callable[[int], KeysValues | None] = lambda layer: None
     module: str = ""
     reference_path: str = ""
+    whole: ModuleCall | None = None
+    kept_C: torch.Tensor | None = None
 
     @property
     def boundary(self) -> str:

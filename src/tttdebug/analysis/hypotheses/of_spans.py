@@ -78,7 +78,7 @@ def columns_of_last_product(bench: Bench) -> Iterator[Change]:
     import torch
 
     last = bench.last_product
-    if last is None or _AT_MOST * len(bench.port_TC) < TILE or not bench.is_whole:
+    if last is None or _AT_MOST * len(bench.port_TC) < TILE or not bench.has_all_tokens:
         return
     off_RC, bases = bench.port_TC - bench.healthy_TC, []
     width = last.inner_RF.shape[1]
