@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.anatomy import Anatomy, other_layers
+from tttdebug.analysis.held_weights import HeldWeight, wrong_weights
 from tttdebug.analysis.isolated import NotAlone, OwnOutput, isolated_outputs
 from tttdebug.analysis.margins import Margins
 from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
@@ -67,7 +68,7 @@ class Examiner:
         self._caches = {pair.boundary: pair for pair in subject.caches}
         self._margins = Margins(by_kind=twin is None)  # beside a twin sound modules are off by next to nothing
         self._fresh: dict[tuple[str, int, str], tuple[torch.Tensor, torch.Tensor]] = {}
-        self._written: list[Key] = []
+        self._held: dict[str, Mapping[str, HeldWeight] | None] = {}
         self.found = Examination()
 
     def examine(self, more: Sequence[Prompt | Image], progress: Progress) -> Examination:
@@ -196,9 +197,16 @@ class Examiner:
             parts={name.rpartition(".")[2]: values for name, values in output.parts.items()},
             layer=part.layer if part else None,
             weights_of_layer=other_layers(self._anatomy, part) if part else lambda layer: None,
+            held=self._held_at(modules.pair.port),
             module=modules.pair.port,
             reference_path=modules.pair.reference,
         )
+
+    def _held_at(self, path: str) -> Mapping[str, HeldWeight] | None:
+        """The weights of a module that are not what the port declares, read from the device once."""
+        if path not in self._held:
+            self._held[path] = wrong_weights(self._subject.port, path, self._subject.reference.model.state_dict())
+        return self._held[path]
 
     def _past(self, boundary: str, output: OwnOutput) -> KeysValues | None:
         """The reference's cache before the call."""

@@ -15,6 +15,7 @@ from tttdebug.tracking.record import Key
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.analysis.held_weights import HeldWeight
     from tttdebug.specs import ModuleSpec
 
 Kind = Literal["norm", "attention", "feed_forward", "mixture", "layer", "embedding", "lm_head", "other"]
@@ -55,6 +56,9 @@ class ModuleCall:
     comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the call wrote, in the
     reference's rotary order. `parts` are a layer's: what the port's branches gave.
 
+    `held` are those of its weights that the device holds otherwise than declared, None where the port does not say what
+    it declares.
+
     Of a call that was narrowed to some of its output channels, `whole` is all of it and `kept_C` are these channels.
     """
 
@@ -77,6 +81,7 @@ class ModuleCall:
     past_of_layer: Callable[[int], KeysValues | None] = lambda layer: None
     module: str = ""
     reference_path: str = ""
+    held: Mapping[str, HeldWeight] | None = None
     whole: ModuleCall | None = None
     kept_C: torch.Tensor | None = None
 

@@ -18,7 +18,8 @@ from tttdebug.backends import device_tensors, to_torch, unreadable
 from tttdebug.tracking.checkpoint_rows import CheckpointRows, Origin
 from tttdebug.tracking.device_tensors import tensors_held_by
 from tttdebug.tracking.weight_audit import Status, WeightFinding
-from tttdebug.tracking.weight_causes import ALIKE, layer_of, relative_error
+from tttdebug.tracking.weight_blocks import ALIKE
+from tttdebug.tracking.weight_causes import layer_of, relative_error
 
 if TYPE_CHECKING:
     import torch

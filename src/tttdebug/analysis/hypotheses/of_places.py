@@ -13,6 +13,7 @@ from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.bench import FEW_TOKENS
 from tttdebug.analysis.hypotheses.hypothesis import Change, OutputOf, rel_l2
 from tttdebug.analysis.hypotheses.orders import best_order, best_sources, in_words, likeness
+from tttdebug.tracking.blocks import TILE, ranges
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tttdebug.analysis.hypotheses.bench import Bench
     from tttdebug.analysis.module_call import ModuleCall
 
-TILE = 32
 _WIDEST = 8192  # channels whose every pair is compared
 _SAME = 0.9  # the cosine from which on a token's output is another's
 _FOREIGN = 0.1  # of the tokens may hold what is no token's
@@ -157,17 +157,6 @@ def _blocks(bench: Bench, dim: int) -> Iterator[Change]:
         localises=True,
         of_tokens=True,
     )
-
-
-def ranges(starts: Sequence[int], size: int) -> str:
-    """Blocks of 32 as ranges: `64..127, 192..223`."""
-    runs: list[list[int]] = []
-    for start in starts:
-        if runs and runs[-1][1] == start:
-            runs[-1][1] = start + TILE
-        else:
-            runs.append([start, start + TILE])
-    return ", ".join(f"{first}..{min(end, size) - 1}" for first, end in runs)
 
 
 def _stands_out(bench: Bench, port: torch.Tensor, meant: torch.Tensor) -> bool:
