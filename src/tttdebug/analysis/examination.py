@@ -17,6 +17,7 @@ from tttdebug.analysis.held_weights import HeldWeight, wrong_weights
 from tttdebug.analysis.isolated import NotAlone, OwnOutput, isolated_outputs
 from tttdebug.analysis.margins import Margins
 from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
+from tttdebug.analysis.other_settings import SmallErrors
 from tttdebug.analysis.own_error import OF_FORMATS, OF_TWIN, OwnError, own_error
 from tttdebug.analysis.port_caches import reference_part, round_cache
 from tttdebug.analysis.undecided import decided_tokens
@@ -46,12 +47,15 @@ KEPT_CALLS = {"prefill": 2, "decode": 4}
 
 @dataclass
 class Examination:
-    """What the modules do alone. `at_fault` are the boundaries that err more than their formats, in their order."""
+    """What the modules do alone. `at_fault` are the boundaries that err more than their formats, in their order, and
+    `small` what those are off that err a little beside a twin.
+    """
 
     errors: dict[Key, OwnError] = field(default_factory=dict)
     calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
     at_fault: dict[str, list[Key]] = field(default_factory=dict)
     not_alone: dict[str, str] = field(default_factory=dict)
+    small: SmallErrors = field(default_factory=SmallErrors)
 
 
 class Examiner:
@@ -98,6 +102,8 @@ class Examiner:
         key = Key(output.boundary, turn.phase, turn.step, user.user, ISOLATED)
         error = self._own_error(output)
         self.found.errors[key] = error
+        if self._twin is not None and output.boundary not in self._caches:
+            self.found.small.note(key, output, error)
         if turn.phase == "prefill":
             self._margins.add(output.boundary, user.user, _ratio(error))
         if output.boundary in self._caches:
@@ -254,9 +260,8 @@ class Examiner:
         What is far above it counts wherever it is: one user's slot, or one long prompt, may be wrong alone.
         """
         for key, error in self.found.errors.items():
-            surely = (
-                _ratio(error) > FAR_ABOVE[key.phase]
-                or (self._margins.is_at_fault(key.boundary) if key.phase == "prefill" else self._is_so_in_decode(key))
+            surely = _ratio(error) > FAR_ABOVE[key.phase] or (
+                self._margins.is_at_fault(key.boundary) if key.phase == "prefill" else self._is_so_in_decode(key)
             )
             if (surely and self._is_suspect(key, error)) or not error.comparison.nonfinite_masks_agree:
                 self.found.at_fault.setdefault(key.boundary, []).append(key)

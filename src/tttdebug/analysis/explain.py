@@ -16,6 +16,7 @@ from tttdebug.analysis.examination import Examiner, formats_of
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import Finding
 from tttdebug.analysis.inherited import Inherited, inherited_errors
+from tttdebug.analysis.other_settings import other_settings
 from tttdebug.analysis.repeatability import unrepeatable
 from tttdebug.analysis.special.decisions import decisions
 from tttdebug.analysis.special.nonfinite import first_nonfinite
@@ -70,13 +71,16 @@ def explain(
     reopened = ReopenedRun(run)
     twin = emulated_twin(subject) if emulated_floor else None
     found = Examiner(subject, anatomy, reopened, twin).examine(more, progress)
+    coarser = [] if twin is None else other_settings(twin, found.small.by_boundary(), progress)
+    for finding in coarser:
+        found.at_fault.setdefault(finding.boundary, list(finding.records))
     watch = CacheWatch(subject)
     inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress)
     own = {key: "injected" for keys in found.at_fault.values() for key in keys}
     experiments = [replace(record, verdict=own.get(record.key, record.verdict)) for record in reopened.experiments]
     filled_by = {pair.boundary: pair.after for pair in subject.caches}
     verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders, filled_by)
-    findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress)]
+    findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress, coarser)]
     ranked = _ranked(_one_a_module(findings), subject, progress)
     notes = [
         *_notes(anatomy, found.not_alone),

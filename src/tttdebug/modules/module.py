@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from tttdebug.backends import describe_device, namespace_of, open_device
 from tttdebug.errors import SpecError, WeightsError
-from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.modules.hardware import ComputeKernel, HardwareConfig
 from tttdebug.modules.matmul_programs import Product, choose_matmul
 from tttdebug.modules.placement import WeightFormat
 from tttdebug.modules.weight_shapes import Shapes, seeded_weights, weight_shapes
@@ -36,6 +37,8 @@ class TTModule(Generic[Spec]):
     """
 
     SPEC: ClassVar[type[ModuleSpec]]
+    KERNELS: ClassVar[tuple[str, ...]] = ()
+    """The kernel settings of a hardware config by which the class itself computes."""
 
     def __init__(
         self,
@@ -68,6 +71,17 @@ class TTModule(Generic[Spec]):
     def not_computed(spec: Any) -> dict[str, bool]:
         """The features that this class leaves to others, each with whether the spec asks for it."""
         return {}
+
+    def with_kernels(self, **kernels: ComputeKernel) -> TTModule[Spec]:
+        """The same module with other kernel settings, by their names in a hardware config; weights and cache are
+        shared."""
+        other = copy(self)
+        other.hw_config = self.hw_config.replace(**kernels)
+        other.take_kernels()
+        return other
+
+    def take_kernels(self) -> None:
+        """Make ready the kernel settings that are not read at each call."""
 
     def shapes(self) -> Shapes:
         """The weights that this module needs, under its own names for them, with their shapes."""

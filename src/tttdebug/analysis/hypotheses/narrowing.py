@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A language-model head over a large vocabulary, narrowed to runs of its tokens: some that stand for all, and the worst.
+"""A head over a large vocabulary, narrowed to runs of its tokens: some that stand for all, and those that err most.
 
 T tokens, V vocabulary, N runs of neighbours in it.
 """

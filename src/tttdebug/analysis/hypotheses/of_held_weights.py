@@ -35,7 +35,9 @@ def as_held(bench: Bench) -> Iterator[Change]:
     yield Change(
         wrong[0][1].cause.name,
         says,
-        Fix(f"see how {', '.join(name for name, _ in wrong)} is loaded and placed: tttdebug audit compares all weights"),
+        Fix(
+            f"see how {', '.join(name for name, _ in wrong)} is loaded and placed: tttdebug audit compares all weights"
+        ),
         weights=_replaced({name: weight.values for name, weight in held.items()}),
     )
 
