@@ -17,7 +17,7 @@ from tttdebug.analysis.held_weights import HeldWeight, wrong_weights
 from tttdebug.analysis.isolated import NotAlone, OwnOutput, isolated_outputs
 from tttdebug.analysis.margins import Margins
 from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
-from tttdebug.analysis.other_settings import SmallErrors
+from tttdebug.analysis.other_twins import SmallErrors
 from tttdebug.analysis.own_error import OF_FORMATS, OF_TWIN, OwnError, own_error
 from tttdebug.analysis.port_caches import reference_part, round_cache
 from tttdebug.analysis.undecided import decided_tokens

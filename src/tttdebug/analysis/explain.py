@@ -16,7 +16,7 @@ from tttdebug.analysis.examination import Examiner, formats_of
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import Finding
 from tttdebug.analysis.inherited import Inherited, inherited_errors
-from tttdebug.analysis.other_settings import other_settings
+from tttdebug.analysis.other_twins import other_twins
 from tttdebug.analysis.repeatability import unrepeatable
 from tttdebug.analysis.special.decisions import decisions
 from tttdebug.analysis.special.nonfinite import first_nonfinite
@@ -71,7 +71,7 @@ def explain(
     reopened = ReopenedRun(run)
     twin = emulated_twin(subject) if emulated_floor else None
     found = Examiner(subject, anatomy, reopened, twin).examine(more, progress)
-    coarser = [] if twin is None else other_settings(twin, found.small.by_boundary(), progress)
+    coarser = [] if twin is None else other_twins(subject, twin, found.small.by_boundary(), progress)
     for finding in coarser:
         found.at_fault.setdefault(finding.boundary, list(finding.records))
     watch = CacheWatch(subject)

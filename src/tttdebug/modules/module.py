@@ -80,6 +80,16 @@ class TTModule(Generic[Spec]):
         other.take_kernels()
         return other
 
+    def with_placed(self, values: Mapping[str, torch.Tensor]) -> TTModule[Spec]:
+        """The same module with these values on the device, in its own layout, in the `places` of the same names."""
+        other = copy(self)
+        for place, held in values.items():
+            attribute, _, number = place.partition(".")
+            now, tensor = getattr(self, attribute), held_at(self, place)
+            new = self.ttnn.from_torch(held, dtype=tensor.dtype, layout=tensor.layout, device=self.device)
+            setattr(other, attribute, [*now[: int(number)], new, *now[int(number) + 1 :]] if number else new)
+        return other
+
     def take_kernels(self) -> None:
         """Make ready the kernel settings that are not read at each call."""
 
@@ -181,6 +191,13 @@ class TTModule(Generic[Spec]):
                 for i, item in enumerate(value):
                     if isinstance(item, TTModule):
                         yield from item.modules_inside(f"{path}{attribute}.{i}.")
+
+
+def held_at(module: Any, place: str) -> Any:
+    """What a module holds now at one of its `places`: `w1`, or `wqkv.0` in a list."""
+    name, _, number = place.partition(".")
+    held = getattr(module, name)
+    return held[int(number)] if number else held
 
 
 def under(weights: Mapping[str, torch.Tensor], path: str) -> Mapping[str, torch.Tensor]:

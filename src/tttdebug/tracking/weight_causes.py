@@ -84,7 +84,8 @@ def _other_format(suspect: Suspect) -> Cause | None:
         if name != declared and torch.equal(held, packed):
             return Cause("quantised otherwise", f"holds {name}, declared is {declared}", "cast_low")
         if name != declared and torch.equal(held, FORMATS[declared].quantise(packed)):
-            return Cause("quantised otherwise", f"was {name} before it became {declared}, as declared", "cast_low")
+            costs = "" if name == "bfloat16" else "cast_low"  # rounding to bfloat16 first costs next to nothing
+            return Cause("quantised otherwise", f"was {name} before it became {declared}, as declared", costs)
         across = FORMATS[name].quantise(expected.mT.contiguous()).mT if expected.ndim > 1 else packed
         if name.endswith("_b") and (
             torch.equal(held, across) or torch.equal(held, FORMATS[declared].quantise(across.contiguous()))

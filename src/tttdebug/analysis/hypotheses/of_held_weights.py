@@ -12,6 +12,7 @@ from tttdebug.analysis.hypotheses.hypothesis import Change, WeightsOf
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.analysis.held_weights import HeldWeight
     from tttdebug.analysis.hypotheses.bench import Bench
     from tttdebug.analysis.module_call import ModuleCall
 
@@ -20,26 +21,26 @@ _SAID_ELSEWHERE = frozenset({"weights_exchanged"})
 
 
 def as_held(bench: Bench) -> Iterator[Change]:
-    """All weights that are not what they should be, as they are; named by the first one whose fault has a name.
+    """All weights that are not what they should be, as they are."""
+    held = {name: weight for name, weight in (bench.call.held or {}).items() if name in bench.call.weights}
+    named = {name: weight for name, weight in held.items() if weight.cause.name}
+    if not named:
+        return
+    cause, says, fix = said_of(named)
+    if cause not in _SAID_ELSEWHERE:
+        yield Change(cause, says, fix, weights=_replaced({name: weight.values for name, weight in held.items()}))
+
+
+def said_of(wrong: Mapping[str, HeldWeight]) -> tuple[str, str, Fix]:
+    """The cause that names weights whose fault has a name, a sentence on all of them, and what to do.
 
     A module's matrices come before its biases and gains.
     """
-    held = bench.call.held or {}
-    wrong = sorted(
-        ((name, weight) for name, weight in held.items() if name in bench.call.weights and weight.cause.name),
-        key=lambda entry: entry[1].values.dim() < 2,
-    )
-    if not wrong or wrong[0][1].cause.name in _SAID_ELSEWHERE:
-        return
-    says = "; ".join(f"{name} on the device: {weight.cause.detail}" for name, weight in wrong)
-    yield Change(
-        wrong[0][1].cause.name,
-        says,
-        Fix(
-            f"see how {', '.join(name for name, _ in wrong)} is loaded and placed: tttdebug audit compares all weights"
-        ),
-        weights=_replaced({name: weight.values for name, weight in held.items()}),
-    )
+    ordered = sorted(wrong.items(), key=lambda entry: entry[1].values.dim() < 2)
+    says = "; ".join(f"{name} on the device: {weight.cause.detail}" for name, weight in ordered)
+    names = ", ".join(name for name, _ in ordered)
+    fix = Fix(f"see how {names} is loaded and placed: tttdebug audit compares all weights")
+    return ordered[0][1].cause.name, says, fix
 
 
 def _replaced(held: Mapping[str, torch.Tensor]) -> WeightsOf:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel settings in which a module's twin gives what the port gave, where the port errs by little more than rounding.
+"""Variants of a module's twin that give what the port gave, where the port errs by little more than rounding.
 
-What a coarser setting does to an output is itself rounding, which no mathematics foretells: so the twin's own module is
-run again on the same input, in each coarser setting than is declared. T tokens, C channels.
+What a coarser kernel setting does to an output is itself rounding, which no mathematics foretells: so the twin's own
+module is run again on the same input, in each coarser setting than is declared, and with the weights that the port's
+device holds where an audit finds them wrong. T tokens, C channels.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.finding import Experiment, Finding, Fix
+from tttdebug.analysis.held_weights import wrong_weights
 from tttdebug.analysis.hypotheses import rel_l2
+from tttdebug.analysis.hypotheses.of_held_weights import said_of
 from tttdebug.analysis.isolated import Feeding, NotAlone, OwnOutput
 from tttdebug.analysis.own_error import OwnError
 from tttdebug.analysis.own_floor import SoundOutputs
 from tttdebug.analysis.turns import turns
+from tttdebug.backends import to_torch
 from tttdebug.modules.hardware import FIDELITIES, ComputeKernel
-from tttdebug.modules.module import TTModule
+from tttdebug.modules.module import TTModule, held_at
 from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.gates import kind_of
 from tttdebug.tracking.record import Key
@@ -38,7 +42,7 @@ NEAR = 0.25
 FLOORS = 12.0
 """Above so many floors an error is not of numbers."""
 EXPLAINS = 0.25
-"""A setting explains an error that it takes all but a quarter away from, over all calls that were kept."""
+"""A variant explains an error that it takes all but a quarter away from, over all calls that were kept."""
 KEPT, OF_A_KIND = 4, 4  # calls of a module, and modules of a kind, the first ones
 
 _PHASES = ("_decode", "_prefill")
@@ -89,29 +93,41 @@ class SmallErrors:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Kernel settings other than declared, by their names in a hardware config."""
+class Variant:
+    """A module of the twin that is otherwise than declared, why the port's may be so, and what it gave in each call."""
 
     cause: str
     says: str
     fix: Fix
-    kernels: Mapping[str, ComputeKernel]
+    module: TTModule[Any]
+    gave: dict[Key, torch.Tensor] = field(default_factory=dict)
+
+    def left(self, errors: Sequence[SmallError]) -> float:
+        """The squared error that is left of all; inf where it was not seen in each of these calls."""
+        return math.fsum(self.left_in(error) ** 2 for error in errors)
+
+    def left_in(self, error: SmallError) -> float:
+        return rel_l2(error.port_TC, self.gave[error.key]) if error.key in self.gave else math.inf
 
 
-def other_settings(
-    twin: Subject, errors: Mapping[str, Sequence[SmallError]], progress: Callable[[str, float | None], None]
+def other_twins(
+    subject: Subject,
+    twin: Subject,
+    errors: Mapping[str, Sequence[SmallError]],
+    progress: Callable[[str, float | None], None],
 ) -> list[Finding]:
-    """A finding for each module whose small errors a coarser setting makes in its twin too.
+    """A finding for each module whose small errors a variant of its twin makes too.
 
     Of more modules of one kind only the first few are tried.
     """
     kinds = Counter[str]()
-    tried: dict[str, list[_Variant]] = {}
+    tried: dict[str, list[Variant]] = {}
     for boundary in errors:
-        module = twin.port_modules[first_call_of(boundary)]
+        first = first_call_of(boundary)
+        module = twin.port_modules[first]
         kinds[kind_of(boundary)] += 1
-        if isinstance(module, TTModule) and module.KERNELS and kinds[kind_of(boundary)] <= OF_A_KIND:
-            tried[boundary] = [_Variant(each, module.with_kernels(**each.kernels)) for each in coarser_settings(module)]
+        if isinstance(module, TTModule) and kinds[kind_of(boundary)] <= OF_A_KIND:
+            tried[boundary] = [*weights_as_held(subject, first, module), *coarser_settings(module)]
     wanted = {error.key for boundary in tried for error in errors[boundary]}
     _Trying(twin, tried, wanted).run(progress)
     found = []
@@ -123,7 +139,23 @@ def other_settings(
     return found
 
 
-def coarser_settings(module: TTModule[Any]) -> Iterator[Setting]:
+def weights_as_held(subject: Subject, boundary: str, module: TTModule[Any]) -> Iterator[Variant]:
+    """The twin's `module` with the weights of the port's, where some of these are wrong and it is known in what."""
+    path = next(each.pair.port for each in subject.paired if each.pair.boundary == boundary)
+    wrong = wrong_weights(subject.port, path, subject.reference.model.state_dict()) or {}
+    named = {name: weight for name, weight in wrong.items() if weight.cause.name}
+    of_port = subject.port_modules[boundary]
+    places = {
+        place: held_at(of_port, place)
+        for place, names in (of_port.places().items() if isinstance(of_port, TTModule) else ())
+        if any(name in wrong for name in names)
+    }
+    if named and places:
+        cause, says, fix = said_of(named)
+        yield Variant(cause, says, fix, module.with_placed({at: to_torch(held) for at, held in places.items()}))
+
+
+def coarser_settings(module: TTModule[Any]) -> Iterator[Variant]:
     """Each kernel of a module, and all its products together, with sums in bfloat16 or at a lower fidelity."""
     groups = [list(names) for _, names in groupby(sorted(module.KERNELS, key=_group), _group)]
     products = [name for names in groups for name in names if name.startswith("li_")]
@@ -134,21 +166,25 @@ def coarser_settings(module: TTModule[Any]) -> Iterator[Setting]:
         what = " and ".join(dict.fromkeys(_WORDS[_group(name)] for name in names))
         with_fp32 = {name: kernel for name, kernel in declared.items() if kernel.fp32_dest_acc_en}
         if with_fp32:
-            yield Setting(
+            yield Variant(
                 "accumulation_low",
                 f"{what}: sums are kept in bfloat16, fp32 is declared",
                 Fix("add up in fp32", "compute_kernel_config=..., fp32_dest_acc_en=True"),
-                {name: replace(kernel, fp32_dest_acc_en=False) for name, kernel in with_fp32.items()},
+                module.with_kernels(
+                    **{name: replace(each, fp32_dest_acc_en=False) for name, each in with_fp32.items()}
+                ),
             )
         for fidelity in FIDELITIES:
             coarser = {name: kernel for name, kernel in declared.items() if _is_coarser(fidelity, kernel)}
             if coarser:
                 own = next(iter(coarser.values())).math_fidelity
-                yield Setting(
+                yield Variant(
                     "fidelity_low",
                     f"{what}: {fidelity}, {own} is declared",
                     Fix(f"multiply at {own}", f"math_fidelity=ttnn.MathFidelity.{own}"),
-                    {name: replace(kernel, math_fidelity=fidelity) for name, kernel in coarser.items()},
+                    module.with_kernels(
+                        **{name: replace(each, math_fidelity=fidelity) for name, each in coarser.items()}
+                    ),
                 )
 
 
@@ -163,30 +199,14 @@ def _is_coarser(fidelity: str, kernel: ComputeKernel) -> bool:
     return FIDELITIES.index(fidelity) > FIDELITIES.index(kernel.math_fidelity)
 
 
-@dataclass(frozen=True)
-class _Variant:
-    """A module of the twin in another setting, and what it gave in each call that is asked about."""
-
-    setting: Setting
-    module: TTModule[Any]
-    gave: dict[Key, torch.Tensor] = field(default_factory=dict)
-
-    def left(self, errors: Sequence[SmallError]) -> float:
-        """The squared error that is left of all; inf where it was not seen in each of these calls."""
-        return math.fsum(self.left_in(error) ** 2 for error in errors)
-
-    def left_in(self, error: SmallError) -> float:
-        return rel_l2(error.port_TC, self.gave[error.key]) if error.key in self.gave else math.inf
-
-
 class _Trying:
     """The twin's calls made again; at each module that is asked about, its variants run on the reference's input."""
 
-    def __init__(self, twin: Subject, tried: Mapping[str, Sequence[_Variant]], wanted: set[Key]) -> None:
+    def __init__(self, twin: Subject, tried: Mapping[str, Sequence[Variant]], wanted: set[Key]) -> None:
         self._twin, self._tried, self._wanted = twin, tried, wanted
         self._composition = Composition(twin.paired)
         self._feeding = Feeding(twin, self._composition, self._tell)
-        self._variant: _Variant | None = None
+        self._variant: Variant | None = None
 
     def run(self, progress: Callable[[str, float | None], None]) -> None:
         """Make the calls up to the last one that is asked about."""
@@ -194,7 +214,7 @@ class _Trying:
         calls = turns(self._twin, reference_cache=True)
         while waiting:
             turn = next(calls)
-            progress(f"other settings: {turn.phase} {turn.step + 1}", None)
+            progress(f"other twins: {turn.phase} {turn.step + 1}", None)
             floors = {user: SoundOutputs(self._twin, self._composition, part, {}) for user, part in turn.users.items()}
             with Substitution(self._twin.port_modules, self) as substitution:
                 self._feeding.start(turn, floors)
@@ -227,22 +247,22 @@ class _Trying:
             self._variant.gave[key] = output.aligned.port_TC.float()
 
 
-def _finding(boundary: str, variant: _Variant, errors: Sequence[SmallError], twin: Subject) -> Finding:
+def _finding(boundary: str, variant: Variant, errors: Sequence[SmallError], twin: Subject) -> Finding:
     pair = next(each.pair for each in twin.paired if each.pair.boundary == first_call_of(boundary))
     return Finding(
         boundary,
-        variant.setting.cause,
-        variant.setting.says,
+        variant.cause,
+        variant.says,
         module=pair.port,
         reference_path=pair.reference,
         experiments=tuple(
             Experiment(
-                f"its twin on the emulator with that setting, {error.key.phase} {error.key.step}",
+                f"its twin on the emulator made so, {error.key.phase} {error.key.step}",
                 error.rel_l2,
                 variant.left_in(error),
             )
             for error in errors
         ),
-        fix=variant.setting.fix,
+        fix=variant.fix,
         records=tuple(error.key for error in errors),
     )
