@@ -20,6 +20,7 @@ from tttdebug.analysis.other_twins import other_twins
 from tttdebug.analysis.repeatability import unrepeatable
 from tttdebug.analysis.special.decisions import decisions
 from tttdebug.analysis.special.nonfinite import first_nonfinite
+from tttdebug.analysis.special.read_again import ReadAgain
 from tttdebug.analysis.swaps import shares
 from tttdebug.analysis.twin import emulated_twin
 from tttdebug.analysis.verdicts import verdicts_of
@@ -75,7 +76,9 @@ def explain(
     for finding in coarser:
         found.at_fault.setdefault(finding.boundary, list(finding.records))
     watch = CacheWatch(subject)
-    inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress)
+    again = None if findings else ReadAgain(subject, run)
+    inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress, again)
+    findings += [] if again is None else again.findings()
     own = {key: "injected" for keys in found.at_fault.values() for key in keys}
     experiments = [replace(record, verdict=own.get(record.key, record.verdict)) for record in reopened.experiments]
     filled_by = {pair.boundary: pair.after for pair in subject.caches}
