@@ -91,7 +91,8 @@ class CacheWatch:
             before, now = held_BKLE[row], now_BKLE[row]
             differs_L = (before != now).any(dim=-1).any(dim=0)
             unwritten = row in written and has_run and valid < len(differs_L) and not bool(differs_L[valid])
-            differs_L[valid:] = False  # positions that nothing stands at yet, and those being written
+            if not unwritten:
+                differs_L[valid:] = False  # positions that nothing stands at yet, and those being written
             if bool(differs_L.any()):
                 places = tuple(int(place) for place in torch.nonzero(differs_L)[:, 0])
                 misplaced = valid if unwritten else None
@@ -147,8 +148,9 @@ def _finding(boundary: str, changes: list[Change], subject: Subject) -> Finding:
 def _restored(change: Change) -> Experiment:
     """The cache beside what it held, and beside it once the changed positions are put back."""
     before, now = change.before_KLE.float(), change.now_KLE.float()
-    norm = float(before[:, : change.valid].norm()) or 1.0
-    error = float((now[:, : change.valid] - before[:, : change.valid]).norm()) / norm
+    until = max(change.valid, change.positions[-1] + 1)
+    norm = float(before[:, :until].norm()) or 1.0
+    error = float((now[:, :until] - before[:, :until]).norm()) / norm
     return Experiment("these positions put back as they were written", error, 0.0, 0.0)
 
 

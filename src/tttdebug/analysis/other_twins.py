@@ -19,7 +19,7 @@ from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.finding import Experiment, Finding, Fix
 from tttdebug.analysis.held_weights import wrong_weights
 from tttdebug.analysis.hypotheses import rel_l2
-from tttdebug.analysis.hypotheses.of_held_weights import said_of
+from tttdebug.analysis.hypotheses.of_held_weights import named_matrices, said_of
 from tttdebug.analysis.isolated import Feeding, NotAlone, OwnOutput
 from tttdebug.analysis.own_error import OwnError
 from tttdebug.analysis.own_floor import SoundOutputs
@@ -143,7 +143,7 @@ def weights_as_held(subject: Subject, boundary: str, module: TTModule[Any]) -> I
     """The twin's `module` with the weights of the port's, where some of these are wrong and it is known in what."""
     path = next(each.pair.port for each in subject.paired if each.pair.boundary == boundary)
     wrong = wrong_weights(subject.port, path, subject.reference.model.state_dict()) or {}
-    named = {name: weight for name, weight in wrong.items() if weight.cause.name}
+    named = named_matrices(wrong)
     of_port = subject.port_modules[boundary]
     places = {
         place: held_at(of_port, place)

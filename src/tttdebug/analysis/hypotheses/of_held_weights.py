@@ -23,7 +23,7 @@ _SAID_ELSEWHERE = frozenset({"weights_exchanged"})
 def as_held(bench: Bench) -> Iterator[Change]:
     """All weights that are not what they should be, as they are."""
     held = {name: weight for name, weight in (bench.call.held or {}).items() if name in bench.call.weights}
-    named = {name: weight for name, weight in held.items() if weight.cause.name}
+    named = named_matrices(held)
     if not named:
         return
     cause, says, fix = said_of(named)
@@ -31,16 +31,17 @@ def as_held(bench: Bench) -> Iterator[Change]:
         yield Change(cause, says, fix, weights=_replaced({name: weight.values for name, weight in held.items()}))
 
 
-def said_of(wrong: Mapping[str, HeldWeight]) -> tuple[str, str, Fix]:
-    """The cause that names weights whose fault has a name, a sentence on all of them, and what to do.
+def named_matrices(held: Mapping[str, HeldWeight]) -> dict[str, HeldWeight]:
+    """Those whose fault has a name; not biases and gains, of which one is too much like another."""
+    return {name: weight for name, weight in held.items() if weight.cause.name and weight.values.dim() > 1}
 
-    A module's matrices come before its biases and gains.
-    """
-    ordered = sorted(wrong.items(), key=lambda entry: entry[1].values.dim() < 2)
-    says = "; ".join(f"{name} on the device: {weight.cause.detail}" for name, weight in ordered)
-    names = ", ".join(name for name, _ in ordered)
+
+def said_of(wrong: Mapping[str, HeldWeight]) -> tuple[str, str, Fix]:
+    """The cause that names these weights, by the first one, a sentence on all of them, and what to do."""
+    says = "; ".join(f"{name} on the device: {weight.cause.detail}" for name, weight in wrong.items())
+    names = ", ".join(wrong)
     fix = Fix(f"see how {names} is loaded and placed: tttdebug audit compares all weights")
-    return ordered[0][1].cause.name, says, fix
+    return next(iter(wrong.values())).cause.name, says, fix
 
 
 def _replaced(held: Mapping[str, torch.Tensor]) -> WeightsOf:

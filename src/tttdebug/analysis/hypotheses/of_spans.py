@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS
 from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.analysis.hypotheses.of_places import wrong_blocks
 from tttdebug.specs import AttentionSpec
@@ -58,7 +59,7 @@ def channels_before_last_product(bench: Bench) -> Iterator[Change]:
     import torch
 
     last = bench.last_product
-    if last is None:
+    if last is None or len(bench.port_TC) < FEW_TOKENS:
         return
     off_RC, bases = bench.port_TC - bench.healthy_TC, []
     for part in _parts_before(bench, last.inner_RF.shape[1]):

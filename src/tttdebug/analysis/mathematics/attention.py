@@ -144,7 +144,7 @@ def unseen(spec: AttentionSpec, positions_R: torch.Tensor, keys: int, steps: Att
     if spec.causal and steps.mask == "declared":
         hidden_RS |= key_S > query_R1 + steps.mask_shift
     if spec.sliding_window is not None and steps.mask != "none":
-        hidden_RS |= key_S <= query_R1 - spec.sliding_window
+        hidden_RS |= key_S <= query_R1 - spec.sliding_window + steps.window_shift
     return hidden_RS if bool(hidden_RS.any()) else None
 
 

@@ -21,6 +21,7 @@ class AttentionSteps:
 
     `mask`            declared: as the spec; none: every query sees every position
     `mask_shift`      how many positions beyond its own a causal mask lets a query see: -1 not even its own
+    `window_shift`    by how many positions a sliding window begins later
     `kv_of_query`     blocked: query head h reads key/value head h // (H/K); tiled: h % K; or the head of each
     `head_order`      the query heads in the order in which their outputs stand before the output projection
     `padding_keys`    keys of zeros, with values of zeros, that every query sees besides
@@ -36,6 +37,7 @@ class AttentionSteps:
 
     mask: Mask = "declared"
     mask_shift: int = 0
+    window_shift: int = 0
     kv_of_query: HeadOrder | tuple[int, ...] = "blocked"
     head_order: tuple[int, ...] | None = None
     padding_keys: int = 0

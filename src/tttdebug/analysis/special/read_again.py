@@ -55,7 +55,7 @@ class ReadAgain:
         except LayoutError:  # which the run told of when it compared it
             return
         now = compare(aligned.reference_TC, aligned.port_TC).rel_l2
-        if not abs(now - then.rel_l2) <= CHANGED * max(now, then.rel_l2) and not math.isnan(then.rel_l2):
+        if not math.isclose(now, then.rel_l2, rel_tol=CHANGED) and not math.isnan(now + then.rel_l2):
             self._changed = then, now
 
     def findings(self) -> list[Finding]:
@@ -74,7 +74,7 @@ class ReadAgain:
                 reference_path=then.reference_path,
                 experiments=(Experiment("the same prompt read first of all", now, then.rel_l2, then.floor_rel_l2),),
                 fix=Fix(
-                    f"make {where} read nothing that an earlier call wrote: buffers and arguments that are kept between "
+                    f"make {where} read nothing that an earlier call wrote: buffers and arguments kept between "
                     "calls, captured traces, a cache that is not cleared"
                 ),
                 records=(then.key,),
