@@ -17,9 +17,9 @@ from tttdebug.analysis.held_weights import HeldWeight, wrong_weights
 from tttdebug.analysis.isolated import NotAlone, OwnOutput, isolated_outputs
 from tttdebug.analysis.margins import Margins
 from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
-from tttdebug.analysis.other_twins import SmallErrors
 from tttdebug.analysis.own_error import OF_FORMATS, OF_TWIN, OwnError, own_error
 from tttdebug.analysis.port_caches import reference_part, round_cache
+from tttdebug.analysis.small_errors import NEAR, SmallErrors
 from tttdebug.analysis.undecided import decided_tokens
 from tttdebug.specs import MixtureOfExpertsSpec
 from tttdebug.tracking.call_numbers import first_call_of
@@ -170,7 +170,10 @@ class Examiner:
         if sum(call.key.phase == key.phase for call in kept) >= KEPT_CALLS[key.phase]:
             return
         caches = (replace(key, boundary=pair.boundary) for pair in self._subject.caches if pair.after == key.boundary)
-        if any(self._is_suspect(of, self.found.errors[of]) for of in (key, *caches) if of in self.found.errors):
+        is_near = self._twin is not None and key.phase == "prefill" and _ratio(error) > NEAR
+        if is_near or any(
+            self._is_suspect(of, self.found.errors[of]) for of in (key, *caches) if of in self.found.errors
+        ):
             kept.append(self._module_call(key, output, error))
 
     def _is_suspect(self, key: Key, error: OwnError) -> bool:

@@ -8,6 +8,7 @@ device holds where an audit finds them wrong. T tokens, C channels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,13 +21,16 @@ from tttdebug.analysis.finding import Experiment, Finding, Fix
 from tttdebug.analysis.held_weights import wrong_weights
 from tttdebug.analysis.hypotheses import rel_l2
 from tttdebug.analysis.hypotheses.of_held_weights import named_matrices, said_of
+from tttdebug.analysis.hypotheses.of_norms import USUAL_EPS
 from tttdebug.analysis.isolated import Feeding, NotAlone, OwnOutput
-from tttdebug.analysis.own_error import OwnError
 from tttdebug.analysis.own_floor import SoundOutputs
+from tttdebug.analysis.small_errors import SmallError
 from tttdebug.analysis.turns import turns
 from tttdebug.backends import to_torch
 from tttdebug.modules.hardware import FIDELITIES, ComputeKernel
+from tttdebug.modules.layer_norm import LayerNorm
 from tttdebug.modules.module import TTModule, held_at
+from tttdebug.modules.rms_norm import RMSNorm
 from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.gates import kind_of
 from tttdebug.tracking.record import Key
@@ -37,13 +41,9 @@ from tttdebug.tracking.substitution import PortCall, Substitution
 if TYPE_CHECKING:
     import torch
 
-NEAR = 0.25
-"""Of its limit, the error from which a module beside its twin is looked at: a sound one is off by next to nothing."""
-FLOORS = 12.0
-"""Above so many floors an error is not of numbers."""
 EXPLAINS = 0.25
 """A variant explains an error that it takes all but a quarter away from, over all calls that were kept."""
-KEPT, OF_A_KIND = 4, 4  # calls of a module, and modules of a kind, the first ones
+OF_A_KIND = 4  # modules that are tried, the first ones
 
 _PHASES = ("_decode", "_prefill")
 _WORDS = {
@@ -55,41 +55,6 @@ _WORDS = {
     "li_lm_head": "the product to logits",
     "norms": "the norm",
 }
-
-
-@dataclass(frozen=True)
-class SmallError:
-    """A call in which a module was a little off its twin: what the port's gave and the twin's, both [T, C]."""
-
-    key: Key
-    port_TC: torch.Tensor
-    twin_TC: torch.Tensor
-
-    @property
-    def rel_l2(self) -> float:
-        return rel_l2(self.port_TC, self.twin_TC)
-
-
-class SmallErrors:
-    """Those of every module, kept while a port runs beside its twin; of a module that errs more in any call, none."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, list[SmallError]] = {}
-        self._great: set[str] = set()
-
-    def note(self, key: Key, output: OwnOutput, error: OwnError) -> None:
-        """One output beside its twin's."""
-        ratio = error.unexplained / error.limit if error.limit > 0 else math.nan
-        if not ratio <= FLOORS or error.comparison.nonfinite_port:
-            self._great.add(key.boundary)
-        elif ratio > NEAR and output.floor_TC is not None:
-            kept = self._kept.setdefault(key.boundary, [])
-            if len(kept) < KEPT:
-                kept.append(SmallError(key, output.aligned.port_TC.float(), output.floor_TC.float()))
-
-    def by_boundary(self) -> dict[str, list[SmallError]]:
-        """The errors of modules that are off a little."""
-        return {boundary: kept for boundary, kept in self._kept.items() if boundary not in self._great}
 
 
 @dataclass(frozen=True)
@@ -127,7 +92,8 @@ def other_twins(
         module = twin.port_modules[first]
         kinds[kind_of(boundary)] += 1
         if isinstance(module, TTModule) and kinds[kind_of(boundary)] <= OF_A_KIND:
-            tried[boundary] = [*weights_as_held(subject, first, module), *coarser_settings(module)]
+            sources = (weights_as_held(subject, first, module), coarser_settings(module), other_epsilons(module))
+            tried[boundary] = list(itertools.chain(*sources))
     wanted = {error.key for boundary in tried for error in errors[boundary]}
     _Trying(twin, tried, wanted).run(progress)
     found = []
@@ -186,6 +152,18 @@ def coarser_settings(module: TTModule[Any]) -> Iterator[Variant]:
                         **{name: replace(each, math_fidelity=fidelity) for name, each in coarser.items()}
                     ),
                 )
+
+
+def other_epsilons(module: TTModule[Any]) -> Iterator[Variant]:
+    """A norm with each usual epsilon but its own."""
+    if not isinstance(module, (RMSNorm, LayerNorm)):
+        return
+    own, here = module.spec, (module.weights, module.device, module.hw_config)
+    for eps in USUAL_EPS:
+        if eps != own.eps:
+            fix = Fix(f"set epsilon to {own.eps:g}", f"ttnn.rms_norm(x, weight=gain, epsilon={own.eps:g})")
+            other = type(module)(replace(own, eps=eps), *here)
+            yield Variant("norm_eps", f"epsilon is {eps:g} instead of {own.eps:g}", fix, other)
 
 
 def _group(name: str) -> str:
