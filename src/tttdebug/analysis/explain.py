@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from tttdebug.analysis.anatomy import Anatomy
+from tttdebug.analysis.anatomy import Anatomy, formats_of
 from tttdebug.analysis.cache_watch import CacheWatch
 from tttdebug.analysis.calibration import calibration
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.diagnosis import diagnose
-from tttdebug.analysis.examination import Examination, Examiner, formats_of
+from tttdebug.analysis.examination import Examination, Examiner
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import Finding
 from tttdebug.analysis.inherited import Inherited, inherited_errors

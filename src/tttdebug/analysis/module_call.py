@@ -51,7 +51,8 @@ class ModuleCall:
     `port_TC` what the port's module gave for that input, in the reference's layout, and `floor_rel_l2` the error that
     the number formats alone cause in this module with this input.
 
-    `past` is the reference's cache before the call, as the port's format keeps it, and `past_of_layer(i)` what an
+    `past` is the reference's cache before the call, as the port's format keeps it, `behind` what the port's cache holds
+    after the call's own tokens, and `past_of_layer(i)` what an
     attention would find in the cache of layer i, None beyond the last: with the call's own tokens where that layer
     comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the call wrote, in the
     reference's rotary order. `parts` are a layer's: what the port's branches gave.
@@ -73,6 +74,7 @@ class ModuleCall:
     floor_rel_l2: float
     positions_T: torch.Tensor
     past: KeysValues | None = None
+    behind: KeysValues | None = None
     port_fresh: KeysValues | None = None
     reference_fresh: KeysValues | None = None
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)

@@ -61,6 +61,14 @@ class OwnError:
         """Whether the number formats do not explain it. What is not finite is explained by nothing."""
         return not self.unexplained <= self.limit and not math.isnan(self.floor)
 
+    @property
+    def ratio(self) -> float:
+        """`unexplained` in units of `limit`; 0 where there is no floor, inf where it is not finite."""
+        if math.isnan(self.limit):
+            return 0.0
+        ratio = self.unexplained / self.limit
+        return ratio if math.isfinite(ratio) else math.inf
+
 
 def own_error(
     reference_TC: torch.Tensor,

@@ -57,8 +57,7 @@ class SmallErrors:
 
     def note(self, key: Key, output: OwnOutput, error: OwnError) -> None:
         """One output beside its twin's."""
-        ratio = error.unexplained / error.limit if error.limit > 0 else math.nan
-        ratio = math.inf if math.isnan(ratio) or error.comparison.nonfinite_port else ratio
+        ratio = math.inf if error.comparison.nonfinite_port else error.ratio
         self._greatest[key.boundary] = max(ratio, self._greatest.get(key.boundary, 0.0))
         if NEAR < ratio <= FLOORS and output.floor_TC is not None:
             kept = self._kept.setdefault(key.boundary, [])

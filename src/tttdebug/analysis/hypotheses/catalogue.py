@@ -47,6 +47,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
         of_mixtures.of_experts,
         of_cache.step_position,
         of_cache.own_token,
+        of_cache.behind_own_token,
         of_cache.past_positions,
         of_cache.past_blocks,
         of_cache.other_values,

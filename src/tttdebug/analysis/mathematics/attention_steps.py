@@ -30,6 +30,7 @@ class AttentionSteps:
     `own_written`     whether the call's last key and value are where they belong; before: one position before
     `own_found`       what stands in their place otherwise; None: zeros
     `step_at`         by how many positions the whole call is off, in rotation, mask and cache alike
+    `behind`          keys and values after the call's own that every query sees too
     `edit_past`       the cache before the call as the port finds it
     `own_cached_as`   what the cache keeps of the keys and values that a step writes
     `kernel`          the settings with which ttnn's attention kernel runs; None: plain arithmetic
@@ -51,6 +52,7 @@ class AttentionSteps:
     own_written: bool | Literal["before"] = True
     own_found: KeysValues | None = None
     step_at: int = 0
+    behind: KeysValues | None = None
     edit_past: Callable[[KeysValues], KeysValues] | None = None
     own_cached_as: Callable[[KeysValues], KeysValues] | None = None
     kernel: AttentionKernel | None = None
