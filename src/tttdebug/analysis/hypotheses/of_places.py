@@ -188,7 +188,8 @@ def _from_sources(order: Sequence[int], foreign: Sequence[int]) -> OutputOf:
     """Each token's output from its source; what no token gave stays as the port has it."""
 
     def moved(out_TC: torch.Tensor, call: ModuleCall) -> torch.Tensor:
-        moved_TC = out_TC[[source if source < len(out_TC) else i for i, source in enumerate(order[: len(out_TC)])]]
+        known = [source if source < len(out_TC) else i for i, source in enumerate(order[: len(out_TC)])]
+        moved_TC = out_TC[[*known, *range(len(known), len(out_TC))]]
         there = [i for i in foreign if i < len(out_TC)]
         moved_TC[there] = call.port_TC.float()[there]
         return moved_TC
