@@ -129,6 +129,15 @@ def test_another_number_format_than_declared(reference):
     assert "shared along the input dimension" in across.detail
 
 
+def test_blocks_that_are_wrong(reference):
+    down = reference.model.state_dict()[DOWN].clone()
+    down[:, 64:96] = 0.0
+    assert faults(reference, {DOWN: down})[DOWN].detail == "columns 64..95 are zeros, the rest is right"
+    down[:, 64:96] = torch.randn(96, 32, generator=torch.Generator().manual_seed(0))
+    assert faults(reference, {DOWN: down})[DOWN].detail == "columns 64..95 are wrong, the rest is right"
+    assert faults(reference, {DOWN: torch.zeros(96, 160)})[DOWN].detail == "all zeros"
+
+
 def test_weights_that_nothing_explains(reference):
     torch.manual_seed(0)
     noise = faults(reference, {DOWN: torch.randn(96, 160)})[DOWN]

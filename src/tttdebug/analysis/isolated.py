@@ -74,7 +74,7 @@ def isolated_outputs(
     in the port's number formats.
     """
     composition = Composition(subject.paired)
-    feeding = _Feeding(subject, composition, tell)
+    feeding = Feeding(subject, composition, tell)
     sound = None if twin is None else _Twin(twin)
     with Substitution(subject.port_modules, feeding) as substitution:
         for turn in turns(subject, reference_cache=True):
@@ -107,7 +107,7 @@ class _Twin:
         """For each user what every module of the twin is off in the next call, [T, C] by boundary."""
         self._errors = {}
         turn = next(self._turns)
-        feeding = _Feeding(self._subject, self._composition, self._keep)
+        feeding = Feeding(self._subject, self._composition, self._keep)
         with Substitution(self._subject.port_modules, feeding) as substitution:
             feeding.start(
                 turn,
@@ -124,7 +124,7 @@ class _Twin:
             self._errors.setdefault(output.user.user, {})[output.boundary] = error_TC
 
 
-class _Feeding:
+class Feeding:
     """The intervention: the reference's input goes in, and what comes out is told of."""
 
     def __init__(

@@ -11,6 +11,7 @@ from tttdebug.modules.causal_lm import CausalLM
 from tttdebug.modules.encoder_model import EncoderModel
 from tttdebug.modules.floor_products import bfloat16_sums
 from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.modules.module import held_at
 from tttdebug.specs import CausalLMSpec
 from tttdebug.tracking.floor import DeclaredWeight
 from tttdebug.tracking.weight_audit import PlacedPart, PlacedTensor
@@ -70,7 +71,9 @@ class FamilyPort:
                 yield PlacedTensor(path.rstrip("."), None, _parts(path, kept_within, module, sources), is_sum=True)
             for attribute, names in module.places().items():
                 if known := [name for name in names if path + name in sources]:
-                    yield PlacedTensor(path + attribute, _held(module, attribute), _parts(path, known, module, sources))
+                    yield PlacedTensor(
+                        path + attribute, held_at(module, attribute), _parts(path, known, module, sources)
+                    )
 
 
 def _parts(path: str, names: Iterable[str], module: Any, sources: Mapping[str, Source]) -> tuple[PlacedPart, ...]:
@@ -85,13 +88,6 @@ def _parts(path: str, names: Iterable[str], module: Any, sources: Mapping[str, S
         )
         for name in names
     )
-
-
-def _held(module: Any, attribute: str) -> Any:
-    """What the attribute holds now: `w1`, or `wqkv.0` in a list."""
-    name, _, number = attribute.partition(".")
-    held = getattr(module, name)
-    return held[int(number)] if number else held
 
 
 class CausalLMPort(FamilyPort, CausalLM):
