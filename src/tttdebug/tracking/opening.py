@@ -54,6 +54,7 @@ def manifest_of(
     job: Mapping[str, Any] | None = None,
     unpaired: Sequence[Unpaired] = (),
     weights: Audit | None = None,
+    golden: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
     hardware = getattr(port, "hw_config", None)
@@ -75,6 +76,7 @@ def manifest_of(
         job={} if job is None else dict(job),
         hardware=hardware.to_dict() if hardware is not None else {},
         expected=expected,
+        golden={} if golden is None else golden,
         unpaired=tuple(unpaired),
         notes=what_is_missing(port, audited=weights is not None),
     )

@@ -101,8 +101,9 @@ class Run:
 
     @property
     def passed(self) -> bool:
-        """Whether the run finished, compared everything it expected, and no gate failed."""
+        """Whether the run finished, compared everything it expected, refused no golden, and no gate failed."""
         complete = self.manifest.finished and 0 < self.manifest.compared == self.manifest.expected
+        complete = complete and not self.manifest.refused_goldens
         return complete and not self.failed and not any(record.failed for record in self.experiments)
 
     def first_divergence(self) -> Record | None:

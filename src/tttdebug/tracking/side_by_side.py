@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PromptError
+from tttdebug.references.golden_cache import GoldenCache
 from tttdebug.tracking.driving import Decode, Prefill
 from tttdebug.tracking.encoders import Encodings
+from tttdebug.tracking.goldens import goldens_of
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import manifest_of
@@ -46,6 +48,8 @@ def track(
     tensor_budget: int = DEFAULT_TENSOR_BUDGET,
     ops: bool = False,
     weights: Audit | None = None,
+    golden_cache: GoldenCache | str | Path | None = None,
+    goldens: Sequence[str | Path] = (),
     command: str = "",
     seed: int | None = None,
     job: Mapping[str, Any] | None = None,
@@ -70,6 +74,10 @@ def track(
     `weights`, an audit of the port's weights, is kept in the run and said first; the floors of a port that declares no
     formats take them from it. `command`, `seed` and `job`, JSON-ready, are kept as they are: what made the run.
 
+    With `golden_cache`, a folder or a `td.GoldenCache`, what the reference gives is kept there, and a later run of the
+    same model and prompts reads it instead of running the reference. `goldens` are the folders of single ones: where
+    one is damaged, or of another model, prompt, version or kind of machine, the reference runs and the run cannot pass.
+
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
     """
@@ -87,6 +95,9 @@ def track(
         pairs=pairs,
         weights=weights,
     )
+    if isinstance(golden_cache, (str, Path)):
+        golden_cache = GoldenCache(Path(golden_cache))
+    kept = goldens_of(subject, golden_cache, [Path(folder) for folder in goldens])
     writer = RunWriter(
         None if out is None else Path(out),
         manifest_of(
@@ -100,6 +111,7 @@ def track(
             job=job,
             unpaired=subject.unpaired,
             weights=weights,
+            golden=kept.to_json(),
         ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
@@ -111,7 +123,8 @@ def track(
     if subject.driver.decode is None and not subject.encodes:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
-        steps = Encodings(subject, writer, progress) if subject.encodes else Steps(subject, writer, progress)
+        kept.begin()
+        steps = (Encodings if subject.encodes else Steps)(subject, kept, writer, progress)
         comparer = steps.comparer
         tap = PortTap(subject.port_modules, comparer.on_output, comparer.on_call)
         tracker = OpTracker(writer, lambda: comparer.call) if ops else None
@@ -121,6 +134,8 @@ def track(
     except BaseException as error:
         writer.fail(error)
         raise
+    finally:
+        kept.close()
     run = writer.finish()
     run.subject = subject
     return run

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreeme
 from tttdebug.tracking.calls import Call, UserCall
 from tttdebug.tracking.comparer import LOGITS, Comparer
 from tttdebug.tracking.floor import FloorError
+from tttdebug.tracking.goldens import Goldens
 from tttdebug.tracking.hooks import unrecorded
 from tttdebug.tracking.layout import align
 from tttdebug.tracking.opening import floors_of
@@ -33,7 +35,8 @@ Progress = Callable[[str, "float | None"], None]
 class Steps:
     """The state of one comparison: both sides' caches, and the tokens so far."""
 
-    def __init__(self, subject: Subject, writer: RunWriter, progress: Progress) -> None:
+    def __init__(self, subject: Subject, goldens: Goldens, writer: RunWriter, progress: Progress) -> None:
+        self.goldens = goldens
         self.driver = subject.driver
         self.reference = subject.reference
         self.prompts = subject.texts
@@ -81,12 +84,12 @@ class Steps:
         parts, logits = {}, {}
         for row, user in enumerate(users, start=first_row):
             token_ids = self.prompts[user].token_ids
-            truth = self.truth.prefill(token_ids, user)
+            truth = self.goldens.forward(user, token_ids, partial(self.truth.prefill, token_ids, user))
             known = self._known(truth)
             floors = floors_of(self._known(self.floor.prefill(token_ids, user)), known)
             self.prompt_floors.append(floors)
             parts[user] = UserCall(token_ids, 0, known, floors, row, truth.adapters)
-            logits[user] = truth.logits_TV
+            logits[user] = truth.logits
         ids_BS = _tensor([self.prompts[user].token_ids for user in users])
         self._compare(Call("prefill", 0, parts), logits, partial(self.driver.prefill, ids_BS, first_row))
 
@@ -95,7 +98,7 @@ class Steps:
         users, logits = {}, {}
         for row, user in enumerate(group):
             token = self.reference_tokens[user][-1]
-            truth = self.truth.decode(token, user)
+            truth = self.goldens.forward(user, (token,), partial(self.truth.decode, token, user))
             known = self._known(truth)
             # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
             of_prompt = self.prompt_floors[user]
@@ -107,15 +110,15 @@ class Steps:
             }
             start = len(self.prompts[user].token_ids) + step
             users[user] = UserCall((token,), start, known, floors, row, truth.adapters)
-            logits[user] = truth.logits_TV
+            logits[user] = truth.logits
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
         assert self.driver.decode is not None
         run_port = partial(self.driver.decode, _tensor(tokens), _tensor(positions))
         self._compare(Call("decode", step, users), logits, run_port)
 
-    def _known(self, forward: Forward) -> dict[str, torch.Tensor]:
+    def _known(self, forward: Forward) -> Mapping[str, torch.Tensor]:
         """What a call of a torch side gave at each boundary."""
-        return forward.activations | ({LOGITS: forward.logits_TV} if self.returned_logits else {})
+        return ChainMap({LOGITS: forward.logits}, forward.activations) if self.returned_logits else forward.activations
 
     def _compare(self, call: Call, reference_logits: Mapping[int, torch.Tensor], run_port: Callable[[], Any]) -> None:
         """Run the port once under observation, and write down what both sides predict."""
