@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -78,16 +79,14 @@ class GoldenCache:
         damaged one.
         """
         folder = self.folder / key.digest
-        if not folder.is_dir():
-            return None
-        try:
-            golden = Golden.open(folder)
-            refuse_other_name(golden.head)
-        except GoldenError as error:
-            logger.warning("golden cache: {}; the reference is run again", error)
-            return None
-        _note_use(folder)
-        return golden
+        return _opened(folder) if folder.is_dir() else None
+
+    def find_like(self, parts: Mapping[str, str]) -> Golden | None:
+        """Any golden whose key has these parts, whatever its others are; verified, and None, as in `find`."""
+        for kept in self.kept():
+            if kept.head is not None and parts.items() <= kept.head.key.parts.items():
+                return _opened(kept.folder)
+        return None
 
     def nearest_difference(self, key: GoldenKey) -> str:
         """How the nearest golden of the same prompt differs from that key; "" where there is none."""
@@ -151,28 +150,23 @@ class GoldenCache:
             except GoldenError as error:
                 yield KeptGolden(kept.folder, kept.bytes, kept.used, kept.head, str(error))
 
-    def prune(self, limit: int | None = None) -> list[KeptGolden]:
-        """Remove damaged heads, what killed processes left, and the least recently used until the rest take `limit`
-        bytes at most. Gives what was removed.
+    def prune(self, limit: int, *, damaged: bool = False) -> list[KeptGolden]:
+        """Remove what killed processes left, what has no readable head, with `damaged` whatever `verified` finds a
+        fault with, and the least recently used until the rest take `limit` bytes at most. Gives what was removed.
 
         Raises GoldenError where the cache cannot be written.
         """
         if not self.folder.is_dir():
             return []
+        faulty = [each for each in self.verified() if each.fault] if damaged else []
         try:
             with self._locked():
                 self._sweep()
-                return self._evict(self.limit if limit is None else limit)
+                for each in faulty:
+                    _remove(each.folder)
+                return faulty + self._evict(limit)
         except OSError as error:
             raise GoldenError(f"cannot change the golden cache {self.folder} ({error.strerror})") from None
-
-    def remove(self, folder: Path) -> None:
-        """Remove one golden. Raises GoldenError where it cannot be."""
-        try:
-            with self._locked():
-                _remove(folder)
-        except OSError as error:
-            raise GoldenError(f"cannot remove {folder} ({error.strerror})") from None
 
     def _evict(self, limit: int) -> list[KeptGolden]:
         """The lock is held."""
@@ -197,6 +191,26 @@ class GoldenCache:
         with (self.folder / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield lock
+
+
+def _opened(folder: Path) -> Golden | None:
+    """A golden that is about to be used."""
+    try:
+        golden = Golden.open(folder)
+        refuse_other_name(golden.head)
+    except GoldenError as error:
+        logger.warning("golden cache: {}; the reference is run again", error)
+        return None
+    _note_use(folder)
+    return golden
+
+
+def golden_cache_at(folder: Path | None, limit: int | None = None) -> GoldenCache:
+    """The cache in a folder, or the default one. Raises GoldenError where that is no folder."""
+    cache = GoldenCache() if folder is None else GoldenCache(folder)
+    if cache.folder.exists() and not cache.folder.is_dir():
+        raise GoldenError(f"{cache.folder} is no folder: give one that holds goldens")
+    return cache if limit is None else replace(cache, limit=limit)
 
 
 def refuse_other_name(head: GoldenHead) -> None:
@@ -236,8 +250,11 @@ def _kept(folder: Path) -> KeptGolden | None:
 
 def _note_use(folder: Path) -> None:
     """The time of a golden's folder is that of its last use; a cache that one may only read keeps the old one."""
-    if os.access(folder, os.W_OK):
+    try:
         os.utime(folder)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
 
 
 def _remove(path: Path) -> None:

@@ -75,25 +75,36 @@ def golden_keys(
 
     Reads every parameter that the reference holds, so that one changed since it was loaded is not taken for it.
     """
+    common = {
+        **_of_reference(reference),
+        "parameters": digest_of_held(reference.model),
+        "decode_steps": str(decode_steps),
+        "boundaries": _digest_of_json([tapped.modules, tapped.caches]),
+    }
+    return tuple(GoldenKey({"prompt": _prompt(each), **common}) for each in inputs)
+
+
+def parts_as_loaded(reference: Reference, inputs: Tensor) -> dict[str, str]:
+    """The parts of every golden of that prompt and of a reference that nobody changed since it was loaded."""
+    return {"prompt": _prompt(inputs), **_of_reference(reference)}
+
+
+def _of_reference(reference: Reference) -> dict[str, str]:
     model = reference.model
     first = next(parameter for parameter in model.parameters() if not parameter.is_meta)
     config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_NUMBERS}
     attention = getattr(model.config, "_attn_implementation", None)
-    common = {
+    return {
         "schema": str(SCHEMA),
         "checkpoint": reference.weights_digest,
-        "parameters": digest_of_held(model),
         "architecture": type(model).__name__,
         "config": _digest_of_json([config, attention]),
         "dtype": str(first.dtype).removeprefix("torch."),
-        "decode_steps": str(decode_steps),
-        "boundaries": _digest_of_json([tapped.modules, tapped.caches]),
         "torch": version("torch"),
         "transformers": version("transformers"),
         "host": host_class(first.device),
         "settings": _settings(training=model.training),
     }
-    return tuple(GoldenKey({"prompt": _prompt(each), **common}) for each in inputs)
 
 
 def host_class(device: torch.device) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import time
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
@@ -118,7 +118,10 @@ class Steps:
 
     def _known(self, forward: Forward) -> Mapping[str, torch.Tensor]:
         """What a call of a torch side gave at each boundary."""
-        return ChainMap({LOGITS: forward.logits}, forward.activations) if self.returned_logits else forward.activations
+        if not self.returned_logits:
+            return forward.activations
+        read_only = cast("MutableMapping[str, torch.Tensor]", forward.activations)  # a ChainMap writes into the first
+        return ChainMap({LOGITS: forward.logits}, read_only)
 
     def _compare(self, call: Call, reference_logits: Mapping[int, torch.Tensor], run_port: Callable[[], Any]) -> None:
         """Run the port once under observation, and write down what both sides predict."""
