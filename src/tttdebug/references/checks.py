@@ -12,7 +12,7 @@ from tttdebug.errors import ReferenceCheckError
 from tttdebug.references.reference import Reference
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 BLOCK = 512
 """Rows and columns of a weight that are looked at: enough to tell trained from drawn, and quick on any model."""
@@ -56,7 +56,7 @@ def check_reference(
         tokens = [int(token) for token in inputs]
         _check_tokens(tokens, reference.config.vocab_size)
         batch = torch.tensor([tokens], device=first.device)
-    _check_weights(model, getattr(reference.config, "initializer_range", None))
+    _check_weights(reference, getattr(reference.config, "initializer_range", None))
     if known_logits is not None:
         logits_SV = again_SV = known_logits
     else:
@@ -114,10 +114,12 @@ def _check_tokens(token_ids: Sequence[int], vocabulary: int) -> None:
         )
 
 
-def _check_weights(model: nn.Module, initializer_range: float | None) -> None:
+def _check_weights(reference: Reference, initializer_range: float | None) -> None:
     import torch
 
-    for name, parameter in model.named_parameters():
+    state = reference.state_dict()
+    for name, _ in reference.model.named_parameters():
+        parameter = state[name]
         if not all(bound.isfinite() for bound in torch.aminmax(parameter.detach())):
             raise ReferenceCheckError(f"{name} of the reference holds values that are not finite: its file is damaged")
         if parameter.ndim == 2 and drawn_at_random(parameter, initializer_range):

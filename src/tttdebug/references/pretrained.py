@@ -73,6 +73,30 @@ def load_pretrained(
     return model.eval().requires_grad_(False)
 
 
+def empty_model(config: PretrainedConfig, *, origin: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The model that a config describes, as `load_pretrained` makes it, but with every parameter on the meta device.
+
+    Its buffers are real: rotary frequencies, which no file holds. Raises WeightsError where it cannot be made.
+    """
+    from torch import nn
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        return None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=False)
+
+    hook = register_module_parameter_registration_hook(on_meta)
+    try:
+        with _nothing_on_the_console():
+            model: PreTrainedModel = _model_class(config, origin)._from_config(
+                config, attn_implementation=ATTENTION, **{_dtype_keyword(): dtype}
+            )
+    except what_transformers_raises() as error:
+        raise WeightsError(f"the model of {origin} cannot be made ({in_one_line(error)})") from error
+    finally:
+        hook.remove()
+    return model
+
+
 def keep_layers(config: PretrainedConfig, layers: int | None) -> None:
     """Cut a config to its first `layers` decoder layers. Raises SpecError where it has fewer."""
     if layers is None:
