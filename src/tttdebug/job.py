@@ -58,6 +58,7 @@ class Job:
     ops: bool = False
     audit: bool = False
     inject: str | None = None
+    stream_reference: bool | None = None
     golden_cache: bool = True
     goldens: tuple[Path, ...] = ()
     out: Path | None = None

@@ -85,7 +85,9 @@ def both_sides(job: Job, progress: Progress) -> Iterator[Sides]:
     with ttnn, opened_device(job.device, **options) as device:
         if job.port is None:
             refuse_family_without_weights(job)
-        reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
+        reference = load_reference(
+            job.model, weights=job.weights, layers=job.layers, stream=job.stream_reference, progress=progress
+        )
         if job.port is None:
             _refuse_other_family(job, reference)
         decode_steps = job.decode_steps if reference.decodes else 0

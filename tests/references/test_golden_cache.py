@@ -35,6 +35,7 @@ def keep(cache: GoldenCache, name: str, values: int = 100) -> Path:
     for number in range(2):
         output_1TC = torch.full((1, values, 2), float(number))
         pending.writer.append(GoldenCall((number,), {"embed": output_1TC, "L00.mlp": output_1TC * 2}, output_1TC[0]))
+    pending.writer.close()
     cache.publish(pending)
     return cache.folder / pending.key.digest
 
@@ -115,6 +116,7 @@ def test_tensors_come_back_bit_for_bit_and_lie_as_they_lay(cache):
     }
     pending = cache.begin(GoldenKey({"prompt": "5"}))
     pending.writer.append(GoldenCall((5,), outputs, whole[0], {"half": ("output 0",)}))
+    pending.writer.close()
     cache.publish(pending)
     found = cache.find(GoldenKey({"prompt": "5"}))
     assert found is not None
@@ -200,6 +202,7 @@ def test_the_nearest_golden_says_how_it_differs(cache):
     keys = [GoldenKey({"prompt": "5 6", "torch": torch_, "host": host}) for torch_, host in (("1", "x"), ("2", "y"))]
     for key in keys:
         pending = cache.begin(key)
+        pending.writer.close()
         cache.publish(pending)
     wanted = GoldenKey({"prompt": "5 6", "torch": "3", "host": "y"})
     assert cache.nearest_difference(wanted) == "torch (2 there, 3 now)"

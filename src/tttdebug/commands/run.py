@@ -115,6 +115,14 @@ def run(
         bool,
         typer.Option("--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."),
     ] = False,
+    stream_reference: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream-reference/--no-stream-reference",
+            help="Run the reference a layer at a time out of its safetensors; by default only where it is larger than "
+            "memory.",
+        ),
+    ] = None,
     golden_cache: Annotated[
         bool,
         typer.Option(
@@ -189,6 +197,7 @@ def run(
         ops=ops,
         audit=audit,
         inject=inject,
+        stream_reference=stream_reference,
         golden_cache=golden_cache,
         goldens=tuple(golden or ()),
         out=out,

@@ -112,8 +112,7 @@ class GoldenCache:
         return PendingGolden(key, GoldenWriter(folder, key), owner)
 
     def publish(self, pending: PendingGolden) -> None:
-        """Move a golden that was written into its place, and make room for it."""
-        pending.writer.close()
+        """Move a golden that was written and closed into its place, and make room for it."""
         place = self.folder / pending.key.digest
         with self._locked():
             self._sweep()

@@ -48,7 +48,8 @@ class LayerStream:
             [name for name in names if name.startswith(f"{path}.{number}.")] for number in range(len(self._layers))
         ]
         in_layers = {name for layer in self._of_layer for name in layer}
-        self._place(self.model, self._read([name for name in names if name not in in_layers and name in self._stored]))
+        resident = self._read([name for name in names if name not in in_layers and name in self._stored])
+        self._place(self.model, resident | _tied(self.model, resident))
         self.model.tie_weights()
         if lacking := [n for n, p in self.model.named_parameters() if p.is_meta and n not in self._stored]:
             raise WeightsError(
@@ -61,9 +62,9 @@ class LayerStream:
             layer.register_forward_pre_hook(self._before(number))
             layer.register_forward_hook(self._after(number), always_call=True)
 
-    def twin(self, dtype: torch.dtype, place: Place) -> LayerStream:
+    def twin(self, place: Place) -> LayerStream:
         """The same model with other weights: what `place` makes of these."""
-        return LayerStream(self._config, self.weights, dtype, place)
+        return LayerStream(self._config, self.weights, self._dtype, place)
 
     def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """What several calls of the model give, each layer read once for all of them."""
@@ -102,7 +103,7 @@ class LayerStream:
     def _drop(self, number: int) -> None:
         if number in self._undo:
             self._undo.pop(number)()
-            put(self.model, {name: parameter_of(self.model, name).to("meta") for name in self._of_layer[number]})
+            put(self.model, {name: self.model.get_parameter(name).to("meta") for name in self._of_layer[number]})
 
     def _read(self, names: Sequence[str]) -> dict[str, Tensor]:
         return {name: self.weights[self._stored[name]] for name in names}
@@ -142,11 +143,6 @@ def put(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[], None]:
     return lambda: None
 
 
-def parameter_of(model: nn.Module, name: str) -> Tensor:
-    """A parameter by its name."""
-    return model.get_parameter(name)
-
-
 def _decoder_layers(model: PreTrainedModel) -> tuple[nn.ModuleList, str]:
     """The list of the model's layers, and its path."""
     from torch import nn
@@ -166,11 +162,18 @@ def _decoder_layers(model: PreTrainedModel) -> tuple[nn.ModuleList, str]:
     return layers, path
 
 
-def _stored_names(model: PreTrainedModel, names: Sequence[str], weights: StoredWeights) -> dict[str, str]:
-    """The name in the file of each parameter that is there: files of a model without its head leave out a prefix.
+def _tied(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's weight under its own name, where it is the embedding's and no file holds it."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or not getattr(model.config, "tie_word_embeddings", False):
+        return {}
+    paths = {id(module): path for path, module in model.named_modules()}
+    name, source = (f"{paths[id(module)]}.weight" for module in (head, embedding))
+    return {name: weights[source]} if name not in weights and source in weights else {}
 
-    Raises WeightsError for one that has another shape there.
-    """
+
+def _stored_names(model: PreTrainedModel, names: Sequence[str], weights: StoredWeights) -> dict[str, str]:
+    """The name in the file of each parameter that is there: files of a model without its head leave out a prefix."""
     prefix = f"{model.base_model_prefix}."
     found = {}
     for name in names:

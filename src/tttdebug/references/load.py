@@ -170,7 +170,9 @@ def _load(
         digest = found.digest or digest_of_file(found.path, progress)
     progress(f"loaded {name}", 1.0)
     context_length = context_length_of(model.config)
-    return Reference(name, model, tokenizer, model.config, digest, found.source, context_length, image_processor, streaming)
+    return Reference(
+        name, model, tokenizer, model.config, digest, found.source, context_length, image_processor, streaming
+    )
 
 
 def _from_module(module: nn.Module, layers: int | None, dtype: torch.dtype) -> Reference:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import Generic, TypeVar
@@ -24,21 +25,24 @@ class _Cancelled(BaseException):
 class _Lane(Generic[T]):
     """One call. `at` is the stop where it waits, None before its start and after its end."""
 
-    def __init__(self, call: Callable[[], T], here: threading.local) -> None:
+    def __init__(self, call: Callable[[], T], here: threading.local, threads: Executor) -> None:
         self.at: int | None = None
-        self.results: list[T] = []
-        self.error: BaseException | None = None
         self._cancelled = False
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        context = copy_context()
-        self._thread = threading.Thread(target=lambda: context.run(self._run, call, here), daemon=True)
-        self._thread.start()
+        self._ended = threads.submit(copy_context().run, self._run, call, here)
+
+    @property
+    def result(self) -> T:
+        """What the call gave. Raises what it raised."""
+        return self._ended.result()
 
     def resume(self) -> None:
-        """Let the call run to its next stop or its end."""
+        """Let the call run to its next stop or its end. Raises what it raises."""
         self.at = None
         self._go.release()
         self._back.acquire()
+        if self.at is None:
+            self._ended.result()
 
     def stop(self, place: int) -> None:
         """Within the call: wait here."""
@@ -52,17 +56,17 @@ class _Lane(Generic[T]):
         """End a call wherever it waits."""
         self._cancelled = True
         self._go.release()
-        self._thread.join()
 
-    def _run(self, call: Callable[[], T], here: threading.local) -> None:
-        self._go.acquire()
-        if not self._cancelled:
+    def _run(self, call: Callable[[], T], here: threading.local) -> T:
+        try:
+            self._go.acquire()
+            if self._cancelled:
+                raise _Cancelled
             here.lane = self
-            try:
-                self.results.append(call())
-            except BaseException as error:  # raised where the calls were asked for
-                self.error = error
-        self._back.release()
+            return call()
+        finally:
+            here.lane = None
+            self._back.release()
 
 
 class Lockstep:
@@ -89,24 +93,20 @@ class Lockstep:
 
         Raises what a call raises; WeightsError where they do not come to the same stops.
         """
-        lanes = [_Lane(call, self._here) for call in calls]
-        try:
-            _resume(lanes)
-            while any(lane.at is not None for lane in lanes):
-                places = {lane.at for lane in lanes}
-                place = places.pop()
-                if places or place is None:
-                    raise WeightsError("the prompts do not go through the model's layers in the same order: run one")
-                with at(place):
-                    _resume(lanes)
-            return [lane.results[0] for lane in lanes]
-        finally:
-            for lane in lanes:
-                lane.cancel()
-
-
-def _resume(lanes: Sequence[_Lane[T]]) -> None:
-    for lane in lanes:
-        lane.resume()
-        if lane.error is not None:
-            raise lane.error
+        with ThreadPoolExecutor(len(calls)) as threads:
+            lanes = [_Lane(call, self._here, threads) for call in calls]
+            try:
+                for lane in lanes:
+                    lane.resume()
+                while any(lane.at is not None for lane in lanes):
+                    places = {lane.at for lane in lanes}
+                    place = places.pop()
+                    if places or place is None:
+                        raise WeightsError("the prompts go through the model's layers in other orders: run one alone")
+                    with at(place):
+                        for lane in lanes:
+                            lane.resume()
+                return [lane.result for lane in lanes]
+            finally:
+                for lane in lanes:
+                    lane.cancel()

@@ -46,7 +46,7 @@ def load_pretrained(
         with _nothing_on_the_console():
             model, found = _model_class(config, origin).from_pretrained(
                 config=config,
-                attn_implementation=ATTENTION,
+                attn_implementation=_attention_of(config, origin),
                 ignore_mismatched_sizes=True,  # they are named below
                 output_loading_info=True,
                 **{_dtype_keyword(): dtype},
@@ -81,14 +81,14 @@ def empty_model(config: PretrainedConfig, *, origin: Path, dtype: torch.dtype) -
     from torch import nn
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
-    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
         return None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=False)
 
     hook = register_module_parameter_registration_hook(on_meta)
     try:
         with _nothing_on_the_console():
             model: PreTrainedModel = _model_class(config, origin)._from_config(
-                config, attn_implementation=ATTENTION, **{_dtype_keyword(): dtype}
+                config, attn_implementation=_attention_of(config, origin), **{_dtype_keyword(): dtype}
             )
     except what_transformers_raises() as error:
         raise WeightsError(f"the model of {origin} cannot be made ({in_one_line(error)})") from error
@@ -137,6 +137,11 @@ def _model_class(config: PretrainedConfig, origin: Path) -> Any:
             "set `architectures` in its config.json, or use a version of transformers that has it"
         )
     return getattr(transformers, names[0])
+
+
+def _attention_of(config: PretrainedConfig, origin: Path) -> str:
+    """The fused form, but for the few models that have none: those that cap their scores."""
+    return ATTENTION if getattr(_model_class(config, origin), "_supports_sdpa", True) else "eager"
 
 
 def _dtype_keyword() -> str:

@@ -6,9 +6,11 @@ Where a golden is used the reference does not run at all; what is compared is th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -46,6 +48,7 @@ class Goldens:
     prompts: list[_Prompt] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     misses: list[str] = field(default_factory=list)
+    temporary: TemporaryDirectory[str] | None = None
 
     def forward(self, user: int, token_ids: Sequence[int], run: Callable[[], Forward]) -> Forward:
         """The next call of a prompt, which reads these tokens; `run` makes it where no golden has it."""
@@ -57,12 +60,12 @@ class Goldens:
             return _as_forward(prompt.golden, prompt.made - 1, token_ids)
         made = run()
         if prompt.pending is not None:
-            self._keep(prompt, made, token_ids)
+            self._keep(user, made, token_ids)
         return made
 
     def to_json(self) -> dict[str, Any]:
         """What the manifest says of them; nothing where the run uses none."""
-        if not self.prompts:
+        if not self.prompts or self.temporary is not None:
             return {}
         return {
             "keys": [prompt.key.digest for prompt in self.prompts],
@@ -70,6 +73,29 @@ class Goldens:
             "misses": list(self.misses),
             "refused": list(self.refused),
         }
+
+    @property
+    def lacking(self) -> list[int]:
+        """The prompts that have no golden."""
+        return [user for user, prompt in enumerate(self.prompts) if prompt.golden is None]
+
+    def write(self, user: int, made: Forward, token_ids: Sequence[int]) -> None:
+        """Write the next call of a prompt that has no golden. Raises OSError."""
+        prompt = self.prompts[user]
+        assert self.cache is not None
+        if prompt.pending is None:
+            prompt.pending = self.cache.begin(prompt.key)
+        prompt.pending.writer.append(GoldenCall(tuple(token_ids), made.activations, made.logits_TV, made.adapters))
+
+    def settle(self, user: int) -> None:
+        """From here on the calls of a prompt come out of what was written of it. Raises OSError."""
+        prompt = self.prompts[user]
+        assert prompt.pending is not None
+        assert self.cache is not None
+        prompt.pending.writer.close()
+        prompt.golden = Golden.open(prompt.pending.writer.folder)  # its files stay open wherever they go
+        self.cache.publish(prompt.pending)
+        prompt.pending = None
 
     def begin(self) -> None:
         """Begin to write a golden of each prompt that has none. Where the cache cannot be written, it is said once."""
@@ -83,17 +109,19 @@ class Goldens:
             self._give_up_all(error)
 
     def close(self) -> None:
-        """Leave nothing of goldens that did not come to their end."""
+        """Leave nothing of goldens that did not come to their end, and of a cache that was for this run only."""
         for prompt in self.prompts:
             self._discard(prompt)
+        if self.temporary is not None:
+            self.temporary.cleanup()
 
-    def _keep(self, prompt: _Prompt, made: Forward, token_ids: Sequence[int]) -> None:
+    def _keep(self, user: int, made: Forward, token_ids: Sequence[int]) -> None:
         """Write a call down. Where that cannot be done the run goes on, and keeps nothing."""
+        prompt = self.prompts[user]
         assert prompt.pending is not None
         assert self.cache is not None
-        call = GoldenCall(tuple(token_ids), made.activations, made.logits_TV, made.adapters)
         try:
-            prompt.pending.writer.append(call)
+            self.write(user, made, token_ids)
             if prompt.pending.writer.bytes > self.cache.limit:
                 logger.warning(
                     "golden cache: what the reference gave for one prompt takes more than the limit of {:,} bytes, so "
@@ -102,6 +130,7 @@ class Goldens:
                 )
                 self._discard(prompt)
             elif prompt.pending.writer.calls == self.calls:
+                prompt.pending.writer.close()
                 self.cache.publish(prompt.pending)
                 prompt.pending = None
         except OSError as error:
@@ -134,11 +163,15 @@ def goldens_of(subject: Subject, cache: GoldenCache | None, given: Sequence[Path
     """
     if cache is not None and cache.limit == 0:
         cache = None
+    temporary = None
+    if cache is None and subject.reference.stream is not None and not subject.encodes:
+        temporary = TemporaryDirectory(prefix="tttdebug-goldens-")
+        cache = GoldenCache(Path(temporary.name), limit=sys.maxsize)
     if cache is None and not given:
         return Goldens()
     inputs = [prompt.inputs for prompt in subject.prompts]
     keys = golden_keys(subject.reference, inputs, subject.decode_steps, _tapped(subject))
-    goldens = Goldens(1 + subject.decode_steps, cache)
+    goldens = Goldens(1 + subject.decode_steps, cache, temporary=temporary)
     brought = _of_given(given, keys, goldens.refused)
     for key in keys:
         golden = brought.get(key.digest)

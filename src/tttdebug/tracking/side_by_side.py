@@ -23,6 +23,7 @@ from tttdebug.tracking.pairing_plan import UserPairs
 from tttdebug.tracking.prompts import Input, default_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
+from tttdebug.tracking.streamed_truth import fill_goldens
 from tttdebug.tracking.subject import subject_of
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
@@ -123,6 +124,7 @@ def track(
     if subject.driver.decode is None and not subject.encodes:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
     try:
+        fill_goldens(subject, kept, progress)
         kept.begin()
         steps = (Encodings if subject.encodes else Steps)(subject, kept, writer, progress)
         comparer = steps.comparer
