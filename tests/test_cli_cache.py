@@ -121,3 +121,15 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(tttdebug, goldens, tmp_
         assert code == 2
         assert err.startswith("tttdebug: ")
         assert err.count("\n") == 1
+
+
+def test_a_streamed_reference_gives_the_same_run(run, tmp_path):
+    import tttdebug as td
+
+    codes = [run(name, *options)[0] for name, options in {"whole": (), "streamed": ("--stream-reference",)}.items()]
+    assert codes == [0, 0]
+    whole, streamed = (td.Run.load(tmp_path / name) for name in ("whole", "streamed"))
+    assert streamed.manifest.model["streamed"]
+    assert [(str(record.key), record.rel_l2, record.floor_rel_l2) for record in whole.records] == [
+        (str(record.key), record.rel_l2, record.floor_rel_l2) for record in streamed.records
+    ]

@@ -27,6 +27,7 @@ PAGES = [
     "reports.md",
     "gating.md",
     "baselines.md",
+    "golden-cache.md",
 ]
 
 
