@@ -55,7 +55,7 @@ def tracked(reference, prompts=PROMPTS, steps=STEPS, precision="accuracy", **opt
 
 
 def used(run):
-    return run.manifest.golden["used"]
+    return list(run.manifest.from_goldens)
 
 
 def numbers(run):

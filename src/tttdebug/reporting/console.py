@@ -265,7 +265,7 @@ def _heading(run: Run) -> Text:
     decode = f"; then {steps} decode steps driven by the reference's tokens" if steps else ""
     text.append(f"prompt: {prompts}{decode}\n", style="dim")
     text.append(f"reference: {model['source']}\n", style="dim")
-    if used := run.manifest.golden.get("used"):
+    if used := run.manifest.from_goldens:
         text.append(f"reference from the golden cache: {_prompts(len(used), len(run.manifest.prompts))}\n", style="dim")
     return text
 

@@ -81,6 +81,11 @@ class Manifest:
     schema: int = SCHEMA
 
     @property
+    def from_goldens(self) -> tuple[int, ...]:
+        """The users whose reference did not run: what it gave came out of a golden."""
+        return tuple(self.golden.get("used", ()))
+
+    @property
     def refused_goldens(self) -> tuple[str, ...]:
         """Why goldens that were given were not used."""
         return tuple(self.golden.get("refused", ()))
