@@ -20,6 +20,10 @@ class WeightsError(TttdebugError):
     """Weights are missing, damaged, of another model, or cannot be fetched."""
 
 
+class GoldenError(TttdebugError):
+    """A golden is damaged, stale, of another machine or model, or the cache of goldens cannot be used as asked."""
+
+
 class ReferenceCheckError(TttdebugError):
     """The reference itself cannot be trusted: untrained, non-finite, or not repeatable."""
 

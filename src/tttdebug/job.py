@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, "float | None"], None]
 _PATHS = ("weights", "family", "port_weights", "pairs", "tokens_from")
-_OF_ONE_RUN = ("out", "command", "save_tensors", "ops")  # what is of no account for building both sides again
+_OF_ONE_RUN = (
+    "out",
+    "command",
+    "save_tensors",
+    "ops",
+    "golden_cache",
+    "goldens",
+)  # what is of no account for building both sides again
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,9 @@ class Job:
     ops: bool = False
     audit: bool = False
     inject: str | None = None
+    stream_reference: bool | None = None
+    golden_cache: bool = True
+    goldens: tuple[Path, ...] = ()
     out: Path | None = None
     seed: int = 0
     command: str = field(default="", compare=False)
@@ -110,6 +120,8 @@ def tracked(job: Job, progress: Progress) -> Iterator[Run]:
                 out=out,
                 save_tensors=job.save_tensors,
                 ops=job.ops,
+                golden_cache=sides.golden_cache,
+                goldens=job.goldens,
                 command=job.command,
                 seed=job.seed,
                 job=_as_read(job, sides).to_json(),

@@ -28,6 +28,7 @@ PAGES = [
     "reports.md",
     "gating.md",
     "baselines.md",
+    "golden-cache.md",
 ]
 
 

@@ -25,6 +25,7 @@ from tttdebug.analysis.special.read_again import ReadAgain
 from tttdebug.analysis.swaps import shares
 from tttdebug.analysis.twin import emulated_twin
 from tttdebug.analysis.verdicts import verdicts_of
+from tttdebug.analysis.whole_reference import refuse_streamed
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
 from tttdebug.tracking.call_numbers import first_call_of
@@ -66,6 +67,7 @@ def explain(
             f"{run.path} was loaded from disk, and an explanation runs both sides again: use `tttdebug explain "
             f"{run.path}`, or explain the run that td.track gave"
         )
+    refuse_streamed(subject.reference)
     check_reference(subject.reference, subject.prompts[0].inputs)
     more = calibration(subject, prompts - len(subject.prompts))
     progress("whether the port repeats itself", None)

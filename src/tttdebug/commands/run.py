@@ -115,6 +115,29 @@ def run(
         bool,
         typer.Option("--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."),
     ] = False,
+    stream_reference: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream-reference/--no-stream-reference",
+            help="Run the reference a layer at a time out of its safetensors; by default only where it is larger than "
+            "memory.",
+        ),
+    ] = None,
+    golden_cache: Annotated[
+        bool,
+        typer.Option(
+            "--golden-cache/--no-golden-cache",
+            help="Keep what the reference gives, and read it instead of running the reference where nothing changed "
+            "(docs/golden-cache.md).",
+        ),
+    ] = True,
+    golden: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder of a golden that must serve; if it is damaged, stale or foreign, the run fails. May be "
+            "given several times."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")
     ] = None,
@@ -174,6 +197,9 @@ def run(
         ops=ops,
         audit=audit,
         inject=inject,
+        stream_reference=stream_reference,
+        golden_cache=golden_cache,
+        goldens=tuple(golden or ()),
         out=out,
         seed=seed,
         command=shlex.join(["tttdebug", *sys.argv[1:]]),

@@ -42,7 +42,10 @@ class FamilyPort:
         return self.family.caches_for(self.spec)  # type: ignore[attr-defined]
 
     def declared_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, DeclaredWeight]:
-        """What this port's formats and fidelities leave of the reference's weights, under the reference's names."""
+        """What this port's formats and fidelities leave of the reference's weights, under the reference's names.
+
+        `state` may be a part of them, of a reference that is read a layer at a time: then that part's are given.
+        """
         sources = self.family.sources(self.spec)  # type: ignore[attr-defined]
         declared: dict[str, DeclaredWeight] = {}
         for port, weight_format in self.declared_formats():  # type: ignore[attr-defined]
@@ -51,6 +54,8 @@ class FamilyPort:
             ):  # of a module that somebody added to the port: no weight of the reference is its own
                 continue
             source = sources[port]
+            if source.name not in state:
+                continue
             if source.name not in declared:
                 declared[source.name] = DeclaredWeight(
                     state[source.name].float().clone(),
@@ -129,7 +134,7 @@ def build_model(
     family = family_for(model)
     spec: ModelSpec = family.spec(model.config)
     family.refuse_unread((name for name, _ in model.named_parameters()), spec)
-    own = model.state_dict() if weights is None else weights
+    own = reference.state_dict() if weights is None else weights
     port = CausalLMPort if isinstance(spec, CausalLMSpec) else EncoderPort
     built = port(family, spec, family.port_weights(own, spec), device, hw_config or HardwareConfig.named(precision))
     for _, module in built.modules_inside():

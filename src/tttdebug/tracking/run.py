@@ -103,13 +103,14 @@ class Run:
 
     @property
     def passed(self) -> bool:
-        """Whether the run finished, compared everything it expected, no gate failed, and no weight was found wrong.
+        """Whether the run finished and compared everything it expected, with no golden refused, no gate failed and no
+        weight found wrong.
 
         A wrong weight may cost little with one prompt and much with the next, so that gates that hold are no excuse.
         """
         complete = self.manifest.finished and 0 < self.manifest.compared == self.manifest.expected
         held = not self.failed and not self._failing(self.experiments)
-        return complete and held and not self.manifest.wrong_weights
+        return complete and held and not self.manifest.wrong_weights and not self.manifest.refused_goldens
 
     def first_divergence(self) -> Record | None:
         """The first record, in the order of execution, whose gate fails; where none does, the first experiment that
