@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
 import streamlit as st
@@ -45,6 +45,29 @@ def choose_call(run: OpenedRun, address: Address) -> Call:
     if len(modes) > 1:
         choose("Error", modes, mode, lambda chosen: {"mode": chosen}, width=170)
     return Call(phase, step, user, mode)
+
+
+def choose_user(users: list[int], address: Address) -> int:
+    """A select box where there are several; the first unless the address names another."""
+    user = _one_of(users, _number(address.user), users[0], f"user {address.user}")
+    if len(users) > 1:
+        choose("User", users, user, lambda chosen: {"user": chosen, "token": None}, width=110)
+    return user
+
+
+def choose_token(texts: Mapping[int, str], default: int, address: Address) -> int:
+    """A select box of positions, shown with their `texts`; `default` unless the address names another."""
+    positions = list(texts)
+    token = _one_of(positions, _number(address.token), default, f"token {address.token}")
+    choose(
+        "Token",
+        positions,
+        token,
+        lambda chosen: {"token": chosen},
+        format_func=lambda position: f"{position:,}  {texts[position]}",
+        width=240,
+    )
+    return token
 
 
 def choose_measure(address: Address) -> str:
