@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 import streamlit as st
@@ -55,19 +55,9 @@ def choose_user(users: list[int], address: Address) -> int:
     return user
 
 
-def choose_token(texts: Mapping[int, str], default: int, address: Address) -> int:
-    """A select box of positions, shown with their `texts`; `default` unless the address names another."""
-    positions = list(texts)
-    token = _one_of(positions, _number(address.token), default, f"token {address.token}")
-    choose(
-        "Token",
-        positions,
-        token,
-        lambda chosen: {"token": chosen},
-        format_func=lambda position: f"{position:,}  {texts[position]}",
-        width=240,
-    )
-    return token
+def named_token(positions: list[int], default: int, address: Address) -> int:
+    """The token position that the address names, said to be missing where it is; else the default."""
+    return _one_of(positions, _number(address.token), default, f"token {address.token}")
 
 
 def choose_measure(address: Address) -> str:

@@ -24,6 +24,8 @@ COLUMNS = 72
 """Characters in a row of text."""
 PAGE = 400
 """Tokens drawn at a time."""
+POINTS = 4000
+"""Tokens drawn as points at a time."""
 _LONGEST = 24  # characters shown of one token
 _SHOWN = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽"})
 
@@ -57,6 +59,11 @@ def worst(tokens: pd.DataFrame) -> int:
 def pages_of(tokens: pd.DataFrame) -> list[pd.DataFrame]:
     """The tokens cut in pages that are quick to draw."""
     return [tokens.iloc[start : start + PAGE] for start in range(0, len(tokens), PAGE)]
+
+
+def most_telling(tokens: pd.DataFrame) -> pd.DataFrame:
+    """All tokens, or those of the greatest KL where they are too many to draw."""
+    return tokens if len(tokens) <= POINTS else tokens.loc[tokens["kl"].fillna(np.inf).nlargest(POINTS).index]
 
 
 def laid_out(tokens: pd.DataFrame) -> pd.DataFrame:

@@ -21,22 +21,22 @@ _FLIP_COLOURS = {SAME: GREY, WITHIN: BLUE, BEYOND: VERMILLION, UNJUDGED: VIOLET}
 _GUTTER = 11  # characters left of the text, for positions
 _ROW_HEIGHT = 23
 _FONT = "Source Code Pro, monospace"
-_FONT_SIZE = f"min(15, 1.6 * width / {COLUMNS + _GUTTER})"
-_TOOLTIP = [
-    alt.Tooltip("text:N", title="token"),
-    alt.Tooltip("position:Q"),
-    alt.Tooltip("kl_text:N", title="KL"),
-    alt.Tooltip("margin_text:N", title="margin"),
-    alt.Tooltip("flip:N", title="first choice"),
-    alt.Tooltip("reference_top:N", title="reference"),
-    alt.Tooltip("port_top:N", title="port"),
-]
+_FONT_SIZE = f"min(18, 1.6 * width / {COLUMNS + _GUTTER})"
+_SAID = {
+    "text": "token",
+    "kl_text": "KL",
+    "margin_text": "margin",
+    "flip": "first choice",
+    "reference_top": "reference",
+    "port_top": "port",
+}
+_TOOLTIP = [alt.Tooltip("position:Q"), *(alt.Tooltip(f"{name}:N", title=title) for name, title in _SAID.items())]
 
 
 def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.LayerChart:
     """Tokens of `laid_out` as they stand in the text; a click selects a position under the name `PICK`."""
     rows = int(placed["row"].max()) + 1
-    cells = placed.assign(
+    cells = placed[["position", "row", "phase", *_SAID]].assign(
         top=placed["row"] + 0.08,
         bottom=placed["row"] + 0.92,
         left=placed["start"] + 0.06,
@@ -44,7 +44,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
         middle=(placed["start"] + placed["end"]) / 2,
         line_middle=placed["row"] + 0.5,
         finite=placed["kl"].map(math.isfinite),
-        drawn=placed["kl"].clip(*KL_SHOWN),
+        drawn=placed["kl"].clip(*KL_SHOWN).fillna(KL_SHOWN[1]),
     )
     x_scale = alt.Scale(domain=[-_GUTTER, COLUMNS], nice=False, zero=False)
     y_scale = alt.Scale(domain=[0, rows], nice=False, reverse=True)
@@ -111,11 +111,12 @@ def margin_chart(tokens: pd.DataFrame, chosen: int, noise: float, colours: Colou
     `noise` is that of a logit in the chosen token's call, nan where it is not known.
     """
     domain = domain_of([tokens["kl"]])
-    points = tokens.drop(columns="line").assign(shown=drawable(tokens["kl"], domain))
+    kinds = list(FLIP_SHAPES)
+    points = tokens[["position", "margin", *_SAID]].assign(shown=drawable(tokens["kl"], domain))
+    points = points.sort_values("flip", key=lambda flips: flips.map(kinds.index), kind="stable")
     x = alt.X("margin:Q", scale=alt.Scale(type="sqrt", nice=False, zero=True), axis=alt.Axis(title="margin (logits)"))
     y = alt.Y("shown:Q", scale=log_scale(domain), axis=log_axis(domain, title="KL (nats)"))
     pick = alt.selection_point(name=PICK, fields=["position"], nearest=True)
-    kinds = list(FLIP_SHAPES)
     chart = alt.Chart(points)
     marks = (
         chart.mark_point(filled=True, opacity=0.85, cursor="pointer")
@@ -143,4 +144,4 @@ def margin_chart(tokens: pd.DataFrame, chosen: int, noise: float, colours: Colou
         limit = pd.DataFrame({"from": [0.0], "to": [min(TIE * math.sqrt(2) * noise, float(tokens["margin"].max()))]})
         band = alt.Chart(limit).mark_rect(color=GREY, opacity=0.15, tooltip=None).encode(x=alt.X("from:Q"), x2="to:Q")
         layers = [band, *layers]
-    return alt.layer(*layers).properties(height=260, padding=PADDING)
+    return alt.layer(*layers).properties(height=300, padding=PADDING)
