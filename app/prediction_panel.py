@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from predictions import SAME, WITHIN, visible
+from predictions import NONFINITE, SAME, WITHIN, visible
 from tttdebug.analysis.ties import TIE
 from tttdebug.reporting.wording import size
 from wording import call_name, code, verdict_mark
@@ -44,6 +44,8 @@ def show_prediction(chosen: pd.Series) -> None:
 
 def verdict_of_flip(chosen: pd.Series) -> str:
     """Whether the first choices differ, and whether noise explains it, as Markdown."""
+    if chosen["flip"] == NONFINITE:
+        return f"{verdict_mark('nonfinite')} The KL is not finite: the logits of one side hold inf or NaN."
     if chosen["flip"] == SAME:
         return f"{verdict_mark('ok')} Both sides choose {code(chosen['reference'])}."
     parted = f"Flip: the reference chooses {code(chosen['reference'])}, the port {code(chosen['port'])}."

@@ -19,6 +19,7 @@ from tttdebug.reporting.wording import size
 from tttdebug.tracking.opened_run import OpenedRun
 
 SAME, WITHIN, BEYOND, UNJUDGED = "same", "within the noise", "beyond the noise", "noise unknown"
+NONFINITE = "not finite"
 """Whether the first choices of both sides are the same token and, where not, how the reference's margin lies."""
 COLUMNS = 72
 """Characters in a row of text."""
@@ -114,7 +115,7 @@ def _row(line: dict[str, Any], noise: float) -> dict[str, object]:
         "text": visible(line["text"]),
         "kl": line["kl"],
         "margin": line["margin"],
-        "flip": SAME if reference[0][0] == port[0][0] else _judged(sigmas),
+        "flip": _judged(line["kl"], reference[0][0] == port[0][0], sigmas),
         "noise": noise,
         "in_noise": sigmas,
         "reference": visible(reference[0][1]),
@@ -127,7 +128,11 @@ def _row(line: dict[str, Any], noise: float) -> dict[str, object]:
     }
 
 
-def _judged(sigmas: float) -> str:
+def _judged(kl: float, same: bool, sigmas: float) -> str:
+    if not math.isfinite(kl):
+        return NONFINITE
+    if same:
+        return SAME
     if math.isnan(sigmas):
         return UNJUDGED
     return WITHIN if sigmas <= TIE else BEYOND

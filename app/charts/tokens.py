@@ -10,14 +10,20 @@ import pandas as pd
 
 from charts.scales import PADDING, PICK, domain_of, drawable, log_axis, log_scale
 from looks import Colours
-from predictions import BEYOND, COLUMNS, SAME, UNJUDGED, WITHIN
+from predictions import BEYOND, COLUMNS, NONFINITE, SAME, UNJUDGED, WITHIN
 from tttdebug.analysis.ties import TIE
-from tttdebug.reporting.palette import BLUE, GREY, PRIMARY, VERMILLION, VIOLET
+from tttdebug.reporting.palette import BLUE, GREY, ORANGE, PRIMARY, VERDICTS, VERMILLION, VIOLET
 
 KL_SHOWN = (1e-3, 1.0)
 """KL, in nats, of no colour and of full colour: the same for every run, so that runs can be compared by eye."""
-FLIP_SHAPES = {SAME: "circle", WITHIN: "diamond", BEYOND: "triangle-up", UNJUDGED: "square"}
-_FLIP_COLOURS = {SAME: GREY, WITHIN: BLUE, BEYOND: VERMILLION, UNJUDGED: VIOLET}
+_SHAPES = {
+    SAME: "circle",
+    WITHIN: "diamond",
+    BEYOND: "triangle-up",
+    UNJUDGED: "square",
+    NONFINITE: VERDICTS["nonfinite"].shape,
+}
+_COLOURS = {SAME: GREY, WITHIN: BLUE, BEYOND: VERMILLION, UNJUDGED: ORANGE, NONFINITE: VIOLET}
 _GUTTER = 11  # characters left of the text, for positions
 _ROW_HEIGHT = 23
 _FONT = "Source Code Pro, monospace"
@@ -76,7 +82,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
         chart.transform_filter(alt.FieldOneOfPredicate("flip", kinds))
         .mark_rect(fillOpacity=0, stroke=colours.ink, strokeWidth=2, strokeDash=dash, cornerRadius=2)
         .encode(**box)
-        for kinds, dash in (([BEYOND, UNJUDGED], [1, 0]), ([WITHIN], [3, 2]))
+        for kinds, dash in (([BEYOND, UNJUDGED, NONFINITE], [1, 0]), ([WITHIN], [3, 2]))
     ]
     here = (
         chart.transform_filter(f"datum.position === {chosen}")
@@ -111,7 +117,7 @@ def margin_chart(tokens: pd.DataFrame, chosen: int, noise: float, colours: Colou
     `noise` is that of a logit in the chosen token's call, nan where it is not known.
     """
     domain = domain_of([tokens["kl"]])
-    kinds = list(FLIP_SHAPES)
+    kinds = [kind for kind in _SHAPES if (tokens["flip"] == kind).any()]
     points = tokens[["position", "margin", *_SAID]].assign(shown=drawable(tokens["kl"], domain))
     points = points.sort_values("flip", key=lambda flips: flips.map(kinds.index), kind="stable")
     x = alt.X("margin:Q", scale=alt.Scale(type="sqrt", nice=False, zero=True), axis=alt.Axis(title="margin (logits)"))
@@ -125,10 +131,10 @@ def margin_chart(tokens: pd.DataFrame, chosen: int, noise: float, colours: Colou
             y=y,
             color=alt.Color(
                 "flip:N",
-                scale=alt.Scale(domain=kinds, range=[_FLIP_COLOURS[kind] for kind in kinds]),
+                scale=alt.Scale(domain=kinds, range=[_COLOURS[kind] for kind in kinds]),
                 legend=alt.Legend(title="first choice", orient="top"),
             ),
-            shape=alt.Shape("flip:N", scale=alt.Scale(domain=kinds, range=list(FLIP_SHAPES.values()))),
+            shape=alt.Shape("flip:N", scale=alt.Scale(domain=kinds, range=[_SHAPES[kind] for kind in kinds])),
             size=alt.condition(f"datum.flip === '{SAME}'", alt.value(30), alt.value(90)),
             tooltip=_TOOLTIP,
         )

@@ -15,6 +15,7 @@ from looks import colours
 from prediction_panel import show_prediction
 from predictions import (
     BEYOND,
+    NONFINITE,
     SAME,
     UNJUDGED,
     WITHIN,
@@ -51,7 +52,10 @@ TABLE = {
 def headline(tokens: pd.DataFrame) -> str:
     """Whether the predictions agree, as Markdown."""
     flips = tokens["flip"].value_counts()
-    parted = len(tokens) - flips.get(SAME, 0)
+    nonfinite = int(flips.get(NONFINITE, 0))
+    parted = len(tokens) - int(flips.get(SAME, 0)) - nonfinite
+    if nonfinite:
+        return f"{verdict_mark('nonfinite')} The KL is not finite after {nonfinite:,} of {len(tokens):,} tokens"
     if not parted:
         return f"{verdict_mark('ok')} Both sides choose the same next token everywhere"
     mark = verdict_mark("diverged" if BEYOND in flips else "floor" if flips.get(WITHIN) == parted else "skipped")
@@ -62,7 +66,9 @@ def judgement(tokens: pd.DataFrame) -> str:
     """How many flips the noise explains, as Markdown."""
     flips = tokens["flip"].value_counts()
     said = [f"{flips[kind]:,} {meaning}" for kind, meaning in FLIPS.items() if kind in flips]
-    return f"The reference's margin there against the noise of the number formats: {'; '.join(said)}." if said else ""
+    return (
+        f"Flips, by the reference's margin against the noise of the number formats: {'; '.join(said)}." if said else ""
+    )
 
 
 def page_with(tokens: pd.DataFrame, token: int) -> pd.DataFrame:
@@ -120,7 +126,7 @@ def show_tokens(tokens: pd.DataFrame, token: int, page: pd.DataFrame) -> None:
         clickable(text_chart(laid_out(page), token, colours()), key="text")
         st.caption(
             "Coloured by the KL of the prediction that follows the token. Outlined: the first choices differ; dashed: "
-            "by no more than a tie. Click a token."
+            "by no more than a tie. Violet: not finite. Click a token."
         )
     with margins:
         st.subheader("Margin and KL", anchor=False)
