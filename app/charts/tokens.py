@@ -25,7 +25,7 @@ _SHAPES = {
 }
 _COLOURS = {SAME: GREY, WITHIN: BLUE, BEYOND: VERMILLION, UNJUDGED: ORANGE, NONFINITE: VIOLET}
 _GUTTER = 11  # characters left of the text, for positions
-_ROW_HEIGHT = 23
+_ROW_HEIGHT, _LEGEND_HEIGHT = 23, 62
 _FONT = "Source Code Pro, monospace"
 _FONT_SIZE = f"min(18, 1.6 * width / {COLUMNS + _GUTTER})"
 _SAID = {
@@ -106,7 +106,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
     touched = chart.mark_rect(fillOpacity=0, cursor="pointer").encode(**box, tooltip=_TOOLTIP).add_params(pick)
     return (
         alt.layer(ground, *outlines, here, numbers, words, touched)
-        .properties(height=rows * _ROW_HEIGHT, padding=PADDING)
+        .properties(height=rows * _ROW_HEIGHT + _LEGEND_HEIGHT, padding=PADDING)
         .configure_view(strokeWidth=0)
     )
 

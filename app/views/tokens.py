@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What both sides predict, token by token: where it differs, and whether that is more than a tie."""
 
+import math
+
 import altair as alt
 import pandas as pd
 import streamlit as st
@@ -32,8 +34,8 @@ from wording import verdict_mark
 BUTTONS = 6  # a button for each part of the text, up to so many
 FLIPS = {
     BEYOND: "beyond it",
-    WITHIN: "within it, ties",
-    UNJUDGED: "where it is not known",
+    WITHIN: "within it, which are ties",
+    UNJUDGED: "not judged, for want of a noise",
 }
 TABLE = {
     "position": st.column_config.NumberColumn("position", format="localized"),
@@ -123,20 +125,19 @@ def show_tokens(tokens: pd.DataFrame, token: int, page: pd.DataFrame) -> None:
     with st.container(key="token-page"):
         text, detail, margins = (st.container(key=key) for key in ("token-text", "prediction", "token-margins"))
     with text:
+        nonfinite = " Violet: not finite." if (page["flip"] == NONFINITE).any() else ""
         clickable(text_chart(laid_out(page), token, colours()), key="text")
         st.caption(
             "Coloured by the KL of the prediction that follows the token. Outlined: the first choices differ; dashed: "
-            "by no more than a tie. Violet: not finite. Click a token."
+            f"by no more than a tie.{nonfinite} Click a token."
         )
     with margins:
         st.subheader("Margin and KL", anchor=False)
         drawn = most_telling(tokens)
         clickable(margin_chart(drawn, token, chosen["noise"], colours()), key="margins")
         few = "" if len(drawn) == len(tokens) else f"Drawn: the {len(drawn):,} tokens of greatest KL. "
-        st.caption(
-            f"{few}Margin: the reference's first logit less its second. Grey: a flip there is a tie, within the noise "
-            "of the number formats."
-        )
+        band = "" if math.isnan(chosen["noise"]) else " Grey: in the chosen token's call, a flip there is a tie."
+        st.caption(f"{few}Margin: the reference's first logit less its second.{band} Click a point.")
     with detail:
         show_prediction(chosen)
     with st.expander("All tokens as a table"):
