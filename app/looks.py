@@ -22,7 +22,7 @@ class Colours:
 
 LIGHT, DARK = (
     Colours(ink="#31333f", nothing="#f4f4f4", loud="#f0a000"),
-    Colours(ink="#fafafa", nothing="#22262e", loud="#a86400"),
+    Colours(ink="#fafafa", nothing="#22262e", loud="#a06000"),
 )
 
 

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from charts.scales import PADDING, PICK, domain_of, drawable, log_axis, log_scale
-from looks import Colours
+from looks import DARK, Colours
 from predictions import BEYOND, COLUMNS, NONFINITE, SAME, UNJUDGED, WITHIN
 from tttdebug.analysis.ties import TIE
 from tttdebug.reporting.palette import BLUE, GREY, ORANGE, PRIMARY, VERDICTS, VERMILLION, VIOLET
@@ -90,8 +90,11 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
         .encode(**box)
     )
     size = alt.expr(_FONT_SIZE)
-    words = chart.mark_text(font=_FONT, fontSize=size, color=colours.ink).encode(
-        x=alt.X("middle:Q", scale=x_scale, axis=None), y=y_middle, text="text:N"
+    words = chart.mark_text(font=_FONT, fontSize=size).encode(
+        x=alt.X("middle:Q", scale=x_scale, axis=None),
+        y=y_middle,
+        text="text:N",
+        color=alt.condition("datum.finite", alt.value(colours.ink), alt.value(DARK.ink)),
     )
     firsts = cells.drop_duplicates("row")
     new_phase = firsts["phase"].ne(firsts["phase"].shift())
