@@ -11,6 +11,7 @@ import streamlit as st
 
 # Not in a folder "pages": Streamlit runs the scripts of such a folder by themselves when a link to one comes first.
 RUNS, OVERVIEW, LAYER, MODULE = "views/runs.py", "views/overview.py", "views/layer.py", "views/module.py"
+TOKENS = "views/tokens.py"
 
 Option = TypeVar("Option")
 
@@ -26,6 +27,7 @@ class Address:
     user: str | None = None
     mode: str | None = None
     by: str | None = None
+    token: str | None = None
 
     @classmethod
     def current(cls) -> Address:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from address import LAYER, MODULE, OVERVIEW, RUNS, Address, choose, go, link
+from address import LAYER, MODULE, OVERVIEW, RUNS, TOKENS, Address, choose, go, link
 from data import find_runs, runs_folder
 from tttdebug.errors import RunError
 
@@ -15,6 +15,7 @@ PAGES = {
     OVERVIEW: ("Overview", ":material/monitoring:"),
     LAYER: ("Layer", ":material/account_tree:"),
     MODULE: ("Module", ":material/query_stats:"),
+    TOKENS: ("Tokens", ":material/text_fields:"),
 }
 
 
@@ -60,7 +61,15 @@ def sidebar(address: Address) -> None:
             "Run",
             names,
             address.run if address.run in names else None,
-            lambda name: {"run": name, "boundary": None, "phase": None, "step": None, "user": None, "mode": None},
+            lambda name: {
+                "run": name,
+                "boundary": None,
+                "phase": None,
+                "step": None,
+                "user": None,
+                "mode": None,
+                "token": None,
+            },
             index=0 if address.run in names else None,
             placeholder="Pick a run",
         )

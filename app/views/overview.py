@@ -3,7 +3,8 @@
 
 import streamlit as st
 
-from address import LAYER, MODULE, Address, go, link
+from address import LAYER, MODULE, TOKENS, Address, go, link
+from agreement import show_agreement
 from charts.depth import depth_panels
 from charts.scales import PICK
 from choices import choose_call, choose_measure, records_of
@@ -12,7 +13,6 @@ from findings import show_explanation, show_how_to_explain
 from ledger import show_ledger, show_manifest
 from places import place_of
 from record_tables import pick_boundary
-from tokens import show_agreement, show_continuations
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import ACCUMULATED
@@ -81,6 +81,7 @@ if picked := pick_boundary(records, key="boundaries"):
     go(MODULE, Address.current().at(boundary=picked))
 
 show_agreement(run)
-show_continuations(run)
+if run.tokens or run.manifest.continuations:
+    link(TOKENS, address, "Look at the tokens", icon=":material/arrow_forward:")
 show_ledger(run)
 show_manifest(run)
