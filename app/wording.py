@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from data import outcome
@@ -67,9 +67,9 @@ def verdict_mark(verdict: str) -> str:
     return f":{style.hue}[{style.symbol}]"
 
 
-def verdict_tally(records: Sequence[Record]) -> str:
+def verdict_tally(verdicts: Iterable[str]) -> str:
     """How many records have which verdict, as Markdown; the legend of every chart, too."""
-    counts = Counter(looks_like(record.verdict) for record in records)
+    counts = Counter(map(looks_like, verdicts))
     return "&emsp;".join(
         f"{verdict_mark(verdict)} {counts[verdict]:,} {verdict}" for verdict in VERDICTS if verdict in counts
     )
