@@ -70,7 +70,7 @@ def heat_map(cells: pd.DataFrame, places: Sequence[str], rows: Sequence[str], na
             gradientLength=180,
             gradientThickness=8,
             values=round_values((low, high), at_most=4),
-            labelExpr=LABEL if name != _IN_FLOORS else "datum.value + \" ×\"",
+            labelExpr=LABEL if name != _IN_FLOORS else 'datum.value + " ×"',
         ),
     )
     pick = alt.selection_point(name=PICK, fields=["boundary", "phase", "step"], on="click", empty=False)

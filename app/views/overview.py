@@ -9,7 +9,7 @@ from address import LAYER, MODULE, Address, choose, go, link
 from charts.depth import depth_panels
 from charts.heat import heat_map
 from choices import choose_call, choose_measure, records_of
-from data import Stamp, alone, current_run, explanation_of, label_of, open_run, stamp_of
+from data import Stamp, alone, current_run, explanation_of, is_live, label_of, open_run, stamp_of
 from drawing import Spec, pick_from, spec_of
 from findings import show_explanation, show_how_to_explain
 from grids import badness_of, by_call, by_module, kinds_of, of_each
@@ -35,6 +35,8 @@ def header(run: OpenedRun) -> None:
     st.caption(" · ".join(plain(fact) for fact in facts if fact))
     if not manifest.finished:
         st.info(incompleteness(run), icon=":material/hourglass_empty:")
+        if is_live(run.path, manifest.status) and manifest.expected:
+            st.progress(min(1.0, len(run.records) / manifest.expected))
     if run.records:
         st.markdown(verdict_tally(run.records.column("verdict").tolist()))
     first = run.first_divergence()
@@ -125,7 +127,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     call = choose_call(run, address)
     by = choose_measure(address)
 records = records_of(run, call)
-st.markdown(verdict_tally(record.verdict for record in records))
+if len(records) < len(run.records):
+    st.markdown(verdict_tally(record.verdict for record in records))
 with st.container(gap="xxsmall"):
     for kind, spec in depth_specs(run.path, stamp_of(run.path), call, by, colours().ink).items():
         open_picked(pick_from(spec, f"depth {by} {kind}".strip()), records)
