@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from address import LAYER, MODULE, OVERVIEW, RUNS, TOKENS, Address, choose, go, link
+from address import COMPARE, LAYER, MODULE, OVERVIEW, RUNS, TOKENS, Address, choose, go, link
 from data import find_runs, runs_folder
 from tttdebug.errors import RunError
 
@@ -16,6 +16,7 @@ PAGES = {
     LAYER: ("Layer", ":material/account_tree:"),
     MODULE: ("Module", ":material/query_stats:"),
     TOKENS: ("Tokens", ":material/text_fields:"),
+    COMPARE: ("Compare", ":material/compare_arrows:"),
 }
 
 

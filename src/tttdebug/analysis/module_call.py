@@ -53,9 +53,9 @@ class ModuleCall:
 
     `past` is the reference's cache before the call, as the port's format keeps it, `behind` what the port's cache holds
     after the call's own tokens, and `past_of_layer(i)` what an attention would find in the cache of layer i, None
-    beyond the last: with the call's own tokens where that layer comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the call wrote, in the
-    reference's rotary order. `parts` are what the port's modules directly within this one gave, by their
-    short names: a layer's norms and branches, a mixture's router.
+    beyond the last: with the call's own tokens where that layer comes first. `port_fresh` and `reference_fresh` are the
+    keys and values [K, T, E] that the call wrote, in the reference's rotary order. `parts` are what the port's modules
+    directly within this one gave, by their short names: a layer's norms and branches, a mixture's router.
 
     `held` are those of its weights that the device holds otherwise than declared, None where the port does not say what
     it declares.
