@@ -26,6 +26,9 @@ class Address:
     user: str | None = None
     mode: str | None = None
     by: str | None = None
+    element: str | None = None
+    zoom: str | None = None
+    values: str | None = None
 
     @classmethod
     def current(cls) -> Address:

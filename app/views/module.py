@@ -4,13 +4,15 @@
 import streamlit as st
 
 from address import LAYER, Address, choose, link
-from boundary import show_error, show_tensors, show_worst
+from boundary import show_error, show_worst
 from choices import choose_call, records_of
 from data import current_run, default_boundary
 from places import place_of
 from record_tables import fact_table, metric_table
+from tensor_view import show_maps
 from tttdebug.tracking.run import ACCUMULATED
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
+from zoom import WHOLE
 
 address = Address.current()
 run = current_run(address)
@@ -23,7 +25,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 records = {record.boundary: record for record in records_of(run, call)}
 record = records.get(boundary) or next(iter(records.values()))
 with boundary_choice:
-    choose("Boundary", list(records), record.boundary, lambda chosen: {"boundary": chosen})
+    choose("Boundary", list(records), record.boundary, lambda chosen: {"boundary": chosen, **WHOLE})
 if boundary not in records:
     st.info("The address names a boundary that this call does not have.", icon=":material/info:")
 
@@ -48,6 +50,7 @@ with st.container(horizontal=True):
         link(LAYER, address.at(boundary=record.boundary), f"all of {plain(place)}", icon=":material/arrow_upward:")
 
 if compared:
+    show_maps(run, record)
     show_error(run, record)
     metrics, worst = st.columns([3, 2], gap="medium")
     with metrics:
@@ -56,6 +59,5 @@ if compared:
     with worst:
         st.subheader("Worst elements", anchor=False)
         show_worst(run, record)
-    show_tensors(run, record)
 st.subheader("What was compared", anchor=False)
 fact_table(record)
