@@ -12,8 +12,10 @@ from address import Address
 from charts.error import error_histogram, token_chart
 from choices import choose_measure
 from data import token_text
+from saved_tensors import pair_of
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
+from zoom import parts_of_zoom, row_and_channel
 
 
 def show_error(run: OpenedRun, record: Record) -> None:
@@ -45,11 +47,12 @@ def _tokens(run: OpenedRun, record: Record, profile: dict[str, Any]) -> None:
 
 
 def show_worst(run: OpenedRun, record: Record) -> None:
-    """The elements of the greatest difference, with their coordinates in the reference's layout."""
+    """The elements of the greatest difference, with their coordinates in the reference's layout; a click shows one."""
     profile = run.profile(record.key)
     if profile is None or not profile["worst"]:
         st.caption("No element differs." if profile else "They were not kept.")
         return
+    saved = pair_of(run, record) is not None
     rows = [
         {
             "at": str(list(index)),
@@ -59,7 +62,16 @@ def show_worst(run: OpenedRun, record: Record) -> None:
         }
         for index, reference, port in profile["worst"]
     ]
+    places = [row_and_channel(index, record.shape) for index, *_ in profile["worst"]]
+
+    def follow() -> None:
+        if cells := st.session_state["worst"].selection.cells:
+            Address.set(**parts_of_zoom(*places[int(cells[0][0])], "tile"))
+
+    if saved:
+        st.caption("Click one to see its tile.")
     number = st.column_config.NumberColumn(format="%.4g")
+    selectable: dict[str, Any] = {"on_select": follow, "selection_mode": "single-cell"} if saved else {}
     st.dataframe(
         pd.DataFrame(rows),
         column_config={"reference": number, "port": number, "difference": number},
@@ -67,4 +79,5 @@ def show_worst(run: OpenedRun, record: Record) -> None:
         height="content",
         placeholder="nan",
         key="worst",
+        **selectable,
     )

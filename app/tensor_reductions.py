@@ -77,14 +77,16 @@ def reductions_of(pair: SavedPair) -> Reductions:
             for builder, values in zip(maps, (r, t, d), strict=True):
                 builder.add(band, values)
             np.maximum(greatest[0], np.abs(r).max(axis=0), out=greatest[0])
-            errors = np.nan_to_num(d.max(axis=0), nan=np.inf)
+            errors = np.nan_to_num(d.max(axis=0), nan=np.inf, posinf=np.inf)
             greater = errors > greatest[1]
             greatest[1][greater], band_of[greater] = errors[greater], band
             flat_r, flat_t = r.reshape(-1), t.reshape(-1)
             steps += _steps_apart(flat_r, flat_t)
             scatter.add(flat_r, flat_t)
     return Reductions(
-        *(builder.result() for builder in maps),
+        reference=maps[0].result(),
+        port=maps[1].result(),
+        difference=maps[2].result(),
         of_rows=Sums(*row_sums),
         of_channels=Sums(*channel_sums),
         channel_reference=greatest[0],

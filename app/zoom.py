@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from address import Address
@@ -61,3 +62,11 @@ def parts_of_zoom(row: int, channel: int, level: str) -> dict[str, object]:
 
 
 WHOLE: dict[str, object] = {"element": None, "zoom": None}
+
+
+def row_and_channel(index: Sequence[int], shape: Sequence[int]) -> tuple[int, int]:
+    """An element's row, of all leading dims folded into one, and its channel."""
+    row = 0
+    for place, size in zip(index[:-1], shape[:-1], strict=True):
+        row = row * size + place
+    return row, index[-1] if index else 0

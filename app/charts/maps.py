@@ -111,19 +111,15 @@ def _cells(shown: TensorMap) -> pd.DataFrame:
             "rows": _spans(first_row, row_end),
             "channels": _spans(first_channel, channel_end),
             "value": values,
-            "text": [
-                size(value) if finite else "not finite"
-                for value, finite in zip(values, np.isfinite(values), strict=True)
-            ],
-            "finite": np.isfinite(values),
+            "text": [size(value) if np.isfinite(value) else "not finite" for value in values],
+            "finite": finite,
         }
     )
 
 
 def _spans(firsts: np.ndarray, ends: np.ndarray) -> list[str]:
-    return [
-        str(first) if end == first + 1 else f"{first} to {end - 1}" for first, end in zip(firsts, ends, strict=True)
-    ]
+    pairs = zip(firsts.tolist(), ends.tolist(), strict=True)
+    return [str(first) if end == first + 1 else f"{first} to {end - 1}" for first, end in pairs]
 
 
 def _borders(first: int, end: int, step: int) -> list[int]:

@@ -9,6 +9,8 @@ from choices import choose_call, records_of
 from data import current_run, default_boundary
 from places import place_of
 from record_tables import fact_table, metric_table
+from tensor_parts import show_parts
+from tensor_spread import show_channels, show_values
 from tensor_view import show_maps
 from tttdebug.tracking.run import ACCUMULATED
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
@@ -52,6 +54,9 @@ with st.container(horizontal=True):
 if compared:
     show_maps(run, record)
     show_error(run, record)
+    show_parts(run, record)
+    show_values(run, record)
+    show_channels(run, record)
     metrics, worst = st.columns([3, 2], gap="medium")
     with metrics:
         st.subheader("All metrics", anchor=False)
