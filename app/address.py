@@ -11,6 +11,7 @@ import streamlit as st
 
 # Not in a folder "pages": Streamlit runs the scripts of such a folder by themselves when a link to one comes first.
 RUNS, OVERVIEW, LAYER, MODULE = "views/runs.py", "views/overview.py", "views/layer.py", "views/module.py"
+CACHE = "views/cache.py"
 
 Option = TypeVar("Option")
 

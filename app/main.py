@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from address import LAYER, MODULE, OVERVIEW, RUNS, Address, choose, go, link
+from address import CACHE, LAYER, MODULE, OVERVIEW, RUNS, Address, choose, go, link
 from data import find_runs, runs_folder
 from tttdebug.errors import RunError
 
@@ -15,6 +15,7 @@ PAGES = {
     OVERVIEW: ("Overview", ":material/monitoring:"),
     LAYER: ("Layer", ":material/account_tree:"),
     MODULE: ("Module", ":material/query_stats:"),
+    CACHE: ("KV cache", ":material/database:"),
 }
 
 

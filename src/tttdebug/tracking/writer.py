@@ -68,7 +68,7 @@ class RunWriter:
     def append(self, record: Record, profile: ErrorProfile | None = None) -> None:
         """Write one record, and what its error looks like."""
         if profile is not None:
-            self._write(PROFILES, {"key": vars(record.key), "profile": vars(profile)})
+            self._write(PROFILES, {"key": vars(record.key), "profile": profile.to_json()})
         self._write(RECORDS, record.to_json())
         self.records.append(record)
 
