@@ -12,7 +12,6 @@ from address import Address
 from charts.error import error_histogram, token_chart
 from choices import choose_measure
 from data import token_text
-from saved_tensors import pair_of
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 from zoom import parts_of_zoom, row_and_channel
@@ -46,13 +45,15 @@ def _tokens(run: OpenedRun, record: Record, profile: dict[str, Any]) -> None:
     )
 
 
-def show_worst(run: OpenedRun, record: Record) -> None:
-    """The elements of the greatest difference, with their coordinates in the reference's layout; a click shows one."""
+def show_worst(run: OpenedRun, record: Record, saved: bool) -> None:
+    """The elements of the greatest difference, with their coordinates in the reference's layout.
+
+    Where tensors are `saved` a click on one shows its tile.
+    """
     profile = run.profile(record.key)
     if profile is None or not profile["worst"]:
         st.caption("No element differs." if profile else "They were not kept.")
         return
-    saved = pair_of(run, record) is not None
     rows = [
         {
             "at": str(list(index)),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,19 @@ from tttdebug.tracking.run import TENSORS
 from tttdebug.tracking.saved_pair import SavedPair
 
 
-def pair_of(run: OpenedRun, record: Record) -> SavedPair | None:
-    """The record's pair; None where it was not saved. Raises RunError where its file is damaged."""
-    return _pair(run.path, _stamp(run, record.key), record.key)
+@dataclass(frozen=True)
+class Tensors:
+    """A saved pair, and all that is drawn of it."""
+
+    pair: SavedPair
+    drawn: Reductions
 
 
-def reduced(run: OpenedRun, record: Record) -> Reductions | None:
-    """All that is drawn of the record's pair; None where it was not saved. Raises RunError."""
-    return _reduced(run.path, _stamp(run, record.key), record.key)
+def tensors_of(run: OpenedRun, record: Record) -> Tensors | None:
+    """None where they were not saved. Raises RunError where their file is damaged."""
+    key = record.key
+    file = run.path / TENSORS / f"{key.file_name}.safetensors"
+    return _tensors(run.path, (*stamp_of(run.path), file_stamp(file)), key)
 
 
 def strongest_within(pair: SavedPair, rows: slice, channels: slice) -> tuple[int, int]:
@@ -48,16 +54,7 @@ def cell_at(shown: TensorMap, row: int, channel: int) -> tuple[slice, slice]:
     )
 
 
-def _stamp(run: OpenedRun, key: Key) -> Stamp:
-    return (*stamp_of(run.path), file_stamp(run.path / TENSORS / f"{key.file_name}.safetensors"))
-
-
-@st.cache_resource(max_entries=256, show_spinner=False)
-def _pair(path: Path, stamp: Stamp, key: Key) -> SavedPair | None:
-    return open_run(path).saved_pair(key)
-
-
 @st.cache_resource(max_entries=32, show_spinner="Reading the tensors …")
-def _reduced(path: Path, stamp: Stamp, key: Key) -> Reductions | None:
-    pair = _pair(path, stamp, key)
-    return None if pair is None else reductions_of(pair)
+def _tensors(path: Path, stamp: Stamp, key: Key) -> Tensors | None:
+    pair = open_run(path).saved_pair(key)
+    return None if pair is None else Tensors(pair, reductions_of(pair))

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from charts.parts import part_chart
-from saved_tensors import reduced
+from saved_tensors import Tensors
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 
@@ -16,10 +16,10 @@ HEADS_IN = ("k_cache", "v_cache", "q_proj", "k_proj", "v_proj", "q_norm", "k_nor
 """Modules whose channels are heads side by side."""
 
 
-def show_parts(run: OpenedRun, record: Record) -> None:
+def show_parts(run: OpenedRun, record: Record, tensors: Tensors | None) -> None:
     """One small chart for each way to part the tensor that there is."""
     charts = {
-        "head": _of_heads(run, record),
+        "head": _of_heads(run, record, tensors),
         "user": _of_users(run, record),
         "device": _of_shards(run.profile(record.key) or {}),
     }
@@ -43,11 +43,11 @@ def heads_of(run: OpenedRun, record: Record) -> int:
     return 0 if channels % head_dim else channels // head_dim
 
 
-def _of_heads(run: OpenedRun, record: Record) -> dict[str, float]:
-    heads, drawn = heads_of(run, record), reduced(run, record)
-    if not heads or drawn is None:
+def _of_heads(run: OpenedRun, record: Record, tensors: Tensors | None) -> dict[str, float]:
+    heads = heads_of(run, record)
+    if not heads or tensors is None:
         return {}
-    return {str(head): error for head, error in enumerate(drawn.of_channels.rel_l2(heads).tolist())}
+    return {str(head): error for head, error in enumerate(tensors.drawn.of_channels.rel_l2(heads).tolist())}
 
 
 def _of_users(run: OpenedRun, record: Record) -> dict[str, float]:

@@ -10,9 +10,8 @@ import streamlit as st
 from address import Address, choose
 from charts.parts import channel_chart
 from charts.values import scatter_chart, step_chart, value_chart
-from saved_tensors import pair_of, reduced, strongest_within
+from saved_tensors import Tensors, strongest_within
 from tensor_reductions import Reductions
-from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.saved_pair import SavedPair
 from wording import size
@@ -24,11 +23,9 @@ _OUTLIER = 10.0
 """A channel is called an outlier that reaches so many times what half of the channels reach."""
 
 
-def show_values(run: OpenedRun, record: Record) -> None:
-    """Scatter and histograms; nothing where the tensors were not saved."""
-    drawn = reduced(run, record)
-    if drawn is None:
-        return
+def show_values(record: Record, tensors: Tensors) -> None:
+    """Scatter and histograms."""
+    drawn = tensors.drawn
     st.subheader("Values", anchor=False)
     address = Address.current()
     shown = drawn.most if address.values == "most" else drawn.everything
@@ -55,10 +52,10 @@ def show_values(run: OpenedRun, record: Record) -> None:
     st.caption(f"Dashed: port = reference. Red: the slope, {record.slope:.4f}.{outside}")
 
 
-def show_channels(run: OpenedRun, record: Record) -> None:
-    """Channels of great magnitude and of great error; nothing where the tensors were not saved."""
-    pair, drawn = pair_of(run, record), reduced(run, record)
-    if pair is None or drawn is None or pair.channels < 2:
+def show_channels(tensors: Tensors) -> None:
+    """Channels of great magnitude and of great error."""
+    pair, drawn = tensors.pair, tensors.drawn
+    if pair.channels < 2:
         return
     st.subheader("Channels", anchor=False)
     st.altair_chart(channel_chart(drawn.channel_reference, drawn.channel_error), key="channels")

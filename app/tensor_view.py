@@ -11,9 +11,8 @@ from address import Address
 from charts.maps import full_colour, tensor_chart
 from charts.scales import PICK
 from looks import colours
-from saved_tensors import cell_at, pair_of, reduced, strongest_within
+from saved_tensors import Tensors, cell_at, strongest_within
 from tensor_map import TILE, TensorMap, as_it_is
-from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.saved_pair import SavedPair
 from wording import size
@@ -28,14 +27,11 @@ _NEIGHBOURS = {
 }
 
 
-def show_maps(run: OpenedRun, record: Record) -> None:
-    """The maps, or the command that saves the tensors. Raises RunError where their file is damaged."""
+@st.fragment
+def show_maps(record: Record, tensors: Tensors) -> None:
+    """The maps; a click within draws nothing else anew."""
     st.subheader("Tensors", anchor=False)
-    pair, drawn = pair_of(run, record), reduced(run, record)
-    if pair is None or drawn is None:
-        st.caption("This boundary's tensors were not saved. To keep all of them, run again with:")
-        st.code(with_tensors(run), language="bash", wrap_lines=True)
-        return
+    pair, drawn = tensors.pair, tensors.drawn
     address = Address.current()
     zoom = zoom_of(address, pair.rows, pair.channels)
     if zoom is None:
@@ -56,17 +52,6 @@ def show_maps(run: OpenedRun, record: Record) -> None:
 
 def row_name(record: Record) -> str:
     return "token" if len(record.shape) == 2 else "row"
-
-
-def with_tensors(run: OpenedRun) -> str:
-    """The command that made the run, with all tensors kept and its folder left to be a new one."""
-    words, kept, skip = run.manifest.command.split(), [], False
-    for word in words:
-        if skip or word in ("--out", "--save-tensors"):
-            skip = not skip
-        elif not word.startswith(("--out=", "--save-tensors=")):
-            kept.append(word)
-    return " ".join([*(kept or ["tttdebug", "run", "…"]), "--save-tensors", "all"])
 
 
 def _show(pair: SavedPair, record: Record, maps: tuple[TensorMap, TensorMap, TensorMap], zoom: Zoom | None) -> None:

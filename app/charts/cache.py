@@ -14,6 +14,7 @@ from tttdebug.reporting.palette import ORANGE, PRIMARY
 from wording import size
 
 MOST_COLUMNS = 160
+_AXIS = 50  # pixels
 _LABEL = "replace(format(datum.value, '~e'), '+', '')"
 _LEGEND = alt.Legend(title=None, orient="top", labelLimit=400)
 
@@ -50,7 +51,11 @@ def heat_chart(
     )
     x_scale = alt.Scale(domain=[0, errors_RP.shape[1]], nice=False)
     x_axis = alt.Axis(title="token position", grid=False, format="d", tickMinStep=1)
-    height = max(7, min(40, 420 // len(rows)))
+
+    def x(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", scale=x_scale, axis=x_axis)
+
+    height = max(7, min(28, 420 // len(rows)))
     y = alt.Y(
         "row:N",
         sort=None,
@@ -62,7 +67,7 @@ def heat_chart(
         alt.Chart(cells)
         .mark_rect(strokeWidth=0, **({"cursor": "pointer"} if clickable else {}))
         .encode(
-            x=alt.X("position:Q", scale=x_scale, axis=x_axis),
+            x=x("position"),
             x2="end:Q",
             y=y,
             color=alt.Color(
@@ -80,19 +85,15 @@ def heat_chart(
     layers: list[alt.Chart] = [heat.add_params(pick) if clickable else heat]
     if decode_from is not None:
         border = alt.Chart(pd.DataFrame({"position": [decode_from]}))
-        layers.append(
-            border.mark_rule(color="white", strokeDash=[4, 3], tooltip=None).encode(
-                x=alt.X("position:Q", scale=x_scale)
-            )
-        )
+        layers.append(border.mark_rule(color="white", strokeDash=[4, 3], tooltip=None).encode(x=x("position")))
     if chosen is not None:
         frame = alt.Chart(pd.DataFrame({"row": [chosen], "position": [0], "end": [errors_RP.shape[1]]}))
         layers.append(
             frame.mark_rect(fill=None, stroke=ORANGE, strokeWidth=2, tooltip=None).encode(
-                x=alt.X("position:Q", scale=x_scale), x2="end:Q", y=y
+                x=x("position"), x2="end:Q", y=y
             )
         )
-    return alt.layer(*layers).properties(height=height * len(rows), padding=PADDING)
+    return alt.layer(*layers).properties(height=height * len(rows) + _AXIS, padding=PADDING)
 
 
 def _colours(domain: tuple[float, float]) -> alt.Legend:

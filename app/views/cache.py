@@ -41,9 +41,10 @@ def main(run: OpenedRun) -> None:
     st.markdown(verdict_line(caches))
     domain = domain_of([pd.Series(caches.layers_LP(part).ravel()).dropna() for part in PARTS.values()])
     _layers(caches, layer, domain)
-    if caches.key_layers:
+    turned = bool(caches.key_layers) and bool(run.manifest.model.get("rotary", True))
+    if turned:
         _orders(caches)
-    _heads(caches, layer, domain)
+    _heads(caches, layer, domain, both_orders=turned)
 
 
 def _choose(there: list[tuple[int, str]]) -> tuple[int, str]:
@@ -131,7 +132,7 @@ def _orders(caches: Caches) -> None:
     st.altair_chart(order_chart(list(firsts), as_read, otherwise, names, domain), key="orders")
 
 
-def _heads(caches: Caches, layer: str, domain: tuple[float, float]) -> None:
+def _heads(caches: Caches, layer: str, domain: tuple[float, float], *, both_orders: bool) -> None:
     """Head by position, of one layer."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.subheader(f"Heads of {plain(layer)}", anchor=False, width="content")
@@ -142,9 +143,9 @@ def _heads(caches: Caches, layer: str, domain: tuple[float, float]) -> None:
             there = address.at(boundary=f"{layer}.{kind}")
             link(MODULE, there, f"{plain(layer)} {part}", icon=":material/query_stats:")
     shown = [(part.capitalize(), caches.heads_KP(part, layer)) for part in written.values()]
-    if layer in caches.key_layers:
+    if both_orders and layer in caches.key_layers:
         other = next(order for order in ORDERS if order != caches.pieces["keys"][layer][0].read_as)
-        shown.append((f"Keys read as {ORDERS[other]}", caches.heads_KP("keys", layer, other_order=True)))
+        shown.append((f"Keys, {ORDERS[other]}", caches.heads_KP("keys", layer, other_order=True)))
     for column, (title, errors_KP) in zip(st.columns(len(shown), gap="medium"), shown, strict=True):
         with column:
             st.markdown(f"**{title}**")

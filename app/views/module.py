@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One boundary: all its metrics, and what its error looks like."""
 
+import re
+
 import streamlit as st
 
 from address import LAYER, Address, choose, link
@@ -9,12 +11,41 @@ from choices import choose_call, records_of
 from data import current_run, default_boundary
 from places import place_of
 from record_tables import fact_table, metric_table
+from saved_tensors import Tensors, tensors_of
 from tensor_parts import show_parts
 from tensor_spread import show_channels, show_values
 from tensor_view import show_maps
+from tttdebug.errors import RunError
+from tttdebug.tracking.opened_run import OpenedRun
+from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import ACCUMULATED
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
 from zoom import WHOLE
+
+
+def tensors_or_why_not(run: OpenedRun, record: Record) -> Tensors | None:
+    """The saved pair; where there is none, what has to be done for one is said."""
+    try:
+        if (found := tensors_of(run, record)) is not None:
+            return found
+        why, what = "This boundary's tensors were not saved. To keep all of them, run again with:", with_tensors(run)
+    except RunError as error:
+        why, what = "The tensors cannot be read:", str(error)
+    st.subheader("Tensors", anchor=False)
+    if record.mode != ACCUMULATED:
+        st.caption("Tensors are kept of the accumulated error only.")
+        return None
+    st.caption(why)
+    st.code(what, language=None, wrap_lines=True)
+    return None
+
+
+def with_tensors(run: OpenedRun) -> str:
+    """The command that made the run, with all tensors kept, into a new folder."""
+    command = re.sub(r"\s--(out|save-tensors|tensor-budget)[ =]\S+", "", run.manifest.command) or "tttdebug run …"
+    used_up = any("tensor budget" in note for note in run.manifest.notes)
+    return f"{command} --save-tensors all{' --tensor-budget 8192' if used_up else ''}"
+
 
 address = Address.current()
 run = current_run(address)
@@ -52,17 +83,20 @@ with st.container(horizontal=True):
         link(LAYER, address.at(boundary=record.boundary), f"all of {plain(place)}", icon=":material/arrow_upward:")
 
 if compared:
-    show_maps(run, record)
+    tensors = tensors_or_why_not(run, record)
+    if tensors is not None:
+        show_maps(record, tensors)
     show_error(run, record)
-    show_parts(run, record)
-    show_values(run, record)
-    show_channels(run, record)
+    show_parts(run, record, tensors)
+    if tensors is not None:
+        show_values(record, tensors)
+        show_channels(tensors)
     metrics, worst = st.columns([3, 2], gap="medium")
     with metrics:
         st.subheader("All metrics", anchor=False)
         metric_table(record)
     with worst:
         st.subheader("Worst elements", anchor=False)
-        show_worst(run, record)
+        show_worst(run, record, saved=tensors is not None)
 st.subheader("What was compared", anchor=False)
 fact_table(record)

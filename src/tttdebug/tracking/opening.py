@@ -59,7 +59,7 @@ def manifest_of(
     """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
     hardware = getattr(port, "hw_config", None)
     heads = HeadsInConfig.of(reference.model)
-    counts = {"heads": heads.heads, "kv_heads": heads.kv_heads, "head_dim": heads.head_dim}
+    counts = {"heads": heads.heads, "kv_heads": heads.kv_heads, "head_dim": heads.head_dim, "rotary": heads.turn}
     return Manifest(
         created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
         model={
