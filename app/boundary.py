@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from address import Address
@@ -14,7 +13,6 @@ from choices import choose_measure
 from data import token_text
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
-from zoom import parts_of_zoom, row_and_channel
 
 
 def show_error(run: OpenedRun, record: Record) -> None:
@@ -42,43 +40,4 @@ def _tokens(run: OpenedRun, record: Record, profile: dict[str, Any]) -> None:
     )
     st.caption(
         "In the ring: the worst token. Dashed: the floor." if by == "rel_l2" else "In the ring: the worst token."
-    )
-
-
-def show_worst(run: OpenedRun, record: Record, saved: bool) -> None:
-    """The elements of the greatest difference, with their coordinates in the reference's layout.
-
-    Where tensors are `saved` a click on one shows its tile.
-    """
-    profile = run.profile(record.key)
-    if profile is None or not profile["worst"]:
-        st.caption("No element differs." if profile else "They were not kept.")
-        return
-    rows = [
-        {
-            "at": str(list(index)),
-            "reference": float(reference),
-            "port": float(port),
-            "difference": float(port) - float(reference),
-        }
-        for index, reference, port in profile["worst"]
-    ]
-    places = [row_and_channel(index, record.shape) for index, *_ in profile["worst"]]
-
-    def follow() -> None:
-        if cells := st.session_state["worst"].selection.cells:
-            Address.set(**parts_of_zoom(*places[int(cells[0][0])], "tile"))
-
-    if saved:
-        st.caption("Click one to see its tile.")
-    number = st.column_config.NumberColumn(format="%.4g")
-    selectable: dict[str, Any] = {"on_select": follow, "selection_mode": "single-cell"} if saved else {}
-    st.dataframe(
-        pd.DataFrame(rows),
-        column_config={"reference": number, "port": number, "difference": number},
-        hide_index=True,
-        height="content",
-        placeholder="nan",
-        key="worst",
-        **selectable,
     )

@@ -116,7 +116,7 @@ def users_and_modes(run: OpenedRun) -> list[tuple[int, str]]:
     """Whose caches were compared, and how."""
     found: dict[tuple[int, str], None] = {}
     for call, records in run.by_call.items():
-        if (call.user, call.mode) not in found and any(_is_cache(name) for name in records.column("boundary")):
+        if (call.user, call.mode) not in found and any(is_cache(name) for name in records.column("boundary")):
             found[call.user, call.mode] = None
     return sorted(found, key=lambda each: (each[0], each[1] != ACCUMULATED))
 
@@ -136,7 +136,7 @@ def _caches(path: Path, stamp: Stamp, user: int, mode: str) -> Caches:
         names = records.column("boundary")
         columns = (names, *(records.column(name) for name in ("rel_l2", "floor_rel_l2", "verdict")))
         for name, rel_l2, floor, verdict in zip(*columns, strict=True):
-            if _is_cache(name):
+            if is_cache(name):
                 key = Key(str(name), call.phase, call.step, call.user, call.mode)
                 described[key] = (float(rel_l2), float(floor), str(verdict))
     profiles = run.profiles_of(described)
@@ -166,5 +166,6 @@ def _kind(boundary: Any) -> str:
     return str(boundary).rpartition(".")[2]
 
 
-def _is_cache(boundary: Any) -> bool:
+def is_cache(boundary: Any) -> bool:
+    """Whether a boundary is the keys or values of a cache."""
     return _kind(boundary) in PARTS

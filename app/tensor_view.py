@@ -13,9 +13,11 @@ from charts.scales import PICK
 from looks import colours
 from saved_tensors import Tensors, cell_at, strongest_within
 from tensor_map import TILE, TensorMap, as_it_is
+from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.saved_pair import SavedPair
 from wording import size
+from worst_places import show_places
 from zoom import WHOLE, Zoom, parts_of_zoom, zoom_of
 
 SIDES = ("reference", "port", "difference")
@@ -28,9 +30,15 @@ _NEIGHBOURS = {
 
 
 @st.fragment
-def show_maps(record: Record, tensors: Tensors) -> None:
-    """The maps; a click within draws nothing else anew."""
+def show_tensors(run: OpenedRun, record: Record, tensors: Tensors) -> None:
+    """The maps, and where in them to look; a click within draws nothing else anew."""
     st.subheader("Tensors", anchor=False)
+    _show_maps(record, tensors)
+    show_places(run, record, tensors)
+    st.caption("Click a row to see its tile.")
+
+
+def _show_maps(record: Record, tensors: Tensors) -> None:
     pair, drawn = tensors.pair, tensors.drawn
     address = Address.current()
     zoom = zoom_of(address, pair.rows, pair.channels)

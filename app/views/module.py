@@ -5,8 +5,9 @@ import re
 
 import streamlit as st
 
-from address import LAYER, Address, choose, link
-from boundary import show_error, show_worst
+from address import CACHE, LAYER, Address, choose, link
+from boundary import show_error
+from cache_errors import is_cache
 from choices import choose_call, records_of
 from data import current_run, default_boundary
 from places import place_of
@@ -14,12 +15,13 @@ from record_tables import fact_table, metric_table
 from saved_tensors import Tensors, tensors_of
 from tensor_parts import show_parts
 from tensor_spread import show_channels, show_values
-from tensor_view import show_maps
+from tensor_view import show_tensors
 from tttdebug.errors import RunError
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import ACCUMULATED
 from wording import code, pcc, plain, sentence, size, times, verdict_mark
+from worst_places import show_places
 from zoom import WHOLE
 
 
@@ -80,23 +82,22 @@ with st.container(horizontal=True):
         st.metric("greatest difference", size(record.max_abs_diff), width=170)
     if place != record.boundary:
         st.space("stretch")
+        if is_cache(record.boundary):
+            link(CACHE, address, "heads and positions", icon=":material/database:")
         link(LAYER, address.at(boundary=record.boundary), f"all of {plain(place)}", icon=":material/arrow_upward:")
 
 if compared:
     tensors = tensors_or_why_not(run, record)
-    if tensors is not None:
-        show_maps(record, tensors)
+    if tensors is None:
+        show_places(run, record, None)
+    else:
+        show_tensors(run, record, tensors)
     show_error(run, record)
     show_parts(run, record, tensors)
     if tensors is not None:
         show_values(record, tensors)
         show_channels(tensors)
-    metrics, worst = st.columns([3, 2], gap="medium")
-    with metrics:
-        st.subheader("All metrics", anchor=False)
-        metric_table(record)
-    with worst:
-        st.subheader("Worst elements", anchor=False)
-        show_worst(run, record, saved=tensors is not None)
+    st.subheader("All metrics", anchor=False)
+    metric_table(record)
 st.subheader("What was compared", anchor=False)
 fact_table(record)

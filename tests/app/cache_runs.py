@@ -18,6 +18,7 @@ from tttdebug.tracking.layout import align_cache
 from tttdebug.tracking.part_errors import with_parts
 from tttdebug.tracking.record import Record, metrics_of
 from tttdebug.tracking.run import Run
+from tttdebug.tracking.spread import Spread
 from tttdebug.tracking.writer import RunWriter
 
 LAYERS, HEADS, HEAD_DIM, STEPS = 3, 2, 32, 2
@@ -58,7 +59,9 @@ def _add(
 ) -> None:
     cache_1KLE = torch.zeros(1, HEADS, 128, HEAD_DIM)
     cache_1KLE[0, :, start : start + len(written_TKE)] = written_TKE.transpose(0, 1)
-    aligned = align_cache(truth_TKE.flatten(1)[None], cache_1KLE, user=0, start=start, interleaved=False)
+    # the values lie on two devices, a head on each
+    cache = Spread(tuple(cache_1KLE.chunk(2, dim=1)), (2,), (1,)) if boundary.endswith("v_cache") else cache_1KLE
+    aligned = align_cache(truth_TKE.flatten(1)[None], cache, user=0, start=start, interleaved=False)
     comparison = compare(aligned.reference_TC, aligned.port_TC)
     judgement = judge(comparison, default_gate(boundary, phase), 0.01)
     facts = about(Pair(boundary, aligned.reference_TC, aligned.port_TC, 0.01), phase, step, 0)

@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from cache_runs import OTHER_ORDER, write_run_with_caches
 from dashboard_reader import Reader
 from playwright.sync_api import expect
-from sample_runs import BROKEN, FAULTY, SOUND
+from sample_runs import BROKEN, FAULTY, SOUND, Pair, add_pair, open_writer
 from streamlit.testing.v1 import AppTest
 from test_dashboard_logic import shown, texts
 
@@ -105,6 +106,24 @@ def test_users_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch, runs: Path)
 def test_heads_are_those_of_the_models_config(monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
     app = shown(monkeypatch, caches, "module", run=CACHES, boundary="L00.k_cache")
     assert "Error per head" in subheaders(app)
+    assert "Error per device" not in subheaders(app)
+
+
+def test_devices_of_a_mesh_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
+    assert "Error per device" in subheaders(shown(monkeypatch, caches, "module", run=CACHES, boundary="L00.v_cache"))
+
+
+def test_of_outliers_the_bulk_of_the_values_is_shown_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "outlier", "llama", save_tensors="all")
+    values = torch.randn((32, 96), generator=torch.Generator().manual_seed(0)).clamp(-3, 3)
+    values[3, 7] = 5000
+    add_pair(writer, Pair("embed", values, 1.001 * values), "prefill", 0, 0)
+    writer.finish()
+    app = shown(monkeypatch, tmp_path, "module", run="outlier", boundary="embed")
+    assert app.radio(key="choose Range").value == "most"
+    assert "1 outside of this range" in texts(app)
+    everything = shown(monkeypatch, tmp_path, "module", run="outlier", boundary="embed", values="all")
+    assert everything.radio(key="choose Range").value == "all"
 
 
 @pytest.mark.parametrize(("index", "place"), [([3, 7], (3, 7)), ([1, 2, 5], (14, 5)), ([4], (0, 4)), ([], (0, 0))])
