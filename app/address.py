@@ -13,6 +13,7 @@ import streamlit as st
 RUNS, OVERVIEW, LAYER, MODULE = "views/runs.py", "views/overview.py", "views/layer.py", "views/module.py"
 TOKENS = "views/tokens.py"
 COMPARE = "views/compare.py"
+CACHE = "views/cache.py"
 
 Option = TypeVar("Option")
 
@@ -36,6 +37,9 @@ class Address:
     find: str | None = None
     outcome: str | None = None
     against: tuple[str, ...] = ()
+    element: str | None = None
+    zoom: str | None = None
+    values: str | None = None
 
     @classmethod
     def current(cls) -> Address:

@@ -139,10 +139,10 @@ def _explanation(path: Path, stamp: Stamp) -> Explanation | None:
 
 def stamp_of(path: Path) -> Stamp:
     """Changes when a file of the run does."""
-    return tuple(_file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS, FINDINGS))
+    return tuple(file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS, FINDINGS))
 
 
-def _file_stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError:

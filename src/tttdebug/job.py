@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import RunError
 from tttdebug.foreign_port import own_exceptions
+from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET
 
 if TYPE_CHECKING:
     from tttdebug.job_sides import Sides
@@ -25,6 +26,7 @@ _OF_ONE_RUN = (
     "out",
     "command",
     "save_tensors",
+    "tensor_budget",
     "ops",
     "golden_cache",
     "goldens",
@@ -55,6 +57,7 @@ class Job:
     decode_steps: int = 8
     layers: int | None = None
     save_tensors: SaveTensors = "failed"
+    tensor_budget: int = DEFAULT_TENSOR_BUDGET
     ops: bool = False
     audit: bool = False
     inject: str | None = None
@@ -119,6 +122,7 @@ def tracked(job: Job, progress: Progress) -> Iterator[Run]:
                 **compared(job, sides),
                 out=out,
                 save_tensors=job.save_tensors,
+                tensor_budget=job.tensor_budget,
                 ops=job.ops,
                 golden_cache=sides.golden_cache,
                 goldens=job.goldens,

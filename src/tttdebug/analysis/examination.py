@@ -26,6 +26,7 @@ from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.calls import known_call
 from tttdebug.tracking.images import Image
 from tttdebug.tracking.pairing import PairedModules
+from tttdebug.tracking.part_errors import with_parts
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.record import Key, Record, metrics_of
 from tttdebug.tracking.reference_calls import TorchCall
@@ -111,7 +112,9 @@ class Examiner:
                 output.aligned.reference_TC,
                 output.aligned.port_TC,
             )
-        self._run.append(self._record(key, output, error), error.comparison.profile)
+        cache = self._caches.get(output.boundary)
+        profile = with_parts(error.comparison.profile, output.aligned, keys=cache is not None and cache.part == "keys")
+        self._run.append(self._record(key, output, error), profile)
         self._keep(key, output, error)
 
     def _own_error(self, output: OwnOutput) -> OwnError:

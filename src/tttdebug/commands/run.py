@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tttdebug.commands.choices import Engine, SaveTensors
+from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET, MIB
 
 
 def run(
@@ -107,6 +108,10 @@ def run(
     save_tensors: Annotated[
         SaveTensors, typer.Option(help="Of which boundaries both tensors are kept.")
     ] = SaveTensors.failed,
+    tensor_budget: Annotated[
+        int,
+        typer.Option(metavar="MIB", min=0, help="Save no more tensors than this; the run says where it ran out."),
+    ] = DEFAULT_TENSOR_BUDGET // MIB,
     ops: Annotated[
         bool,
         typer.Option("--ops", help="Record every ttnn op inside the modules too, each against its own golden."),
@@ -194,6 +199,7 @@ def run(
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
+        tensor_budget=tensor_budget * MIB,
         ops=ops,
         audit=audit,
         inject=inject,

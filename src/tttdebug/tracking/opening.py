@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.driving import described, what_is_missing
 from tttdebug.tracking.floor import DeclaredWeight, FloorError, floor_error, floor_model
+from tttdebug.tracking.heads_in_config import HeadsInConfig
 from tttdebug.tracking.held_formats import weights_as_held
 from tttdebug.tracking.manifest import Manifest, Unpaired
 from tttdebug.tracking.pairing import PairedModules
@@ -64,6 +65,8 @@ def manifest_of(
 ) -> Manifest:
     """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
     hardware = getattr(port, "hw_config", None)
+    heads = HeadsInConfig.of(reference.model)
+    counts = {"heads": heads.heads, "kv_heads": heads.kv_heads, "head_dim": heads.head_dim, "rotary": heads.turn}
     return Manifest(
         created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
         model={
@@ -73,6 +76,7 @@ def manifest_of(
             "layers": reference.model.config.num_hidden_layers,
             "architecture": type(reference.model).__name__,
             "streamed": reference.stream is not None,
+            **{name: count for name, count in counts.items() if count is not None},
         },
         device=described(port).to_json(),
         precision=getattr(hardware, "name", ""),

@@ -25,8 +25,9 @@ from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
 from tttdebug.tracking.streamed_truth import fill_goldens
 from tttdebug.tracking.subject import Subject, subject_of
+from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET
 from tttdebug.tracking.truth import Truth, truth_of
-from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
+from tttdebug.tracking.writer import RunWriter, SaveTensors
 
 if TYPE_CHECKING:
     from tttdebug.references import Reference
@@ -66,7 +67,8 @@ def track(
 
     `pairs` names the modules to compare, else the port's own `pairs` do; else, or with a plan or its TOML file, they
     are found by `plan_pairs`, and the run lists what stayed unpaired. With `out` the run is written to that folder as
-    it happens, else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
+    it happens, else to a temporary one that lasts as long as the run object; `Run.save` keeps it. `save_tensors`
+    says of which records both tensors are kept, up to `tensor_budget` bytes in all.
 
     A prompt is text or token ids; the default is the opening of A Tale of Two Cities. A port with `encode(inputs)`
     instead is an encoder: each prompt, which may be an image [C, H, W] or an `Image` too, goes once through it, and
