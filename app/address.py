@@ -11,9 +11,8 @@ import streamlit as st
 
 # Not in a folder "pages": Streamlit runs the scripts of such a folder by themselves when a link to one comes first.
 RUNS, OVERVIEW, LAYER, MODULE = "views/runs.py", "views/overview.py", "views/layer.py", "views/module.py"
-TOKENS = "views/tokens.py"
-COMPARE = "views/compare.py"
-CACHE = "views/cache.py"
+TOKENS, CACHE = "views/tokens.py", "views/cache.py"
+PRECISION, COMPARE = "views/precision.py", "views/compare.py"
 
 Option = TypeVar("Option")
 

@@ -11,16 +11,18 @@ import streamlit as st
 from address import Address, choose
 from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Record
+from tttdebug.tracking.run import ACCUMULATED
 from wording import call_name, code
 
 Value = TypeVar("Value", bound=Hashable)
 MEASURES = {"rel_l2": "rel L2", "distance": "1 − PCC"}
 
 
-def choose_call(run: OpenedRun, address: Address) -> Call:
+def choose_call(run: OpenedRun, address: Address, *, with_mode: bool = True) -> Call:
     """Select boxes for what there is more than one of; the first divergence's call unless the address names another.
 
-    Says so when the run lacks what the address names. The run holds at least one record.
+    Without `with_mode` it is always the accumulated error's. Says so when the run lacks what the address names. The
+    run holds at least one record.
     """
     default = Call.of(run.first_divergence() or run.records[0])
     calls = _distinct((call.phase, call.step) for call in run.by_call)
@@ -30,7 +32,9 @@ def choose_call(run: OpenedRun, address: Address) -> Call:
     users = _distinct(call.user for call in of_step)
     user = _one_of(users, _number(address.user), default.user, f"user {address.user}")
     modes = _distinct(call.mode for call in of_step if call.user == user)
-    mode = _one_of(modes, address.mode, default.mode, f"{address.mode} error")
+    if not with_mode:
+        modes = [ACCUMULATED]
+    mode = _one_of(modes, address.mode if with_mode else None, default.mode, f"{address.mode} error")
     if len(calls) > 1:
         choose(
             "Call",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from address import CACHE, COMPARE, LAYER, MODULE, OVERVIEW, RUNS, TOKENS, Address, choose, go, link
+from address import CACHE, COMPARE, LAYER, MODULE, OVERVIEW, PRECISION, RUNS, TOKENS, Address, choose, go, link
 from data import find_runs, runs_folder
 from tttdebug.errors import RunError
 
@@ -15,9 +15,10 @@ PAGES = {
     OVERVIEW: ("Overview", ":material/monitoring:"),
     LAYER: ("Layer", ":material/account_tree:"),
     MODULE: ("Module", ":material/query_stats:"),
-    TOKENS: ("Tokens", ":material/text_fields:"),
-    COMPARE: ("Compare", ":material/compare_arrows:"),
     CACHE: ("KV cache", ":material/database:"),
+    TOKENS: ("Tokens", ":material/text_fields:"),
+    PRECISION: ("Precision", ":material/tune:"),
+    COMPARE: ("Compare", ":material/compare_arrows:"),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from tttdebug.analysis.finding import Candidate, Experiment, Finding, Fix
+from tttdebug.modules import HardwareConfig
 from tttdebug.tracking.agreement import TokenAgreement, summarise, token_agreement
 from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import floor_error
@@ -128,7 +129,7 @@ def finding(boundary: str, records: list[Key], text: str = "the output's channel
         module="layers.3.feed_forward",
         reference_path="model.layers.3.mlp",
         experiments=(Experiment(text, 1.41, 0.183, 0.18), Experiment(f"{text}, in decode", 1.39, 0.186, math.nan)),
-        fix=Fix(text, code="out = ttnn.roll(out, -3, -1)", settings={"decoders": {"3": {"FF2": "bfloat8_b"}}}),
+        fix=Fix(text, code="out = ttnn.roll(out, -3, -1)", settings={"precision_cfg": {"FF2": "BF16"}}),
         where=(text,),
         candidates=(Candidate("scaled", text, 0.97),),
         records=tuple(records),
@@ -210,6 +211,7 @@ def open_writer(folder: Path, model: str, users: int = 1, save_tensors: SaveTens
             decode_steps=DECODE_STEPS,
             command=f"tttdebug run --model {model} --precision accuracy --decode-steps {DECODE_STEPS}",
             seed=0,
+            hardware=HardwareConfig(layers=((5, HardwareConfig.preset("performance")),)).to_dict(),
             job={"model": model, "precision": "accuracy", "decode_steps": DECODE_STEPS},
             expected=boundaries * (1 + DECODE_STEPS) * users,
         ),

@@ -33,7 +33,7 @@ def test_a_finding_is_a_card_with_evidence_change_and_command(monkeypatch: pytes
     assert "97.0% of the final error" in texts(app)
     codes = [code.value for code in app.code]
     assert "out = ttnn.roll(out, -3, -1)" in codes
-    assert any('"FF2": "bfloat8_b"' in code for code in codes)
+    assert any('"FF2": "BF16"' in code for code in codes)
     assert f"tttdebug explain {explained / 'broken'}" in codes
     evidence = next(table.value for table in app.dataframe if "experiment" in table.value)
     assert evidence["after"].tolist() == [0.183, 0.186]

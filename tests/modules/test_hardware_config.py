@@ -12,7 +12,7 @@ from tiny_llamas import tiny_llama
 import tttdebug as td
 from tttdebug.errors import SpecError
 from tttdebug.modules import HardwareConfig, MultiHeadAttention
-from tttdebug.modules.decoder_config import DTYPES, KERNELS, OP_GROUPS, TENSOR_GROUPS
+from tttdebug.modules.decoder_config import DTYPES, KERNELS, OP_GROUPS, TENSOR_GROUPS, with_layer_entry
 from tttdebug.specs import (
     AttentionSpec,
     CausalLMSpec,
@@ -42,6 +42,35 @@ def test_what_is_written_is_read_back(tmp_path_factory, data):
     HardwareConfig(layers=tuple(enumerate(layers))).write_decoder_config(path, num_layers=2)
     read = HardwareConfig.from_decoder_config(path)
     assert [read.for_layer(i) for i in range(2)] == layers
+
+
+def test_a_config_is_what_a_manifest_says_of_it():
+    layers = ((0, HardwareConfig.preset("performance")), (3, HardwareConfig.preset("bf16")))
+    config = HardwareConfig(name="mixed", layers=layers)
+    assert HardwareConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"wq": "bfloat16"}, "wq"),
+        ({"ff2": 8}, "ff2 is 8"),
+        ({"li_ff2": "HiFi2"}, "'HiFi2'"),
+        ({"li_ff2": {"math_fidelity": "HiFi2"}}, "fp32_dest_acc_en"),
+    ],
+)
+def test_what_is_no_config_of_this_version_is_refused(change, named):
+    with pytest.raises(SpecError, match=named):
+        HardwareConfig.from_dict(HardwareConfig().to_dict() | change)
+
+
+def test_an_entry_of_one_layer_changes_that_layer_alone():
+    config = with_layer_entry(HardwareConfig(), 2, {"precision_cfg": {"FF2": "BF16"}})
+    assert [config.for_layer(layer).ff2 for layer in (1, 2, 3)] == ["bfloat8_b", "bfloat16", "bfloat8_b"]
+    both = with_layer_entry(config, 2, {"fidelity_cfg": {"LI_FF2": "HIFI4"}})
+    assert (both.for_layer(2).ff2, both.for_layer(2).li_ff2.math_fidelity) == ("bfloat16", "HiFi4")
+    with pytest.raises(SpecError, match="entry of layer 2"):
+        with_layer_entry(config, 2, {"FF2": "BF16"})
 
 
 def test_a_file_changes_the_layers_it_names_and_no_other(tmp_path):

@@ -74,7 +74,7 @@ def _parts(spec: ModuleSpec) -> Iterator[ModuleSpec]:
 def _formats(config: HardwareConfig) -> Iterator[Decision]:
     for weights, op in _GROUPS:
         yield _group(config, weights, op)
-    yield Decision("kv_cache", config.kv_cache, f"as {config.name} has it; {_WHY_DTYPE[config.kv_cache]}")
+    yield Decision("kv_cache", config.kv_cache, f"as {config.name} has it; {MEANING_OF_DTYPE[config.kv_cache]}")
 
 
 def _formats_of_layers(config: HardwareConfig) -> Iterator[Decision]:
@@ -88,7 +88,7 @@ def _formats_of_layers(config: HardwareConfig) -> Iterator[Decision]:
 
 def _group(config: HardwareConfig, weights: str, op: str) -> Decision:
     dtype, kernel = getattr(config, weights), getattr(config, op)
-    return Decision(weights, f"{dtype} with {_short(kernel)}", f"as {config.name} has it; {_WHY_DTYPE[dtype]}")
+    return Decision(weights, f"{dtype} with {_short(kernel)}", f"as {config.name} has it; {MEANING_OF_DTYPE[dtype]}")
 
 
 def _fusion(config: HardwareConfig, spec: AttentionSpec) -> Decision:
@@ -167,7 +167,7 @@ _GROUPS = (
     ("lm_head", "li_lm_head"),
     ("router", "li_router"),
 )
-_WHY_DTYPE = {
+MEANING_OF_DTYPE = {
     "bfloat16": "8 significand bits, 2 bytes a value",
     "bfloat8_b": "7 significand bits and an exponent shared by 16, half the bytes of bfloat16",
     "bfloat4_b": "3 significand bits and an exponent shared by 16, a quarter of the bytes of bfloat16",

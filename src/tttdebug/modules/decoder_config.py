@@ -74,9 +74,25 @@ def read_decoder_config(path: Path, base: HardwareConfig) -> HardwareConfig:
 
 def write_decoder_config(path: Path, config: HardwareConfig, num_layers: int) -> None:
     """Write every group of every layer. Raises SpecError for a setting that the file has no name for."""
+    path.write_text(decoder_config_text(config, num_layers), encoding="utf-8")
+
+
+def decoder_config_text(config: HardwareConfig, num_layers: int) -> str:
+    """What `write_decoder_config` writes; raises as it does."""
     config.refuse_layers_beyond(num_layers)
     decoders = {str(layer): _settings(config.for_layer(layer)) for layer in range(num_layers)}
-    path.write_text(json.dumps({"decoders": decoders}, indent=2), encoding="utf-8")
+    return json.dumps({"decoders": decoders}, indent=2)
+
+
+def with_layer_entry(config: HardwareConfig, layer: int, entry: Mapping[str, Any]) -> HardwareConfig:
+    """`config` with one layer's entry of such a file, as a finding proposes it. Raises SpecError for a faulty entry."""
+    changed = config.for_layer(layer).replace(**_changes(entry, f"the entry of layer {layer}"))
+    return config.replace(layers=tuple(sorted({**dict(config.layers), layer: changed}.items())))
+
+
+def kernel_name(kernel: ComputeKernel) -> str:
+    """What the file calls a kernel setting; empty where it has no name for it."""
+    return next((name for name, known in KERNELS.items() if known == kernel), "")
 
 
 def _changes(settings: Any, where: str) -> dict[str, str | ComputeKernel]:

@@ -6,7 +6,8 @@ The names of tensor groups, kernel settings and presets are those of TT-Transfor
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,11 @@ class HardwareConfig:
 
         return read_decoder_config(Path(path), cls.preset(base))
 
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> HardwareConfig:
+        """The config that `to_dict` described, also after JSON. Raises SpecError for a part that is missing or new."""
+        return _read_back(cls, described)
+
     def write_decoder_config(self, path: str | Path, num_layers: int) -> None:
         """Write what this config decides for each of `num_layers` layers as a `decoder_config.json`."""
         from tttdebug.modules.decoder_config import write_decoder_config
@@ -153,6 +159,23 @@ class HardwareConfig:
     def to_dict(self) -> dict[str, Any]:
         """All decisions, JSON-ready."""
         return asdict(self)
+
+
+def _read_back(kind: type[Any], described: Any) -> Any:
+    """A dataclass of defaults, or of scalars alone, from its `asdict`."""
+    parts = {each.name: each for each in fields(kind)}
+    if not isinstance(described, Mapping) or described.keys() != parts.keys():
+        odd = sorted(map(str, described.keys() ^ parts.keys())) if isinstance(described, Mapping) else [repr(described)]
+        raise SpecError(f"not a {kind.__name__} of this version, missing or unknown: {', '.join(odd)}")
+    values = dict(described)
+    for name, part in parts.items():
+        if isinstance(part.default, ComputeKernel):
+            values[name] = _read_back(ComputeKernel, values[name])
+        elif name == "layers":
+            values[name] = tuple((layer, _read_back(kind, own)) for layer, own in values[name])
+        elif not isinstance(values[name], (str, bool)):
+            raise SpecError(f"{kind.__name__}.{name} is {values[name]!r}, neither a name nor a switch")
+    return kind(**values)
 
 
 PRESETS = {

@@ -64,12 +64,15 @@ def _cost(kind: str, records: Iterable[Record], hardware: Mapping[str, Any]) -> 
         median(record.floor_rel_l2 for record in records),
         worst.boundary,
         worst.rel_l2,
-        _formats(kind, hardware),
+        formats_of(kind, hardware),
     )
 
 
-def _formats(kind: str, hardware: Mapping[str, Any]) -> str:
-    """As in `bfloat4_b LoFi in FF1/FF3, bfloat8_b HiFi2 in FF2`; what is alike is said once."""
+def formats_of(kind: str, hardware: Mapping[str, Any]) -> str:
+    """A kind of module's formats and fidelities, as in `bfloat4_b LoFi in FF1/FF3, bfloat8_b HiFi2 in FF2`.
+
+    What is alike is said once; empty where the port does not say.
+    """
     places: dict[str, list[str]] = {}
     for weight, kernel, place in _SETTINGS.get(kind, ()):
         if weight in hardware:
