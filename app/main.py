@@ -7,6 +7,7 @@ import streamlit as st
 
 from address import CACHE, COMPARE, LAYER, MODULE, OVERVIEW, PRECISION, RUNS, TOKENS, Address, choose, go, link
 from data import find_runs, runs_folder
+from figures import offer_svg
 from tttdebug.errors import RunError
 
 HERE = Path(__file__).parent
@@ -33,6 +34,7 @@ def main() -> None:
     if page.title == "Runs":
         follow_link(address)
     sidebar(address)
+    offer_svg()
     try:
         page.run()
     except RunError as error:

@@ -12,6 +12,7 @@ from charts.scales import PICK
 from charts.settings_map import settings_map
 from choices import choose_call
 from data import current_run, default_boundary, explanation_of
+from figures import show_chart
 from looks import colours
 from number_formats import (
     FORMATS,
@@ -79,7 +80,7 @@ def show_map(
         return
     st.subheader(title, anchor=False)
     chart = settings_map(cells, places, grades, colours().ink)
-    event = st.altair_chart(chart, on_select="rerun", selection_mode=PICK, key=f"map {title}")
+    event = show_chart(chart, on_select="rerun", selection_mode=PICK, key=f"map {title}")
     if picked := event.selection[PICK]:
         go(MODULE, Address.current().at(boundary=picked[0]["boundary"]))
 
@@ -124,7 +125,7 @@ def show_effect(records: SavedRecords, alone: SavedRecords | None) -> None:
     own = {} if alone is None else {record.boundary: record for record in alone}
     with st.container(gap="xxsmall"):
         for kind, panel in depth_panels(list(records), "rel_l2", own).items():
-            event = st.altair_chart(panel, on_select="rerun", selection_mode=PICK, key=f"effect {kind}")
+            event = show_chart(panel, on_select="rerun", selection_mode=PICK, key=f"effect {kind}")
             if picked := event.selection[PICK]:
                 go(MODULE, Address.current().at(boundary=picked[0]["boundary"]))
     st.caption(
