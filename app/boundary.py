@@ -11,6 +11,7 @@ from address import Address
 from charts.error import error_histogram, token_chart
 from choices import choose_measure
 from data import token_text
+from drawing import draw, spec_of
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
 
@@ -29,15 +30,14 @@ def show_error(run: OpenedRun, record: Record) -> None:
             _tokens(run, record, profile)
     with sizes:
         st.subheader("Sizes of the error", anchor=False)
-        st.altair_chart(error_histogram(profile["error_edges"], profile["error_counts"]), key="histogram")
+        draw(spec_of(error_histogram(profile["error_edges"], profile["error_counts"])), key="histogram")
 
 
 def _tokens(run: OpenedRun, record: Record, profile: dict[str, Any]) -> None:
     by = choose_measure(Address.current())
     texts = token_text(run, record.key)
-    st.altair_chart(
-        token_chart(profile["token_rel_l2"], profile["token_pcc"], texts, record.floor_rel_l2, by), key=f"tokens {by}"
-    )
+    chart = token_chart(profile["token_rel_l2"], profile["token_pcc"], texts, record.floor_rel_l2, by)
+    draw(spec_of(chart), key=f"tokens {by}")
     st.caption(
         "In the ring: the worst token. Dashed: the floor." if by == "rel_l2" else "In the ring: the worst token."
     )

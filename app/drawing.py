@@ -15,7 +15,8 @@ Spec = dict[str, Any]
 
 
 def spec_of(chart: alt.Chart | alt.LayerChart) -> Spec:
-    spec: Spec = chart.to_dict(validate=False)
+    with alt.data_transformers.enable("default", max_rows=None):  # a page bounds what it draws by itself
+        spec: Spec = chart.to_dict(validate=False)
     return spec
 
 

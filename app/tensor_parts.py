@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from charts.parts import part_chart
+from drawing import draw, spec_of
 from saved_tensors import Tensors
 from tttdebug.tracking.opened_run import OpenedRun
 from tttdebug.tracking.record import Record
@@ -29,9 +30,8 @@ def show_parts(run: OpenedRun, record: Record, tensors: Tensors | None) -> None:
     for column, (part, errors) in zip(st.columns(max(2, len(shown))), shown.items(), strict=False):
         with column:
             st.subheader(f"Error per {part}", anchor=False)
-            st.altair_chart(
-                part_chart(list(errors), list(errors.values()), record.floor_rel_l2, part), key=f"per {part}"
-            )
+            chart = part_chart(list(errors), list(errors.values()), record.floor_rel_l2, part)
+            draw(spec_of(chart), key=f"per {part}")
 
 
 def heads_of(run: OpenedRun, record: Record) -> int:

@@ -11,6 +11,7 @@ import streamlit as st
 from address import Address, choose
 from charts.parts import channel_chart
 from charts.values import scatter_chart, step_chart, value_chart
+from drawing import draw, spec_of
 from saved_tensors import Tensors
 from tttdebug.reporting.wording import size
 from tttdebug.tracking.record import Record
@@ -42,13 +43,13 @@ def show_values(record: Record, tensors: Tensors) -> None:
     against, spread, apart = st.columns(3, gap="medium")
     with against:
         st.markdown("**Port against reference**")
-        st.altair_chart(scatter_chart(shown, record.slope), key=f"scatter {shown.limit}")
+        draw(spec_of(scatter_chart(shown, record.slope)), key=f"scatter {shown.limit}")
     with spread:
         st.markdown("**Values of both sides**")
-        st.altair_chart(value_chart(shown), key=f"values {shown.limit}")
+        draw(spec_of(value_chart(shown)), key=f"values {shown.limit}")
     with apart:
         st.markdown("**Error in bfloat16 steps**")
-        st.altair_chart(step_chart(drawn.steps), key="steps")
+        draw(spec_of(step_chart(drawn.steps)), key="steps")
     outside = f" {shown.outside:,} outside of this range." if shown.outside else ""
     st.caption(f"Dashed: port = reference. Red: the slope, {record.slope:.4f}.{outside}")
 
@@ -59,7 +60,7 @@ def show_channels(tensors: Tensors) -> None:
     if pair.channels < 2:
         return
     st.subheader("Channels", anchor=False)
-    st.altair_chart(channel_chart(drawn.channel_reference, drawn.channel_error), key="channels")
+    draw(spec_of(channel_chart(drawn.channel_reference, drawn.channel_error)), key="channels")
     reference_C = drawn.channel_reference
     typical = float(np.median(reference_C[np.isfinite(reference_C)])) if np.isfinite(reference_C).any() else math.nan
     outliers = int((reference_C > _OUTLIER * typical).sum())

@@ -13,7 +13,6 @@ from charts.scales import PADDING, PICK
 from looks import Colours
 from tensor_map import FACE, TILE, TensorMap
 from tttdebug.reporting.palette import BLUE, GREY, ORANGE, VERMILLION, VIOLET
-from tttdebug.reporting.wording import size
 
 _SATURATES_AT = 99.0
 """Percentile of the cells' magnitudes at which the colour is full, so that one outlier does not blank the rest."""
@@ -68,7 +67,7 @@ def tensor_chart(
             tooltip=[
                 alt.Tooltip("rows:N", title=row_name),
                 alt.Tooltip("channels:N", title="channel"),
-                alt.Tooltip("text:N", title="value"),
+                alt.Tooltip("value:Q", title="value", format=".4~g"),
             ],
         )
         .add_params(pick)
@@ -98,28 +97,32 @@ def tensor_chart(
 def _cells(shown: TensorMap) -> pd.DataFrame:
     rows, columns = shown.values.shape
     row, column = np.divmod(np.arange(rows * columns), columns)
-    values, finite = shown.values.ravel(), np.isfinite(shown.values).ravel()
-    first_row, first_channel = shown.row + row * shown.rows_a_cell, shown.channel + column * shown.channels_a_cell
-    row_end = np.minimum(first_row + shown.rows_a_cell, shown.row_end)
-    channel_end = np.minimum(first_channel + shown.channels_a_cell, shown.channel_end)
+    first_row, row_end = _edges(shown.row, shown.rows_a_cell, shown.row_end, rows)
+    first_channel, channel_end = _edges(shown.channel, shown.channels_a_cell, shown.channel_end, columns)
+    values = shown.values.ravel()
     return pd.DataFrame(
         {
-            "row": first_row,
-            "channel": first_channel,
-            "row_end": row_end,
-            "channel_end": channel_end,
-            "rows": _spans(first_row, row_end),
-            "channels": _spans(first_channel, channel_end),
+            "row": first_row[row],
+            "channel": first_channel[column],
+            "row_end": row_end[row],
+            "channel_end": channel_end[column],
+            "rows": _spans(first_row, row_end)[row],
+            "channels": _spans(first_channel, channel_end)[column],
             "value": values,
-            "text": [size(value) if np.isfinite(value) else "not finite" for value in values],
-            "finite": finite,
+            "finite": np.isfinite(values),
         }
     )
 
 
-def _spans(firsts: np.ndarray, ends: np.ndarray) -> list[str]:
+def _edges(first: int, step: int, end: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of a row's or column's cells begins and ends."""
+    starts = first + step * np.arange(cells)
+    return starts, np.minimum(starts + step, end)
+
+
+def _spans(firsts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     pairs = zip(firsts.tolist(), ends.tolist(), strict=True)
-    return [str(first) if end == first + 1 else f"{first} to {end - 1}" for first, end in pairs]
+    return np.array([str(first) if end == first + 1 else f"{first} to {end - 1}" for first, end in pairs])
 
 
 def _borders(first: int, end: int, step: int) -> list[int]:

@@ -9,6 +9,7 @@ from cache_errors import ORDERS, PARTS, Caches, caches_of, users_and_modes
 from charts.cache import MOST_COLUMNS, heat_chart, order_chart
 from charts.scales import PICK, domain_of
 from data import current_run
+from drawing import draw, spec_of
 from places import place_of
 from tttdebug.reporting.wording import size
 from tttdebug.tracking.opened_run import OpenedRun
@@ -130,7 +131,7 @@ def _orders(caches: Caches) -> None:
         )
     names = (f"{ORDERS[read_as]}, as compared", ORDERS[other])
     domain = domain_of([pd.Series(as_read), pd.Series(otherwise)])
-    st.altair_chart(order_chart(list(firsts), as_read, otherwise, names, domain), key="orders")
+    draw(spec_of(order_chart(list(firsts), as_read, otherwise, names, domain)), key="orders")
 
 
 def _heads(caches: Caches, layer: str, domain: tuple[float, float], *, both_orders: bool) -> None:
