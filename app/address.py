@@ -11,14 +11,18 @@ import streamlit as st
 
 # Not in a folder "pages": Streamlit runs the scripts of such a folder by themselves when a link to one comes first.
 RUNS, OVERVIEW, LAYER, MODULE = "views/runs.py", "views/overview.py", "views/layer.py", "views/module.py"
-PRECISION = "views/precision.py"
+TOKENS, CACHE = "views/tokens.py", "views/cache.py"
+PRECISION, COMPARE = "views/precision.py", "views/compare.py"
 
 Option = TypeVar("Option")
 
 
 @dataclass(frozen=True)
 class Address:
-    """The parts of the address; None where it says nothing. Numbers stay text: an address can hold anything."""
+    """The parts of the address; None where it says nothing. Numbers stay text: an address can hold anything.
+
+    `against` are the runs that `run` is compared with.
+    """
 
     run: str | None = None
     boundary: str | None = None
@@ -27,10 +31,21 @@ class Address:
     user: str | None = None
     mode: str | None = None
     by: str | None = None
+    token: str | None = None
+    kind: str | None = None
+    find: str | None = None
+    outcome: str | None = None
+    against: tuple[str, ...] = ()
+    element: str | None = None
+    zoom: str | None = None
+    values: str | None = None
 
     @classmethod
     def current(cls) -> Address:
-        return cls(**{name: st.query_params.get(name) for name in cls.__dataclass_fields__})
+        single = cls.__dataclass_fields__.keys() - {"against"}
+        return cls(
+            **{name: st.query_params.get(name) for name in single}, against=tuple(st.query_params.get_all("against"))
+        )
 
     @classmethod
     def set(cls, **changes: object) -> None:
@@ -38,13 +53,17 @@ class Address:
         st.query_params.from_dict(cls.current().at(**changes).params)
 
     @property
-    def params(self) -> dict[str, str]:
-        """What stands after the question mark."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def params(self) -> dict[str, Any]:
+        """What stands after the question mark; a part that is said several times is a list."""
+        said = asdict(self) | {"against": list(self.against)}
+        return {name: value for name, value in said.items() if value}
 
     def at(self, **changes: object) -> Address:
         """This address with some parts changed, None removes one."""
-        return replace(self, **{name: None if value is None else str(value) for name, value in changes.items()})
+        said: dict[str, Any] = {
+            name: value if value is None or isinstance(value, tuple) else str(value) for name, value in changes.items()
+        }
+        return replace(self, **said)
 
 
 def go(page: str, address: Address) -> NoReturn:

@@ -51,6 +51,19 @@ def choose_call(run: OpenedRun, address: Address, *, with_mode: bool = True) -> 
     return Call(phase, step, user, mode)
 
 
+def choose_user(users: list[int], address: Address) -> int:
+    """A select box where there are several; the first unless the address names another."""
+    user = _one_of(users, _number(address.user), users[0], f"user {address.user}")
+    if len(users) > 1:
+        choose("User", users, user, lambda chosen: {"user": chosen, "token": None}, width=110)
+    return user
+
+
+def named_token(positions: list[int], default: int, address: Address) -> int:
+    """The token position that the address names, said to be missing where it is; else the default."""
+    return _one_of(positions, _number(address.token), default, f"token {address.token}")
+
+
 def choose_measure(address: Address) -> str:
     """What charts of the error show: "rel_l2", or "distance" (1 − PCC)."""
     return choose(

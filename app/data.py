@@ -3,44 +3,29 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import time as now
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from address import RUNS, Address, go
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.errors import RunError
 from tttdebug.reporting.dashboard import RUNS_VARIABLE
-from tttdebug.tracking.manifest import Manifest
+from tttdebug.tracking.growing_records import GrowingRecords
 from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Key, Record
 from tttdebug.tracking.run import FINDINGS, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
 
 DEPTH_SEARCHED = 3
+SECONDS_BETWEEN_LOOKS = 3.0
+QUIET_SECONDS = 600.0
+"""A run that writes nothing for so long is taken to have been ended, and is no longer followed."""
 Stamp = tuple[tuple[int, int], ...]
 """Time and size of each file of a run."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One line of the list of runs; of an unreadable run nothing but its name is known."""
-
-    name: str
-    outcome: str
-    created: str = ""
-    model: str = ""
-    precision: str = ""
-    device: str = ""
-    failing: int = 0
-    compared: int = 0
-    first_divergence: str = ""
-    worst: str = ""
 
 
 def runs_folder() -> Path:
@@ -70,7 +55,28 @@ def current_run(address: Address) -> OpenedRun:
     path = find_runs(folder).get(address.run)
     if path is None:
         raise RunError(f"no run is named {address.run!r} in {folder}; pick one that is there")
-    return open_run(path)
+    run = open_run(path)
+    if is_live(path, run.manifest.status):
+        redraw_on_change(lambda: stamp_of(path))
+    return run
+
+
+def is_live(path: Path, status: str) -> bool:
+    """Whether a run of that status is still being written, as far as its files tell."""
+    changed = max(time for time, _ in stamp_of(path)) / 1e9
+    return status == "unfinished" and now() - changed < QUIET_SECONDS
+
+
+def redraw_on_change(look: Callable[[], object]) -> None:
+    """Draw the page anew as soon as `look` gives something else than now; the page is left alone until then."""
+    drawn = look()
+
+    @st.fragment(run_every=SECONDS_BETWEEN_LOOKS)
+    def watch() -> None:
+        if look() != drawn:
+            st.rerun()
+
+    watch()
 
 
 def default_boundary(run: OpenedRun, address: Address) -> str:
@@ -83,11 +89,6 @@ def default_boundary(run: OpenedRun, address: Address) -> str:
     return address.boundary or (run.first_divergence() or run.records[0]).boundary
 
 
-def summary(name: str, path: Path) -> Summary:
-    """What the list of runs says about one of them."""
-    return _summary(name, path, stamp_of(path))
-
-
 def outcome(run: OpenedRun) -> str:
     """One of "passed", "failed", "incomplete" (finished, but comparisons are missing) and "unfinished"."""
     if not run.manifest.finished:
@@ -95,14 +96,6 @@ def outcome(run: OpenedRun) -> str:
     if run.failed or run.manifest.wrong_weights:
         return "failed"
     return "passed" if run.passed else "incomplete"
-
-
-def worst_record(run: OpenedRun) -> Record | None:
-    """The record furthest from its reference: a non-finite or incomparable one, else that of the greatest rel_l2."""
-    if not run.records:
-        return None
-    errors = run.records.column("rel_l2")
-    return run.records[int(np.where(np.isnan(errors), np.inf, errors).argmax())]
 
 
 def label_of(described: Any) -> str:
@@ -131,7 +124,12 @@ def token_text(run: OpenedRun, key: Key) -> dict[int, str]:
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the run …")
 def _load(path: Path, stamp: Stamp) -> OpenedRun:
-    return OpenedRun.load(path)
+    return OpenedRun.load(path, growing(path / RECORDS))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def growing(records: Path) -> GrowingRecords:
+    return GrowingRecords(records)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -139,38 +137,12 @@ def _explanation(path: Path, stamp: Stamp) -> Explanation | None:
     return Explanation.load(open_run(path))
 
 
-@st.cache_data(max_entries=1000, show_spinner=False)
-def _summary(name: str, path: Path, stamp: Stamp) -> Summary:
-    try:
-        run = OpenedRun.load(path)
-    except RunError:
-        return Summary(name, "unreadable")
-    first, worst = run.first_divergence(), worst_record(run)
-    manifest: Manifest = run.manifest
-    return Summary(
-        name=name,
-        outcome=outcome(run),
-        created=manifest.created,
-        model=label_of(manifest.model),
-        precision=manifest.precision,
-        device=label_of(manifest.device),
-        failing=len(run.failed),
-        compared=len(run.records),
-        first_divergence=first.boundary if first else "",
-        worst=_worst(worst) if worst else "",
-    )
-
-
-def _worst(record: Record) -> str:
-    return f"{record.boundary}, {record.verdict if math.isnan(record.rel_l2) else f'rel L2 {record.rel_l2:.3g}'}"
-
-
 def stamp_of(path: Path) -> Stamp:
     """Changes when a file of the run does."""
-    return tuple(_file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS, FINDINGS))
+    return tuple(file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS, FINDINGS))
 
 
-def _file_stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError:

@@ -12,6 +12,8 @@ import streamlit as st
 from tttdebug.tracking.opened_run import OpenedRun
 from wording import call_name
 
+_NOTES = 5  # that are not folded away
+
 
 def show_ledger(run: OpenedRun) -> None:
     """Expected, compared, skipped; and every reason with what it kept from being compared."""
@@ -36,8 +38,11 @@ def show_ledger(run: OpenedRun) -> None:
         alone = [(entry.side, entry.path, entry.reason) for entry in manifest.unpaired]
         columns = ["side", "module", "why it is unpaired"]
         st.dataframe(pd.DataFrame(alone, columns=columns), hide_index=True, key="unpaired")
-    for note in manifest.notes:
+    for note in manifest.notes[:_NOTES]:
         st.text(note)
+    if more := manifest.notes[_NOTES:]:
+        with st.expander(f"{len(more):,} more notes"):
+            st.code("\n".join(more), language=None, wrap_lines=True)
 
 
 def show_manifest(run: OpenedRun) -> None:

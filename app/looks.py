@@ -10,13 +10,20 @@ import streamlit as st
 
 @dataclass(frozen=True)
 class Colours:
-    """`ink` is for text inside charts, `nothing` the middle of a scale from negative to positive."""
+    """`ink` is for text inside charts, `nothing` the middle of a scale from negative to positive.
+
+    `loud` is the end of a scale from `nothing` on which `ink` can be read.
+    """
 
     ink: str
     nothing: str
+    loud: str
 
 
-LIGHT, DARK = Colours(ink="#31333f", nothing="#f4f4f4"), Colours(ink="#fafafa", nothing="#22262e")
+LIGHT, DARK = (
+    Colours(ink="#31333f", nothing="#f4f4f4", loud="#f0a000"),
+    Colours(ink="#fafafa", nothing="#22262e", loud="#a06000"),
+)
 
 
 def colours() -> Colours:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from address import LAYER, MODULE, OVERVIEW, PRECISION, RUNS, Address, choose, go, link
+from address import CACHE, COMPARE, LAYER, MODULE, OVERVIEW, PRECISION, RUNS, TOKENS, Address, choose, go, link
 from data import find_runs, runs_folder
 from figures import offer_svg
 from tttdebug.errors import RunError
@@ -16,7 +16,10 @@ PAGES = {
     OVERVIEW: ("Overview", ":material/monitoring:"),
     LAYER: ("Layer", ":material/account_tree:"),
     MODULE: ("Module", ":material/query_stats:"),
+    CACHE: ("KV cache", ":material/database:"),
+    TOKENS: ("Tokens", ":material/text_fields:"),
     PRECISION: ("Precision", ":material/tune:"),
+    COMPARE: ("Compare", ":material/compare_arrows:"),
 }
 
 
@@ -63,7 +66,15 @@ def sidebar(address: Address) -> None:
             "Run",
             names,
             address.run if address.run in names else None,
-            lambda name: {"run": name, "boundary": None, "phase": None, "step": None, "user": None, "mode": None},
+            lambda name: {
+                "run": name,
+                "boundary": None,
+                "phase": None,
+                "step": None,
+                "user": None,
+                "mode": None,
+                "token": None,
+            },
             index=0 if address.run in names else None,
             placeholder="Pick a run",
         )

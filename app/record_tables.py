@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -96,7 +97,7 @@ def fact_table(record: Record) -> None:
         ("port's dtype", record.dtype),
         ("layout adapters", ", ".join(record.adapters) or "none"),
         ("engine", record.engine),
-        ("port's time", f"{record.seconds * 1000:,.1f} ms"),
+        ("port's time", "not measured" if math.isnan(record.seconds) else f"{record.seconds * 1000:,.1f} ms"),
     ]
     st.dataframe(
         pd.DataFrame(rows, columns=["fact", "value"]), hide_index=True, height="content", width=760, key="facts"

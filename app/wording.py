@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from data import outcome
+from data import QUIET_SECONDS, is_live, outcome
 from tttdebug.reporting.palette import VERDICTS, looks_like, style_of
 from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.opened_run import OpenedRun
@@ -67,9 +67,9 @@ def verdict_mark(verdict: str) -> str:
     return f":{style.hue}[{style.symbol}]"
 
 
-def verdict_tally(records: Sequence[Record]) -> str:
+def verdict_tally(verdicts: Iterable[str]) -> str:
     """How many records have which verdict, as Markdown; the legend of every chart, too."""
-    counts = Counter(looks_like(record.verdict) for record in records)
+    counts = Counter(map(looks_like, verdicts))
     return "&emsp;".join(
         f"{verdict_mark(verdict)} {counts[verdict]:,} {verdict}" for verdict in VERDICTS if verdict in counts
     )
@@ -96,7 +96,10 @@ def incompleteness(run: OpenedRun) -> str:
     why = (
         f"This run was cut short by an error: {code(status.removeprefix('failed: '))}."
         if status.startswith("failed: ")
-        else "This run is unfinished: it is still being written, or its process was ended."
+        else "This run is still being written; the page follows it."
+        if is_live(run.path, status)
+        else f"This run is unfinished, and nothing was written for {QUIET_SECONDS / 60:.0f} minutes: its process has "
+        "probably been ended."
     )
     return f"{why} Shown is what there is: {len(run.records):,} of {run.manifest.expected:,} comparisons."
 

@@ -11,8 +11,8 @@ import sys
 from collections import defaultdict
 
 import tttdebug as td
-from tttdebug.analysis.anatomy import Anatomy
-from tttdebug.analysis.examination import Examiner, formats_of
+from tttdebug.analysis.anatomy import Anatomy, formats_of
+from tttdebug.analysis.examination import Examiner
 from tttdebug.analysis.twin import emulated_twin
 from tttdebug.tracking.gates import kind_of
 from tttdebug.tracking.reopening import ReopenedRun

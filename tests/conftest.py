@@ -4,6 +4,7 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is first imported
+os.environ.setdefault("TTTDEBUG_CACHE_LIMIT", "0")  # no test leaves goldens in the user's cache, nor finds some there
 
 import hypothesis
 import pytest

@@ -147,6 +147,20 @@ def test_a_model_without_a_tokenizer_takes_token_ids(tttdebug, tmp_path):
     assert "4 tokens, 3 tokens" in out
 
 
+def test_no_more_tensors_are_saved_than_the_budget_allows(tttdebug, tmp_path):
+    from tttdebug.tracking import Run
+
+    picture(tmp_path / "fractal.png")
+    model, image = vit_folder(tmp_path / "vit"), ("--image", tmp_path / "fractal.png")
+    run = ("run", "--model", model, *image, "--engine", "ideal", "--save-tensors", "all", "--tensor-budget", "0")
+    code, out, _ = tttdebug(*run, "--out", tmp_path / "run")
+    assert code == 0
+    assert "tensor budget of 0 MiB is used up" in out.replace("\n", " ")
+    kept = Run.load(tmp_path / "run")
+    assert kept.records
+    assert not any(kept.tensors(record.key) for record in kept.records)
+
+
 def vit_folder(folder, processor=True):
     """A small ViT with weights that are not as they were drawn, as `save_pretrained` keeps it."""
     import transformers
@@ -245,6 +259,7 @@ def test_what_a_model_of_images_cannot_read_is_refused(tttdebug, tmp_path, argum
         (lambda tmp: ["run", "--prompt", f"@{tmp}/absent.txt"], "absent.txt"),
         (lambda tmp: ["run", "--layers", "1", "--prompt", "word " * 9000], "context"),
         (lambda tmp: ["run", "--decode-steps", "-1"], "decode-steps"),
+        (lambda tmp: ["run", "--tensor-budget", "-1"], "tensor-budget"),
         (lambda tmp: ["run", "--precision", "int4"], "precision"),
         (lambda tmp: ["run", "--device", "tpu"], "tpu"),
         (lambda tmp: ["run", "--device", "ttnn"], "ttnn"),

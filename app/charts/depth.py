@@ -9,14 +9,23 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import pandas as pd
 
-from charts.scales import PADDING, PICK, VERDICT_COLOUR, VERDICT_SHAPE, domain_of, drawable, log_axis, log_scale
+from charts.scales import (
+    NAME_WIDTH,
+    PADDING,
+    PICK,
+    VERDICT_COLOUR,
+    VERDICT_SHAPE,
+    domain_of,
+    drawable,
+    log_axis,
+    log_scale,
+)
 from places import OUTSIDE, kind_of, place_of
 from tttdebug.reporting.palette import GREY, PRIMARY, VERMILLION, looks_like
 from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
 from wording import pcc, verdict_label
 
-_NAME_WIDTH = 150
 _PANEL_HEIGHT = 84
 _LABEL_HEIGHT = 22
 
@@ -79,13 +88,13 @@ def _panel(
             titleAngle=0,
             titleAlign="left",
             titleBaseline="middle",
-            titleX=-_NAME_WIDTH,
-            titleLimit=_NAME_WIDTH - 40,
-            minExtent=_NAME_WIDTH,
-            maxExtent=_NAME_WIDTH,
+            titleX=-NAME_WIDTH,
+            titleLimit=NAME_WIDTH - 40,
+            minExtent=NAME_WIDTH,
+            maxExtent=NAME_WIDTH,
         ),
     )
-    chart = alt.Chart(points)
+    chart = alt.Chart()
     pick = alt.selection_point(name=PICK, fields=["boundary"], nearest=True, on="click", empty=False)
     marks = (
         chart.mark_point(filled=True, size=70, opacity=1, cursor="pointer")
@@ -109,7 +118,7 @@ def _panel(
     layers = [*_alone(chart, x, domain, kind), line, marks]
     if with_floor:
         layers = [*_floor(chart.transform_filter("isValid(datum.floor)"), x, domain), *layers]
-    return alt.layer(*layers).properties(height=_PANEL_HEIGHT + _LABEL_HEIGHT * last, padding=PADDING)
+    return alt.layer(*layers, data=points).properties(height=_PANEL_HEIGHT + _LABEL_HEIGHT * last, padding=PADDING)
 
 
 def _alone(chart: alt.Chart, x: alt.X, domain: tuple[float, float], kind: str) -> list[alt.Chart]:

@@ -17,10 +17,12 @@ PICK = "pick"
 SMALLEST_SHOWN = 1e-8
 """Errors below this, zero among them, are drawn here: a log scale has no zero."""
 PADDING = {"left": 0, "top": 4, "right": 4, "bottom": 4}
+NAME_WIDTH = 150
+"""Pixels left of charts over the layers, so that a layer stands at the same place in each of them."""
 VERDICT_COLOUR = alt.Scale(domain=list(VERDICTS), range=[style.colour for style in VERDICTS.values()])
 VERDICT_SHAPE = alt.Scale(domain=list(VERDICTS), range=[style.shape for style in VERDICTS.values()])
 _ROOM = 2.0  # factor between the outermost error and the end of the scale
-_LABEL = "replace(format(datum.value, '~e'), '+', '')"
+LABEL = "replace(format(datum.value, '~e'), '+', '')"
 
 
 def domain_of(errors: Iterable[pd.Series]) -> tuple[float, float]:
@@ -38,7 +40,7 @@ def log_scale(domain: tuple[float, float]) -> alt.Scale:
 
 def log_axis(domain: tuple[float, float], labels: int = 4, **look: object) -> alt.Axis:
     """An axis labelled 1e-3, 1e-2, …; at steps of 1, 2, 5 where there are too few powers of ten."""
-    return alt.Axis(values=round_values(domain, labels), labelExpr=_LABEL, **look)
+    return alt.Axis(values=round_values(domain, labels), labelExpr=LABEL, **look)
 
 
 def round_values(domain: tuple[float, float], at_most: int) -> list[float]:

@@ -49,7 +49,7 @@ if place != place_of(boundary):
     st.info("The address names a layer that this call does not have.", icon=":material/info:")
 
 st.markdown(layer_sentence(modules))
-st.markdown(verdict_tally(modules))
+st.markdown(verdict_tally(record.verdict for record in modules))
 event = st.altair_chart(
     layer_diagram(modules, colours().ink), on_select="rerun", selection_mode=PICK, key=f"diagram {place}"
 )

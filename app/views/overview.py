@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run at a glance: is it good, where does it start, do the tokens agree, what was left out."""
+"""One run at a glance: is it good, where and when does it start, do the tokens agree, what was left out."""
+
+from pathlib import Path
 
 import streamlit as st
 
-from address import LAYER, MODULE, Address, go, link
+from address import LAYER, MODULE, TOKENS, Address, choose, go, link
+from agreement import show_agreement
 from charts.depth import depth_panels
-from charts.scales import PICK
+from charts.heat import heat_map
 from choices import choose_call, choose_measure, records_of
-from data import alone, current_run, explanation_of, label_of
+from data import Stamp, alone, current_run, explanation_of, is_live, label_of, open_run, stamp_of
+from drawing import Spec, pick_from, spec_of
 from findings import show_explanation, show_how_to_explain
+from grids import badness_of, by_call, by_module, kinds_of, of_each
 from ledger import show_ledger, show_manifest
-from places import place_of
+from looks import colours
+from places import kind_of, place_of
 from record_tables import pick_boundary
-from tokens import show_agreement, show_continuations
-from tttdebug.tracking.opened_run import OpenedRun
+from tttdebug.tracking.opened_run import Call, OpenedRun, SavedRecords
 from tttdebug.tracking.record import Record
-from tttdebug.tracking.run import ACCUMULATED
+from tttdebug.tracking.run import ACCUMULATED, ISOLATED
 from wording import explanation, headline, incompleteness, moment, plain, verdict_tally
+
+EVERY_MODULE = "all modules"
+ISOLATED_LINE = "Dashed blue: the isolated error, of the module alone with the reference's input. "
 
 
 def header(run: OpenedRun) -> None:
@@ -27,20 +35,78 @@ def header(run: OpenedRun) -> None:
     st.caption(" · ".join(plain(fact) for fact in facts if fact))
     if not manifest.finished:
         st.info(incompleteness(run), icon=":material/hourglass_empty:")
+        if is_live(run.path, manifest.status) and manifest.expected:
+            st.progress(min(1.0, len(run.records) / manifest.expected))
+    if run.records:
+        st.markdown(verdict_tally(run.records.column("verdict").tolist()))
     first = run.first_divergence()
     if first is not None:
         at = address.at(boundary=first.boundary, phase=first.phase, step=first.step, user=first.user, mode=first.mode)
         link(MODULE, at, f"Look at {plain(first.boundary)}", icon=":material/arrow_forward:")
 
 
-def depth(records: list[Record], alone: dict[str, Record], by: str) -> None:
-    """A click in a panel leads to the layer, or to the module where its place has no other."""
-    for kind, panel in depth_panels(records, by, alone).items():
-        event = st.altair_chart(panel, on_select="rerun", selection_mode=PICK, key=f"depth {by} {kind}")
-        if picked := event.selection[PICK]:
-            boundary = picked[0]["boundary"]
-            only = sum(place_of(record.boundary) == place_of(boundary) for record in records) == 1
-            go(MODULE if only else LAYER, Address.current().at(boundary=boundary))
+def open_picked(picked: dict[str, object] | None, records: list[Record]) -> None:
+    """A click in a chart leads to the layer, or to the module where its place has no other; and to the call."""
+    if picked is not None:
+        place = place_of(str(picked["boundary"]))
+        only = sum(place_of(record.boundary) == place for record in records) == 1
+        go(MODULE if only else LAYER, Address.current().at(**picked))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def depth_specs(path: Path, stamp: Stamp, call: Call, by: str, ink: str) -> dict[str, Spec]:
+    """The chart of the modules of one call, layer by kind, and a panel a kind of module."""
+    run = open_run(path)
+    records = run.by_call[call]
+    boundaries = records.column("boundary").tolist()
+    badness, name = badness_of(records, by)
+    places = list(dict.fromkeys(map(place_of, boundaries)))
+    cells = by_module(records, badness)
+    panels = depth_panels(list(records), by, alone(run, call) if call.mode == ACCUMULATED else None)
+    charts = {"": heat_map(cells, places, kinds_of(boundaries), name, ink)} | panels
+    return {kind: spec_of(chart) for kind, chart in charts.items()}
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def calls_spec(path: Path, stamp: Stamp, call: Call, kind: str | None, by: str, ink: str) -> tuple[Spec, int]:
+    """Layer by call, of a kind of module or of all; and how many calls share a row."""
+    run = open_run(path)
+    records = of_user(run, call)
+    if kind is not None:
+        records = records.where(of_each(records.column("boundary"), kind_of) == kind)
+    badness, name = badness_of(records, by)
+    cells, together = by_call(records, badness)
+    places = list(dict.fromkeys(of_each(records.column("boundary"), place_of).tolist()))
+    return spec_of(heat_map(cells, places, list(dict.fromkeys(cells["row"])), name, ink)), together
+
+
+def of_user(run: OpenedRun, call: Call) -> SavedRecords:
+    """The records of every call of the same user, in the same mode."""
+    records = run.records if call.mode == ACCUMULATED else run.experiments
+    return records.where((records.column("user") == call.user) & (records.column("mode") == call.mode))
+
+
+def explained(run: OpenedRun, call: Call) -> bool:
+    return call.mode == ACCUMULATED and call._replace(mode=ISOLATED) in run.by_call
+
+
+def show_calls(run: OpenedRun, call: Call, by: str) -> None:
+    """Whether prefill or decode is worse, and whether the error grows from step to step."""
+    kinds = [EVERY_MODULE, *kinds_of(list(dict.fromkeys(of_user(run, call).column("boundary").tolist())))]
+    st.subheader("Every call", anchor=False)
+    kind = choose(
+        "Module",
+        kinds,
+        address.kind if address.kind in kinds else EVERY_MODULE,
+        lambda chosen: {"kind": None if chosen == EVERY_MODULE else chosen},
+        width=200,
+    )
+    wanted = None if kind == EVERY_MODULE else kind
+    spec, together = calls_spec(run.path, stamp_of(run.path), call, wanted, by, colours().ink)
+    open_picked(pick_from(spec, f"calls {by} {kind}"), records_of(run, call))
+    shared = f" A row is {together} calls and shows the worst of them." if together > 1 else ""
+    worst = "The worst module of each layer. " if kind == EVERY_MODULE else ""
+    st.caption(f"{worst}Click a cell to open that layer in that call.{shared}")
 
 
 address = Address.current()
@@ -61,19 +127,26 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     call = choose_call(run, address)
     by = choose_measure(address)
 records = records_of(run, call)
-own = alone(run, call) if call.mode == ACCUMULATED else {}
-st.markdown(verdict_tally(records))
+if len(records) < len(run.records):
+    st.markdown(verdict_tally(record.verdict for record in records))
 with st.container(gap="xxsmall"):
-    depth(records, own, by)
+    for kind, spec in depth_specs(run.path, stamp_of(run.path), call, by, colours().ink).items():
+        open_picked(pick_from(spec, f"depth {by} {kind}".strip()), records)
 st.caption(
-    "Click a point to open its layer. "
-    + ("Dashed blue: the isolated error, of the module alone with the reference's input. " if own else "")
+    "Click a cell or a point to open its layer. "
+    + (
+        "Dashed blue: the isolated error, of the module alone with the reference's input. "
+        if explained(run, call)
+        else ""
+    )
     + (
         "Grey: the floor, the error that the number formats must cause. Red: the most that they explain."
         if by == "rel_l2"
         else "The floor is known for rel L2 only."
     )
 )
+if len({(each.phase, each.step) for each in run.by_call}) > 1:
+    show_calls(run, call, by)
 
 st.subheader("Boundaries", anchor=False)
 st.caption("In the order of execution. Click a row to open it; click a column's name to sort.")
@@ -81,6 +154,7 @@ if picked := pick_boundary(records, key="boundaries"):
     go(MODULE, Address.current().at(boundary=picked))
 
 show_agreement(run)
-show_continuations(run)
+if run.tokens or run.manifest.continuations:
+    link(TOKENS, address, "Look at the tokens", icon=":material/arrow_forward:")
 show_ledger(run)
 show_manifest(run)

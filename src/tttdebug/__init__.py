@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tttdebug.modules import HardwareConfig, MultiHeadAttention
     from tttdebug.modules.build import build_model
     from tttdebug.references import load_reference
+    from tttdebug.references.golden_cache import GoldenCache
     from tttdebug.references.refpt import read_refpt, token_accuracy
     from tttdebug.specs import (
         AttentionSpec,
@@ -59,6 +60,7 @@ _HOME_OF = {
     "open_device": "backends",
     "close_device": "backends",
     "load_reference": "references",
+    "GoldenCache": "references.golden_cache",
     "read_refpt": "references.refpt",
     "token_accuracy": "references.refpt",
     "ModuleSpecWithReference": "tracking",
@@ -93,6 +95,7 @@ __all__ = [
     "open_device",
     "close_device",
     "load_reference",
+    "GoldenCache",
     "read_refpt",
     "token_accuracy",
     "Comparison",

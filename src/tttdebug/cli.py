@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from tttdebug.commands import golden_cache
+from tttdebug.commands.bundle import bundle
 from tttdebug.commands.comparing import baseline, compare
 from tttdebug.commands.explain import explain
 from tttdebug.commands.gate import gate
@@ -37,7 +39,7 @@ DEBUG = "--debug"
 
 app.command(context_settings={"allow_interspersed_args": False})(run)
 _IN_ORDER = (
-    *(explain, swap, bisect, show, report, gate, compare, baseline, dashboard, visualizer),
+    *(explain, swap, bisect, bundle, show, report, gate, compare, baseline, dashboard, visualizer),
     *(pair, audit, models, doctor, selftest),
 )
 for command in _IN_ORDER:
@@ -45,6 +47,11 @@ for command in _IN_ORDER:
 emulator = typer.Typer(help="The emulated chip itself.", no_args_is_help=True)
 emulator.command()(conformance)
 app.add_typer(emulator, name="emulator")
+cache = typer.Typer(help="What references gave in earlier runs: goldens.", no_args_is_help=True)
+cache.command("list")(golden_cache.list_goldens)
+cache.command("verify")(golden_cache.verify)
+cache.command("prune")(golden_cache.prune)
+app.add_typer(cache, name="cache")
 
 
 @app.callback()

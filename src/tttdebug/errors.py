@@ -20,6 +20,10 @@ class WeightsError(TttdebugError):
     """Weights are missing, damaged, of another model, or cannot be fetched."""
 
 
+class GoldenError(TttdebugError):
+    """A golden is damaged, stale, of another machine or model, or the cache of goldens cannot be used as asked."""
+
+
 class ReferenceCheckError(TttdebugError):
     """The reference itself cannot be trusted: untrained, non-finite, or not repeatable."""
 
@@ -82,6 +86,10 @@ class DashboardError(TttdebugError):
 
 class AnalysisError(TttdebugError):
     """An analysis needs something that is not there: a port to run again, a module that can be called alone."""
+
+
+class BundleError(TttdebugError):
+    """A call of a module cannot be made into a test that stands by itself, or cannot be written where it should be."""
 
 
 class FaultError(TttdebugError, LookupError):

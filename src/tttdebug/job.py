@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import RunError
 from tttdebug.foreign_port import own_exceptions
+from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET
 
 if TYPE_CHECKING:
     from tttdebug.job_sides import Sides
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, "float | None"], None]
 _PATHS = ("weights", "family", "port_weights", "pairs", "tokens_from")
-_OF_ONE_RUN = ("out", "command", "save_tensors", "ops")  # what is of no account for building both sides again
+_OF_ONE_RUN = (
+    "out",
+    "command",
+    "save_tensors",
+    "tensor_budget",
+    "ops",
+    "golden_cache",
+    "goldens",
+)  # what is of no account for building both sides again
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,13 @@ class Job:
     decode_steps: int = 8
     layers: int | None = None
     save_tensors: SaveTensors = "failed"
+    tensor_budget: int = DEFAULT_TENSOR_BUDGET
     ops: bool = False
     audit: bool = False
     inject: str | None = None
+    stream_reference: bool | None = None
+    golden_cache: bool = True
+    goldens: tuple[Path, ...] = ()
     out: Path | None = None
     seed: int = 0
     command: str = field(default="", compare=False)
@@ -109,7 +122,10 @@ def tracked(job: Job, progress: Progress) -> Iterator[Run]:
                 **compared(job, sides),
                 out=out,
                 save_tensors=job.save_tensors,
+                tensor_budget=job.tensor_budget,
                 ops=job.ops,
+                golden_cache=sides.golden_cache,
+                goldens=job.goldens,
                 command=job.command,
                 seed=job.seed,
                 job=_as_read(job, sides).to_json(),

@@ -13,8 +13,11 @@ from tttdebug.foreign_port import BuiltPort, build_port, imported_ttnn
 from tttdebug.job_inputs import prompts_of, state_dict_of, texts_of, what_is_read
 
 if TYPE_CHECKING:
+    import torch
+
     from tttdebug.job import Job, Progress
     from tttdebug.references import Reference
+    from tttdebug.references.golden_cache import GoldenCache
     from tttdebug.tracking import Audit
     from tttdebug.tracking.prompts import Input
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 class Sides:
     """Both sides, ready to be tracked.
 
-    `decode_steps` are those that they can make, `injected` the fault that was put into the port, and where.
+    `decode_steps` are those that they can make, `injected` the fault that was put into the port, and where;
+    `golden_cache` holds what references gave in earlier runs.
     """
 
     reference: Reference
@@ -32,6 +36,7 @@ class Sides:
     decode_steps: int
     weights: Audit | None
     injected: str | None = None
+    golden_cache: GoldenCache | None = None
 
 
 def compared(job: Job, sides: Sides) -> dict[str, Any]:
@@ -75,6 +80,7 @@ def both_sides(job: Job, progress: Progress) -> Iterator[Sides]:
     from tttdebug.backends import opened_device
     from tttdebug.families import register_file
     from tttdebug.references import check_reference, load_reference
+    from tttdebug.references.golden_cache import GoldenCache
     from tttdebug.references.refpt import read_refpt
     from tttdebug.tracking.driving import has_slots
 
@@ -94,7 +100,9 @@ def both_sides(job: Job, progress: Progress) -> Iterator[Sides]:
     with ttnn, opened_device(job.device, **options) as device:
         if job.port is None:
             refuse_family_without_weights(job)
-        reference = load_reference(job.model, weights=job.weights, layers=job.layers, progress=progress)
+        reference = load_reference(
+            job.model, weights=job.weights, layers=job.layers, stream=job.stream_reference, progress=progress
+        )
         if job.port is None:
             _refuse_other_family(job, reference)
         decode_steps = job.decode_steps if reference.decodes else 0
@@ -102,14 +110,16 @@ def both_sides(job: Job, progress: Progress) -> Iterator[Sides]:
             texts.append(token_reference.prompt(reference.context_length - decode_steps))
         prompts = prompts_of(job, reference, texts)
         progress("check the reference", None)
-        check_reference(reference, what_is_read(reference, prompts[0], decode_steps))
+        golden_cache = GoldenCache() if job.golden_cache else None
+        read = what_is_read(reference, prompts[0], decode_steps)
+        check_reference(reference, read, known_logits=_known_logits(golden_cache, reference, read))
         progress("build the port", None)
         built = built_port(job, reference, device)
         injected = None if job.inject is None else _injected(job.inject, built.port, job.seed)
         weights = _audited(job, built.port, reference, progress)
         if built.decode is None and not has_slots(built.port):
             decode_steps = 0  # the run notes it
-        yield Sides(reference, built, prompts, decode_steps, weights, injected)
+        yield Sides(reference, built, prompts, decode_steps, weights, injected, golden_cache)
 
 
 def built_port(job: Job, reference: Reference, device: Any) -> BuiltPort:
@@ -119,6 +129,20 @@ def built_port(job: Job, reference: Reference, device: Any) -> BuiltPort:
     if job.port is not None:
         return build_port(job.port, reference.model, device)
     return BuiltPort(build_model(reference, device, job.precision, weights=state_dict_of(job.port_weights)))
+
+
+def _known_logits(
+    cache: GoldenCache | None, reference: Reference, inputs: tuple[int, ...] | torch.Tensor
+) -> torch.Tensor | None:
+    """What this reference gave for these token ids in an earlier run, where a golden of it is kept."""
+    import torch
+
+    from tttdebug.references.golden_key import parts_as_loaded
+
+    if cache is None or isinstance(inputs, torch.Tensor):
+        return None
+    golden = cache.find_like(parts_as_loaded(reference, torch.tensor(inputs)))
+    return None if golden is None else golden.call(0).logits_TV
 
 
 def _injected(what: str, port: Any, seed: int) -> str:

@@ -66,6 +66,13 @@ def test_a_number_fitted_to_each_call_is_less_steady():
     assert not heard.agreed[0].steady
 
 
+def test_an_order_of_tokens_is_one_for_prompts_of_any_length():
+    calls = [call("prefill", 0, user, lambda y: y.roll(1, 0), tokens) for user, tokens in enumerate((40, 56))]
+    best = consensus(calls, decode_alone=False).agreed[0]
+    assert best.trial.cause == "tokens_permuted"
+    assert len(best.experiments) == 2
+
+
 def test_users_that_changed_places_are_told():
     own = [call("decode", 0, user, lambda y: y, 1) for user in (0, 1, 2)]
     swapped = [

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import tttdebug as td
 from families.random_models import ARCHITECTURES, DECODERS, decoders, random_model
-from tttdebug.analysis.anatomy import Anatomy
+from tttdebug.analysis.anatomy import Anatomy, formats_of
 from tttdebug.analysis.cache_watch import CacheWatch
-from tttdebug.analysis.examination import Examiner, formats_of
+from tttdebug.analysis.examination import Examiner
 from tttdebug.analysis.inherited import inherited_errors
 from tttdebug.analysis.isolated import NotAlone, isolated_outputs
 from tttdebug.analysis.own_error import own_error

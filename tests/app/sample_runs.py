@@ -162,11 +162,13 @@ def save_as_of_newer_schema(run: Run, folder: Path) -> None:
 
 
 def write_hostile_run(folder: Path, texts: tuple[str, ...]) -> None:
-    """A run whose names, prompts and notes are markup."""
+    """A run whose names, prompts, tokens and notes are markup."""
     writer = open_writer(folder, texts[0], save_tensors="none")
     reference = torch.randn((4, 32), generator=torch.Generator().manual_seed(0))
     for number, text in enumerate(texts):
         add_pair(writer, Pair(f"L{number:02d}.{text}", reference, -reference), "prefill", 0, 0)
+    agreed = token_agreement(reference, -reference, range(4), phase="prefill", step=0, user=0, start=0)
+    writer.append_tokens([token.to_json(lambda token_id: texts[token_id % len(texts)]) for token in agreed])
     writer.note(texts[0])
     writer.manifest = replace(
         writer.manifest,

@@ -98,6 +98,8 @@ def test_an_unfinished_run_shows_what_there_is(reader: Reader) -> None:
 def test_names_and_texts_of_a_run_are_never_interpreted(reader: Reader) -> None:
     reader.open("/overview?run=hostile")
     reader.title(f"▼ The port diverges, first at L00.{MARKUP[0]}")
+    reader.open("/tokens?run=hostile")
+    reader.title("– The next token differs after 4 of 4 tokens")
     for text in MARKUP:
         expect(reader.page.get_by_text(text, exact=True).first).to_be_attached()
     for number, text in enumerate(MARKUP):

@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from sample_runs import BROKEN, FAULTY, SOUND
 from streamlit.testing.v1 import AppTest
 
 from charts.scales import domain_of, round_values
 from data import find_runs
-from tensor_map import MAX_COLUMNS, MAX_ROWS, max_pooled
 from tttdebug.reporting.dashboard import RUNS_VARIABLE, app_script
 from tttdebug.tracking.manifest import Manifest, Unpaired
 from tttdebug.tracking.run import MANIFEST, RECORDS, Run
@@ -149,26 +145,6 @@ def test_ordinary_names_stay_as_they_are(name: str) -> None:
 @pytest.mark.parametrize("name", ["www.example.com", "_x_", "a:smile:", "<b>", "a b", "1. x", "http://a.b"])
 def test_what_markdown_would_read_becomes_code(name: str) -> None:
     assert plain(name) == f"`{name}`"
-
-
-@given(arrays(np.float64, st.tuples(st.integers(1, 300), st.integers(1, 300)), elements=st.floats(-1e6, 1e6)))
-def test_a_map_keeps_the_strongest_value_and_loses_no_cell(values: np.ndarray) -> None:
-    pooled = max_pooled(values)
-    rows, columns = pooled.values.shape
-    assert rows <= MAX_ROWS
-    assert columns <= MAX_COLUMNS
-    assert rows == math.ceil(values.shape[0] / pooled.rows_a_cell)
-    assert np.abs(pooled.values).max() == np.abs(values).max()
-    for i, j in ((0, 0), (rows - 1, columns - 1)):
-        r, c = pooled.rows_a_cell, pooled.channels_a_cell
-        cell = values[i * r : (i + 1) * r, j * c : (j + 1) * c]
-        assert abs(pooled.values[i, j]) == np.abs(cell).max()
-
-
-def test_a_cell_with_a_nan_is_nan() -> None:
-    values = np.ones((200, 200))
-    values[150, 7] = math.nan
-    assert np.isnan(max_pooled(values).values).sum() == 1
 
 
 @given(st.lists(st.floats(min_value=0, max_value=1e3), min_size=1))

@@ -24,9 +24,11 @@ PAGES = [
     "pairing.md",
     "ops-and-weights.md",
     "explaining.md",
+    "bundles.md",
     "reports.md",
     "gating.md",
     "baselines.md",
+    "golden-cache.md",
 ]
 
 

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from test_run_files import compared, unsealed, written
 
 from tttdebug.errors import RunError
+from tttdebug.tracking.growing_records import GrowingRecords
 from tttdebug.tracking.line_files import LineFinder
 from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.reopening import ReopenedRun
-from tttdebug.tracking.run import ISOLATED, PARQUET, PROFILES, RECORDS, Run
+from tttdebug.tracking.run import ISOLATED, MANIFEST, PARQUET, PROFILES, RECORDS, Run
 
 
 def as_text(records: Iterable[Record]) -> list[str]:
@@ -37,6 +38,11 @@ def run(tmp_path: Path) -> Run:
     reopened.append(replace(made.records[0], mode=ISOLATED, input_rel_l2=0.25), compared()[1])
     reopened.append(replace(made.records[1], mode=ISOLATED, verdict="injected"))
     return reopened.finish({}, [], [])
+
+
+def unfinished(run: Run) -> None:
+    """Make it one that still goes on."""
+    replace(run.manifest, seals={}, status="unfinished").write(run.path / MANIFEST)
 
 
 @pytest.fixture(params=["by columns", "by lines"])
@@ -157,3 +163,31 @@ def test_of_an_unfinished_run_a_torn_last_line_is_not_there(tmp_path: Path) -> N
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run"):
         OpenedRun.load(tmp_path)
+
+
+def test_a_run_that_is_being_written_is_read_on_from_where_it_was(run: Run) -> None:
+    unfinished(run)
+    lines = (run.path / RECORDS).read_bytes().splitlines(keepends=True)
+    growing = GrowingRecords(run.path / RECORDS)
+    (run.path / RECORDS).unlink()
+    assert len(OpenedRun.load(run.path, growing).records) == 0
+    with (run.path / RECORDS).open("ab", buffering=0) as file:
+        for number, line in enumerate(lines):
+            file.write(line[:30])
+            assert len(growing.table()) == number
+            file.write(line[30:])
+            assert len(growing.table()) == number + 1
+    opened = OpenedRun.load(run.path, growing)
+    assert as_text([*opened.records, *opened.experiments]) == as_text([*run.records, *run.experiments])
+
+
+def test_another_run_in_the_same_place_is_read_anew(run: Run) -> None:
+    unfinished(run)
+    growing = GrowingRecords(run.path / RECORDS)
+    lines = (run.path / RECORDS).read_bytes().splitlines(keepends=True)
+    assert len(growing.table()) == len(lines)
+    (run.path / RECORDS).write_bytes(lines[1])
+    assert growing.table().column("boundary").to_pylist() == ["L00.mlp"]
+    (run.path / RECORDS).write_bytes(lines[1] + b'{"boundary": 3}\n')
+    with pytest.raises(RunError, match=r"records.jsonl, line 2, is damaged \(KeyError"):
+        growing.table()

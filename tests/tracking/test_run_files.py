@@ -128,7 +128,9 @@ def test_the_tensor_budget_is_kept_and_its_end_is_said(tmp_path):
     records = [compared(f"b{i}", "diverged") for i in range(5)]
     run = written(tmp_path / "run", *records, save_tensors="all", tensor_budget=2 * 2 * 4 * 32 * 4)
     assert sum(run.tensors(record.key) is not None for record, *_ in records) == 2
-    assert any("budget" in note for note in run.manifest.notes)
+    (note,) = (note for note in run.manifest.notes if "budget" in note)
+    assert str(records[2][0].key) in note
+    assert "--tensor-budget" in note
 
 
 def test_a_killed_run_loads_with_every_record_that_was_reported(tmp_path):

@@ -64,7 +64,11 @@ def test_keys_in_the_wrong_rotary_order_are_found_in_the_cache(reference):
     name = "model.layers.2.self_attn.k_proj.weight"
     state[name] = interleave_heads(state[name], 32, 32)
     run = td.track(build(reference, weights=state), reference, PROMPTS[:1])
-    assert run.first_divergence().boundary == "L02.k_cache"
+    first = run.first_divergence()
+    assert first.boundary == "L02.k_cache"
+    heads = run.profile(first.key)["heads"]
+    assert len(heads["rel_l2"]) == run.manifest.model["kv_heads"]
+    assert min(first.rel_l2, heads["other_order_rel_l2"]) > 0.3  # wrong channels were turned: no order mends that
 
 
 def test_tracking_changes_no_bit_of_the_ports_logits(reference):

@@ -2,6 +2,7 @@
 """The weight audit on ports that are really broken: each fault is named as what it is, and a sound port has none."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,15 @@ def test_another_number_format_than_declared(reference):
     assert "shared along the input dimension" in across.detail
 
 
+def test_blocks_that_are_wrong(reference):
+    down = reference.model.state_dict()[DOWN].clone()
+    down[:, 64:96] = 0.0
+    assert faults(reference, {DOWN: down})[DOWN].detail == "columns 64..95 are zeros, the rest is right"
+    down[:, 64:96] = torch.randn(96, 32, generator=torch.Generator().manual_seed(0))
+    assert faults(reference, {DOWN: down})[DOWN].detail == "columns 64..95 are wrong, the rest is right"
+    assert faults(reference, {DOWN: torch.zeros(96, 160)})[DOWN].detail == "all zeros"
+
+
 def test_weights_that_nothing_explains(reference):
     torch.manual_seed(0)
     noise = faults(reference, {DOWN: torch.randn(96, 160)})[DOWN]
@@ -154,7 +164,7 @@ def test_a_weight_that_was_freed_or_taken_away_is_missing(reference):
 
 def test_a_port_without_weights_is_an_error(reference):
     with pytest.raises(AuditError, match="no weight was found on the device in object"):
-        td.audit(object(), type("Bare", (), {"model": torch.nn.Module()})())
+        td.audit(object(), replace(reference, model=torch.nn.Module()))
 
 
 # ports that declare nothing

@@ -127,3 +127,9 @@ def _spec_at(spec: Any, path: str) -> ModuleSpec | None:
 def other_layers(anatomy: Anatomy, part: Part) -> Any:
     """The function that gives the weights of this module in another layer."""
     return partial(anatomy.weights_of_layer, part)
+
+
+def formats_of(port: Any) -> dict[str, ReadAs]:
+    """How a port of ours keeps each weight; empty for a port that does not say."""
+    declared = getattr(port, "declared_formats", None)
+    return {} if declared is None else dict(declared())

@@ -115,10 +115,14 @@ def _stale(
     if errs_too or own > HALF * max(reading.rel_l2 for reading in readings.values()):
         return None
     wrong = {part: reading for part, reading in readings.items() if reading.cause != ""}
+    fresh = call.port_fresh
+    assert fresh is not None
+    is_empty = not bool(fresh.keys_KPE.any()) and not bool(fresh.values_KPE.any())
+    holds = "are zeros, as if never written" if is_empty else "are not those of this prompt"
     return Finding(
         boundary,
         "kv_stale",
-        f"{' and '.join(wrong)} in the cache are not those of this prompt, though its attention has the right ones",
+        f"{' and '.join(wrong)} of user {call.key.user} in the cache {holds}, though its attention has the right ones",
         module=call.module,
         reference_path=call.reference_path,
         experiments=tuple(

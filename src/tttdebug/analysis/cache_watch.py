@@ -28,16 +28,23 @@ BLOCK = 32
 class Change:
     """A cache that changed where its module should write nothing: one user's positions, and what stands there now.
 
-    `misplaced` is the position of the token that the module was to write, where it wrote at these instead.
+    The first `valid` positions held something. `misplaced` is the position of the token that the module was to write,
+    where it wrote at these instead.
     """
 
     pair: CachePair
     row: int
     turn: Turn
+    valid: int
     positions: tuple[int, ...]
     before_KLE: torch.Tensor
     now_KLE: torch.Tensor
     misplaced: int | None = None
+
+    @property
+    def is_of_another_user(self) -> bool:
+        """Whether it changed in a call in which its user had no part."""
+        return all(part.row != self.row for part in self.turn.users.values())
 
 
 class CacheWatch:
@@ -53,6 +60,7 @@ class CacheWatch:
             for boundary in dict.fromkeys(pair.after for pair in subject.caches)
         }
         self._held: dict[str, torch.Tensor] = {}
+        self._filled: dict[str, dict[int, int]] = {}  # boundary → slot → positions that hold something
         self._changes: dict[str, Change] = {}
 
     def before(self, boundary: str, turn: Turn) -> None:
@@ -64,8 +72,9 @@ class CacheWatch:
     def after(self, boundary: str, turn: Turn) -> None:
         """It has run."""
         for pair in self._pairs.get(boundary, ()):
-            if turn.phase == "prefill" and all(part.row == 0 for part in turn.users.values()):
-                self._held.pop(pair.boundary, None)  # fresh caches
+            if turn.phase == "prefill" and any(part.row == 0 for part in turn.users.values()):
+                self._held.pop(pair.boundary, None)  # fresh caches, of which the first slot is filled first
+                self._filled.pop(pair.boundary, None)
             self._look(pair, turn, has_run=True)
 
     def _look(self, pair: CachePair, turn: Turn, *, has_run: bool) -> None:
@@ -74,18 +83,22 @@ class CacheWatch:
         now_BKLE = to_torch(module_at(self._subject.port, pair.port, pair.boundary)).clone()
         held_BKLE = self._held.get(pair.boundary)
         self._held[pair.boundary] = now_BKLE
-        for part in turn.users.values():
-            before = held_BKLE[part.row] if held_BKLE is not None and part.start else None
-            if before is None or pair.boundary in self._changes:
+        filled = self._filled.setdefault(pair.boundary, {})
+        written = {part.row: part.start for part in turn.users.values()}
+        for row, valid in (filled | written).items():
+            if held_BKLE is None or not valid or pair.boundary in self._changes:
                 continue
-            differs_L = (before != now_BKLE[part.row]).any(dim=-1).any(dim=0)
-            unwritten = has_run and part.start < len(differs_L) and not bool(differs_L[part.start])
-            differs_L[part.start :] = False  # positions that nothing stands at yet, and those being written
+            before, now = held_BKLE[row], now_BKLE[row]
+            differs_L = (before != now).any(dim=-1).any(dim=0)
+            unwritten = row in written and has_run and valid < len(differs_L) and not bool(differs_L[valid])
+            if not unwritten:
+                differs_L[valid:] = False  # positions that nothing stands at yet, and those being written
             if bool(differs_L.any()):
                 places = tuple(int(place) for place in torch.nonzero(differs_L)[:, 0])
-                misplaced = part.start if unwritten else None
-                now = now_BKLE[part.row]
-                self._changes[pair.boundary] = Change(pair, part.row, turn, places, before, now, misplaced)
+                misplaced = valid if unwritten else None
+                self._changes[pair.boundary] = Change(pair, row, turn, valid, places, before, now, misplaced)
+        if has_run:
+            filled |= {part.row: part.start + part.tokens for part in turn.users.values()}
 
     def findings(self) -> list[Finding]:
         """A finding for each attention whose cache changed on its own."""
@@ -107,6 +120,11 @@ def _finding(boundary: str, changes: list[Change], subject: Subject) -> Finding:
     pair = modules[boundary]
     moved = [f"block {new} holds what block {old} held" for new, old in exchanged.items() if old is not None]
     cause = "kv_block_swapped" if moved else "kv_stale"
+    advice = "write only the new token's page, and see that page table and cache are not shared or freed between calls"
+    if first.is_of_another_user:
+        advice = "fill the slot, or the pages, of the user whose prompt it is"
+        user, cause, moved = next(iter(first.turn.users)), "kv_stale", []
+        says = f"the {first.turn.phase} of user {user} wrote {what} into slot {first.row} of the cache, another user's"
     if first.misplaced is not None:
         cause = "kv_position"
         says = f"{what} of {when} are written at position {positions} of the cache, not at {first.misplaced}"
@@ -121,9 +139,7 @@ def _finding(boundary: str, changes: list[Change], subject: Subject) -> Finding:
         module=pair.port,
         reference_path=pair.reference,
         experiments=(_restored(first),),
-        fix=Fix(
-            "write only the new token's page, and see that page table and cache are not shared or freed between calls"
-        ),
+        fix=Fix(advice),
         where=tuple(where),
         records=(Key(boundary, first.turn.phase, first.turn.step, next(iter(first.turn.users))),),
     )
@@ -132,9 +148,9 @@ def _finding(boundary: str, changes: list[Change], subject: Subject) -> Finding:
 def _restored(change: Change) -> Experiment:
     """The cache beside what it held, and beside it once the changed positions are put back."""
     before, now = change.before_KLE.float(), change.now_KLE.float()
-    valid = next(part.start for part in change.turn.users.values() if part.row == change.row)
-    norm = float(before[:, :valid].norm()) or 1.0
-    error = float((now[:, :valid] - before[:, :valid]).norm()) / norm
+    until = max(change.valid, change.positions[-1] + 1)
+    norm = float(before[:, :until].norm()) or 1.0
+    error = float((now[:, :until] - before[:, :until]).norm()) / norm
     return Experiment("these positions put back as they were written", error, 0.0, 0.0)
 
 

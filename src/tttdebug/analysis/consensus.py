@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tttdebug.analysis.finding import Experiment
 from tttdebug.analysis.hypotheses import NOTHING, Diagnosis, Trial, rel_l2, search
+from tttdebug.analysis.hypotheses.narrowing import narrowed_alike
 from tttdebug.analysis.module_call import ModuleCall
 
 SECONDS_OF_A_SEARCH = 20.0
@@ -36,8 +37,13 @@ class Agreed:
     steady: bool
 
     @property
+    def share(self) -> float:
+        """Of the calls that it could explain those that it does; what says where only needs some tokens."""
+        return min(1.0, len(self.experiments) / max(1, self.calls))
+
+    @property
     def explains_most(self) -> bool:
-        return 2 * len(self.experiments) > self.calls
+        return self.share > 0.5
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,16 @@ def consensus(calls: Sequence[ModuleCall], *, decode_alone: bool) -> Consensus:
 
     Raises WeightsError for a call without a weight that its spec needs.
     """
+    calls = narrowed_alike(calls)
     diagnoses = [search(call, budget_seconds=SECONDS_OF_A_SEARCH, at_fault=True) for call in calls]
     told = [_explanations(diagnosis) for diagnosis in diagnoses]
     causes = dict.fromkeys(trial.cause for trials in told for trial in trials)
     found = [_agreed(cause, calls, told) for cause in causes]
     places = {cause: _place(cause, told) for cause in causes}
 
-    def rank(agreed: Agreed) -> tuple[int, bool, bool, int]:
+    def rank(agreed: Agreed) -> tuple[float, bool, bool, int]:
         misplaced = decode_alone and agreed.trial.cause not in OF_STATE
-        return -len(agreed.experiments), misplaced, not agreed.steady, places[agreed.trial.cause]
+        return -agreed.share, misplaced, not agreed.steady, places[agreed.trial.cause]
 
     ranked = sorted(found, key=rank)
     of_some = (agreed.trial for agreed in ranked if not agreed.explains_most)

@@ -29,18 +29,23 @@ EXPERIMENTED_OF_A_KIND = 4
 """Of more modules of one kind at fault, all layers say, the causes of the first ones stand for the others'."""
 
 
-def diagnose(found: Examination, subject: Subject, progress: Progress) -> list[Finding]:
-    """A finding for each module at fault, the greatest error first; layers that share a cause are one finding."""
+def diagnose(found: Examination, subject: Subject, progress: Progress, known: Sequence[Finding] = ()) -> list[Finding]:
+    """A finding for each module at fault, the greatest error first; layers that share a cause are one finding.
+
+    Of modules that are `known` to have one nothing more is sought.
+    """
     holders = {pair.boundary: pair.after for pair in subject.caches}
     at_fault: dict[str, list[Key]] = {}
     for boundary, keys in found.at_fault.items():
         at_fault.setdefault(holders.get(boundary, boundary), []).extend(keys)
-    findings: list[Finding] = []
+    findings, told = list(known), {finding.boundary for finding in known}
     tried: dict[str, int] = {}
     for boundary, keys in at_fault.items():
         progress(f"what is wrong with {boundary}", None)
         kind = kind_of(boundary)
         tried[kind] = tried.get(kind, 0) + 1
+        if boundary in told:
+            continue
         calls = found.calls.get(boundary, [])
         alike = next((finding for finding in findings if kind_of(finding.boundary) == kind), None)
         if tried[kind] > EXPERIMENTED_OF_A_KIND and alike is not None:

@@ -13,17 +13,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.anatomy import Anatomy, other_layers
+from tttdebug.analysis.held_weights import HeldWeight, wrong_weights
 from tttdebug.analysis.isolated import NotAlone, OwnOutput, isolated_outputs
 from tttdebug.analysis.margins import Margins
-from tttdebug.analysis.module_call import KeysValues, ModuleCall, ReadAs
+from tttdebug.analysis.module_call import KeysValues, ModuleCall
 from tttdebug.analysis.own_error import OF_FORMATS, OF_TWIN, OwnError, own_error
-from tttdebug.analysis.port_caches import reference_part, round_cache
+from tttdebug.analysis.port_caches import read_behind, reference_part, round_cache
+from tttdebug.analysis.small_errors import NEAR, SmallErrors
 from tttdebug.analysis.undecided import decided_tokens
 from tttdebug.specs import MixtureOfExpertsSpec
 from tttdebug.tracking.call_numbers import first_call_of
 from tttdebug.tracking.calls import known_call
 from tttdebug.tracking.images import Image
 from tttdebug.tracking.pairing import PairedModules
+from tttdebug.tracking.part_errors import with_parts
 from tttdebug.tracking.prompts import Prompt
 from tttdebug.tracking.record import Key, Record, metrics_of
 from tttdebug.tracking.reference_calls import TorchCall
@@ -36,19 +39,24 @@ if TYPE_CHECKING:
     import torch
 
 Progress = Callable[[str, "float | None"], None]
-FAR_ABOVE = 2.0
+FAR_ABOVE = {"prefill": 5.0, "decode": 2.0}
+"""Times its limit an error that is no accident of one prompt, or of one step."""
+
 KEPT_CALLS = {"prefill": 2, "decode": 4}
 """Calls of one boundary whose tensors are kept for experiments, those of the first users and steps."""
 
 
 @dataclass
 class Examination:
-    """What the modules do alone. `at_fault` are the boundaries that err more than their formats, in their order."""
+    """What the modules do alone. `at_fault` are the boundaries that err more than their formats, in their order, and
+    `small` what those are off that err a little beside a twin.
+    """
 
     errors: dict[Key, OwnError] = field(default_factory=dict)
     calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
     at_fault: dict[str, list[Key]] = field(default_factory=dict)
     not_alone: dict[str, str] = field(default_factory=dict)
+    small: SmallErrors = field(default_factory=SmallErrors)
 
 
 class Examiner:
@@ -65,7 +73,7 @@ class Examiner:
         self._caches = {pair.boundary: pair for pair in subject.caches}
         self._margins = Margins(by_kind=twin is None)  # beside a twin sound modules are off by next to nothing
         self._fresh: dict[tuple[str, int, str], tuple[torch.Tensor, torch.Tensor]] = {}
-        self._written: list[Key] = []
+        self._held: dict[str, Mapping[str, HeldWeight] | None] = {}
         self.found = Examination()
 
     def examine(self, more: Sequence[Prompt | Image], progress: Progress) -> Examination:
@@ -84,7 +92,7 @@ class Examiner:
     def _measure(self, output: OwnOutput | NotAlone) -> None:
         if isinstance(output, OwnOutput):
             error = self._own_error(output)
-            self._margins.add(output.boundary, -1 - output.user.user, _ratio(error))
+            self._margins.add(output.boundary, -1 - output.user.user, error.ratio)
 
     def _note(self, output: OwnOutput | NotAlone) -> None:
         """Write the record of one output, and keep what experiments need where it looks wrong."""
@@ -95,14 +103,18 @@ class Examiner:
         key = Key(output.boundary, turn.phase, turn.step, user.user, ISOLATED)
         error = self._own_error(output)
         self.found.errors[key] = error
+        if self._twin is not None and output.boundary not in self._caches:
+            self.found.small.note(key, output, error)
         if turn.phase == "prefill":
-            self._margins.add(output.boundary, user.user, _ratio(error))
+            self._margins.add(output.boundary, user.user, error.ratio)
         if output.boundary in self._caches:
             self._fresh[(output.boundary, user.user, turn.phase)] = (
                 output.aligned.reference_TC,
                 output.aligned.port_TC,
             )
-        self._run.append(self._record(key, output, error), error.comparison.profile)
+        cache = self._caches.get(output.boundary)
+        profile = with_parts(error.comparison.profile, output.aligned, keys=cache is not None and cache.part == "keys")
+        self._run.append(self._record(key, output, error), profile)
         self._keep(key, output, error)
 
     def _own_error(self, output: OwnOutput) -> OwnError:
@@ -161,12 +173,15 @@ class Examiner:
         if sum(call.key.phase == key.phase for call in kept) >= KEPT_CALLS[key.phase]:
             return
         caches = (replace(key, boundary=pair.boundary) for pair in self._subject.caches if pair.after == key.boundary)
-        if any(self._is_suspect(of, self.found.errors[of]) for of in (key, *caches) if of in self.found.errors):
+        is_near = self._twin is not None and key.phase == "prefill" and error.ratio > NEAR
+        if is_near or any(
+            self._is_suspect(of, self.found.errors[of]) for of in (key, *caches) if of in self.found.errors
+        ):
             kept.append(self._module_call(key, output, error))
 
     def _is_suspect(self, key: Key, error: OwnError) -> bool:
         limit = self._margins.limit(key.boundary) if key.phase == "prefill" else 1.0
-        return not _ratio(error) <= limit or not error.comparison.nonfinite_masks_agree
+        return not error.ratio <= limit or not error.comparison.nonfinite_masks_agree
 
     def _module_call(self, key: Key, output: OwnOutput, error: OwnError) -> ModuleCall:
         import torch
@@ -188,21 +203,37 @@ class Examiner:
             floor_rel_l2=error.floor,
             positions_T=torch.arange(output.user.start, output.user.start + tokens),
             past=self._past(key.boundary, output),
+            behind=self._behind(key.boundary, output),
             past_of_layer=partial(self._past_of_layer, key.boundary, output),
             port_fresh=self._fresh_of(key, 1),
             reference_fresh=self._fresh_of(key, 0),
             parts={name.rpartition(".")[2]: values for name, values in output.parts.items()},
             layer=part.layer if part else None,
             weights_of_layer=other_layers(self._anatomy, part) if part else lambda layer: None,
+            held=self._held_at(modules.pair.port),
             module=modules.pair.port,
             reference_path=modules.pair.reference,
         )
+
+    def _held_at(self, path: str) -> Mapping[str, HeldWeight] | None:
+        """The weights of a module that are not what the port declares, read from the device once."""
+        if path not in self._held:
+            self._held[path] = wrong_weights(self._subject.port, path, self._subject.reference.model.state_dict())
+        return self._held[path]
 
     def _past(self, boundary: str, output: OwnOutput) -> KeysValues | None:
         """The reference's cache before the call."""
         if not output.user.start:
             return None
         return self._in_cache(output.user.cache_before, boundary)
+
+    def _behind(self, boundary: str, output: OwnOutput) -> KeysValues | None:
+        """What stands in the port's cache behind the call's own tokens: nothing that a query should see."""
+        user, held = output.user, dict[str, "torch.Tensor | None"]()
+        for pair in self._subject.caches if user.start else ():
+            if pair.after == boundary:
+                held[pair.part] = read_behind(self._subject, pair, user.cache_after, user.row, user.start + user.tokens)
+        return self._keys_values(held, boundary)
 
     def _past_of_layer(self, boundary: str, output: OwnOutput, layer: int) -> KeysValues | None:
         """What an attention finds in the reference's cache of another layer; None beyond the last, or where none is."""
@@ -239,20 +270,25 @@ class Examiner:
         return KeysValues(*(side[0].unflatten(-1, (heads, -1)).transpose(0, 1) for side in (keys, values)))
 
     def _judge(self) -> None:
-        """Settle the verdicts: prefill by the margins over prompts, decode by the limit of each step."""
+        """Settle the verdicts: prefill by the margins over prompts, decode by the limit of each step.
+
+        What is far above it counts wherever it is: one user's slot, or one long prompt, may be wrong alone.
+        """
         for key, error in self.found.errors.items():
-            surely = self._margins.is_at_fault(key.boundary) if key.phase == "prefill" else self._is_so_in_decode(key)
+            surely = error.ratio > FAR_ABOVE[key.phase] or (
+                self._margins.is_at_fault(key.boundary) if key.phase == "prefill" else self._is_so_in_decode(key)
+            )
             if (surely and self._is_suspect(key, error)) or not error.comparison.nonfinite_masks_agree:
                 self.found.at_fault.setdefault(key.boundary, []).append(key)
 
     def _is_so_in_decode(self, key: Key) -> bool:
-        """Whether a module is above its limit over all steps together, or far above in one: single tokens scatter."""
+        """Whether a module is above its limit over all steps together: single tokens scatter."""
         steps = [
-            _ratio(error)
+            error.ratio
             for other, error in self.found.errors.items()
             if (other.boundary, other.phase, other.user) == (key.boundary, key.phase, key.user)
         ]
-        return sum(steps) / len(steps) > 1 or _ratio(self.found.errors[key]) > FAR_ABOVE
+        return sum(steps) / len(steps) > 1
 
 
 def _read(output: OwnOutput, known: str, truth: TorchCall) -> torch.Tensor:
@@ -260,17 +296,3 @@ def _read(output: OwnOutput, known: str, truth: TorchCall) -> torch.Tensor:
     if not output.user.reads_inputs(known):
         return truth.input.flatten(0, -2)
     return list(output.parts.values())[-1] if output.parts else truth.input
-
-
-def formats_of(port: Any) -> dict[str, ReadAs]:
-    """How a port of ours keeps each weight; empty for a port that does not say."""
-    declared = getattr(port, "declared_formats", None)
-    return {} if declared is None else dict(declared())
-
-
-def _ratio(error: OwnError) -> float:
-    """The own error in units of its limit; 0 where there is no floor, inf where it is not finite."""
-    if math.isnan(error.limit):
-        return 0.0
-    ratio = error.unexplained / error.limit
-    return ratio if math.isfinite(ratio) else math.inf

@@ -55,7 +55,7 @@ def port_with(
 
     Padding and other users' rows stay. Raises LayoutError with both shapes where the layouts do not fit.
     """
-    from_, to = _places(reference, port, turn, part, layout)
+    from_, to = places(reference, port, turn, part, layout)
     changed = port.detach().clone().float()
     changed.view(-1)[to] = reference.reshape(-1)[from_].float()
     return changed
@@ -68,7 +68,7 @@ def reference_with(
 
     Raises LayoutError with both shapes where the layouts do not fit.
     """
-    to, from_ = _places(reference, port, turn, part, layout)
+    to, from_ = places(reference, port, turn, part, layout)
     changed = reference.detach().clone()
     changed.view(-1)[to] = port.reshape(-1)[from_].to(changed.dtype)
     return changed
@@ -94,7 +94,7 @@ def output_with(
     return replaced(output, tensor, like(tensor, values))
 
 
-def _places(
+def places(
     reference: torch.Tensor, port: torch.Tensor, turn: Turn, part: UserTurn, layout: PairLayout
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which elements of the two answer to each other: the places in either one, found by aligning the places."""

@@ -7,24 +7,29 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from tttdebug.analysis.anatomy import Anatomy
+from tttdebug.analysis.anatomy import Anatomy, formats_of
 from tttdebug.analysis.cache_watch import CacheWatch
 from tttdebug.analysis.calibration import calibration
 from tttdebug.analysis.composition import Composition
 from tttdebug.analysis.diagnosis import diagnose
-from tttdebug.analysis.examination import Examiner, formats_of
+from tttdebug.analysis.examination import Examination, Examiner
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.analysis.finding import Finding
 from tttdebug.analysis.inherited import Inherited, inherited_errors
+from tttdebug.analysis.other_twins import other_twins
 from tttdebug.analysis.repeatability import unrepeatable
+from tttdebug.analysis.small_errors import mathematics_of
 from tttdebug.analysis.special.decisions import decisions
 from tttdebug.analysis.special.nonfinite import first_nonfinite
+from tttdebug.analysis.special.read_again import ReadAgain
 from tttdebug.analysis.swaps import shares
 from tttdebug.analysis.twin import emulated_twin
 from tttdebug.analysis.verdicts import verdicts_of
+from tttdebug.analysis.whole_reference import refuse_streamed
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
 from tttdebug.tracking.call_numbers import first_call_of
+from tttdebug.tracking.gates import kind_of
 from tttdebug.tracking.record import Key, Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import INHERITED, Run
@@ -62,6 +67,7 @@ def explain(
             f"{run.path} was loaded from disk, and an explanation runs both sides again: use `tttdebug explain "
             f"{run.path}`, or explain the run that td.track gave"
         )
+    refuse_streamed(subject.reference)
     check_reference(subject.reference, subject.prompts[0].inputs)
     more = calibration(subject, prompts - len(subject.prompts))
     progress("whether the port repeats itself", None)
@@ -70,13 +76,18 @@ def explain(
     reopened = ReopenedRun(run)
     twin = emulated_twin(subject) if emulated_floor else None
     found = Examiner(subject, anatomy, reopened, twin).examine(more, progress)
+    small = [] if twin is None else _of_small_errors(subject, twin, found, progress)
+    for finding in small:
+        found.at_fault.setdefault(finding.boundary, list(finding.records))
     watch = CacheWatch(subject)
-    inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress)
+    again = None if findings else ReadAgain(subject, run)
+    inherited_errors(subject, lambda inherited: reopened.append(_record(subject, inherited)), watch, progress, again)
+    findings += [] if again is None else again.findings()
     own = {key: "injected" for keys in found.at_fault.values() for key in keys}
     experiments = [replace(record, verdict=own.get(record.key, record.verdict)) for record in reopened.experiments]
     filled_by = {pair.boundary: pair.after for pair in subject.caches}
     verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders, filled_by)
-    findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress)]
+    findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress, small)]
     ranked = _ranked(_one_a_module(findings), subject, progress)
     notes = [
         *_notes(anatomy, found.not_alone),
@@ -85,6 +96,23 @@ def explain(
     ]
     finished = reopened.finish(verdicts, [finding.to_json() for finding in ranked], notes)
     return Explanation(tuple(ranked), tuple(notes), finished)
+
+
+def _of_small_errors(subject: Subject, twin: Subject, found: Examination, progress: Progress) -> list[Finding]:
+    """What is known of the modules that are a little off their twins; mathematics is asked of those not at fault yet,
+    the first of each kind."""
+    errors = found.small.by_boundary()
+    findings = other_twins(subject, twin, errors, progress)
+    told = {finding.boundary for finding in findings} | set(found.at_fault)
+    asked: dict[str, str] = {}
+    for boundary in errors:
+        if boundary not in told and found.calls.get(boundary):
+            asked.setdefault(kind_of(boundary), boundary)
+    for boundary in asked.values():
+        progress(f"what is a little wrong with {boundary}", None)
+        finding = mathematics_of(found.calls[boundary][0], errors[boundary])
+        findings += [] if finding is None else [finding]
+    return findings
 
 
 def _enlarged(run: Run, verdicts: Mapping[Key, str], findings: Sequence[Finding]) -> list[str]:

@@ -18,6 +18,7 @@ from tttdebug.analysis.held_output import HeldOutput, hold
 from tttdebug.analysis.model_end import Apart, end_of
 from tttdebug.analysis.torch_reading import reader_of
 from tttdebug.analysis.turns import Turn, turns
+from tttdebug.analysis.whole_reference import refuse_streamed
 from tttdebug.backends import unreadable
 from tttdebug.errors import AnalysisError, LayoutError, PairingError
 from tttdebug.tracking.call_numbers import first_call_of
@@ -58,6 +59,7 @@ class FreeRun:
 
     def __init__(self, subject: Subject, progress: Progress = lambda message, fraction: None) -> None:
         """Run the port. Raises AnalysisError where its logits, or an encoder's last outputs, cannot be compared."""
+        refuse_streamed(subject.reference)
         self.subject = subject
         self.end = end_of(subject)
         self.layouts = {modules.pair.boundary: modules.pair.layout for modules in subject.paired}

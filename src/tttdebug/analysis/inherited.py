@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tttdebug.analysis.cache_watch import CacheWatch
 from tttdebug.analysis.exchange import rows_of
 from tttdebug.analysis.port_caches import with_port_cache
+from tttdebug.analysis.special.read_again import ReadAgain
 from tttdebug.analysis.turns import Turn, UserTurn, turns
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.calls import known_call
@@ -48,9 +49,12 @@ def inherited_errors(
     tell: Callable[[Inherited], None],
     caches: CacheWatch,
     progress: Callable[[str, float | None], None] = lambda message, fraction: None,
+    again: ReadAgain | None = None,
 ) -> None:
-    """Run every call of a run again, freely, tell what each module inherits, and watch the caches on the way."""
-    watching = _Watching(subject, tell, caches)
+    """Run every call of a run again, freely, tell what each module inherits, and watch on the way the caches, and
+    whether the port gives `again` what it gave.
+    """
+    watching = _Watching(subject, tell, caches, again)
     with Substitution(subject.port_modules, watching) as substitution:
         for turn in turns(subject):
             progress(f"errors passed on: {turn.phase} {turn.step + 1}", None)
@@ -62,10 +66,13 @@ def inherited_errors(
 class _Watching:
     """The intervention that changes nothing and looks at what goes in."""
 
-    def __init__(self, subject: Subject, tell: Callable[[Inherited], None], caches: CacheWatch) -> None:
+    def __init__(
+        self, subject: Subject, tell: Callable[[Inherited], None], caches: CacheWatch, again: ReadAgain | None
+    ) -> None:
         self._subject = subject
         self._tell = tell
         self._caches = caches
+        self._again = again
         self.turn: Turn | None = None
 
     def before(self, call: PortCall) -> PortCall:
@@ -94,6 +101,8 @@ class _Watching:
     def after(self, call: PortCall, output: Any) -> Any:
         assert self.turn is not None
         self._caches.after(call.boundary, self.turn)
+        if self._again is not None:
+            self._again.after(call.boundary, self.turn, output)
         return output
 
     def _input(self, boundary: str, part: UserTurn, values: Any) -> torch.Tensor | None:

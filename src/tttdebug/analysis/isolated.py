@@ -74,7 +74,7 @@ def isolated_outputs(
     in the port's number formats.
     """
     composition = Composition(subject.paired)
-    feeding = _Feeding(subject, composition, tell)
+    feeding = Feeding(subject, composition, tell)
     sound = None if twin is None else _Twin(twin)
     with Substitution(subject.port_modules, feeding) as substitution:
         for turn in turns(subject, reference_cache=True):
@@ -107,7 +107,7 @@ class _Twin:
         """For each user what every module of the twin is off in the next call, [T, C] by boundary."""
         self._errors = {}
         turn = next(self._turns)
-        feeding = _Feeding(self._subject, self._composition, self._keep)
+        feeding = Feeding(self._subject, self._composition, self._keep)
         with Substitution(self._subject.port_modules, feeding) as substitution:
             feeding.start(
                 turn,
@@ -124,7 +124,7 @@ class _Twin:
             self._errors.setdefault(output.user.user, {})[output.boundary] = error_TC
 
 
-class _Feeding:
+class Feeding:
     """The intervention: the reference's input goes in, and what comes out is told of."""
 
     def __init__(
@@ -157,7 +157,7 @@ class _Feeding:
         if held is None:  # ids, which both sides read alike
             return call
         try:
-            changed = call.with_input(self._reference_input(call.boundary, held))
+            changed = call.with_input(reference_input(self._turn, call.boundary, held))
         except LayoutError as error:
             self._alone[call.boundary] = str(error)
             return call
@@ -181,21 +181,6 @@ class _Feeding:
             if (known := known_call(call.boundary, part.calls)) is not None:
                 self._compare(call.boundary, known, turn, part, values, seconds)
         return output
-
-    def _reference_input(self, boundary: str, held: Any) -> Any:
-        """A device tensor as the module's input, with every user's rows of the reference's input in their places."""
-        assert self._turn is not None
-        values = read_output(held)
-        if isinstance(values, Spread):
-            raise LayoutError(f"it lies on {len(values.shards)} devices")
-        for part in self._turn.users.values():
-            known = known_call(boundary, part.calls)
-            if known is None:
-                raise LayoutError("the reference made no such call")
-            if part.reads_inputs(known):
-                return held
-            values = put_into(values, part.calls[known].input, **rows_of(self._turn, part))
-        return like(held, values)
 
     def _compare(
         self, boundary: str, known: str, turn: Turn, part: UserTurn, values: torch.Tensor | Spread, seconds: float
@@ -227,6 +212,25 @@ class _Feeding:
             return
         floor_TC = None if floor_1TC is None else floor_1TC[0].float()
         self._tell(OwnOutput(pair.boundary, turn, part, aligned, floor_TC, math.nan))
+
+
+def reference_input(turn: Turn, boundary: str, held: Any) -> Any:
+    """A device tensor as the input of a module, with every user's rows of the reference's input in their places.
+
+    What both sides read alike, ids or an image, comes back as it is. Raises LayoutError where the layouts do not fit,
+    for a tensor on several devices, and where the reference made no such call.
+    """
+    values = read_output(held)
+    if isinstance(values, Spread):
+        raise LayoutError(f"it lies on {len(values.shards)} devices")
+    for part in turn.users.values():
+        known = known_call(boundary, part.calls)
+        if known is None:
+            raise LayoutError("the reference made no such call")
+        if part.reads_inputs(known):
+            return held
+        values = put_into(values, part.calls[known].input, **rows_of(turn, part))
+    return like(held, values)
 
 
 def _as_compared(floor: OwnFloor, aligned: Aligned) -> torch.Tensor | None:

@@ -15,6 +15,7 @@ from tttdebug.tracking.record import Key
 if TYPE_CHECKING:
     import torch
 
+    from tttdebug.analysis.held_weights import HeldWeight
     from tttdebug.specs import ModuleSpec
 
 Kind = Literal["norm", "attention", "feed_forward", "mixture", "layer", "embedding", "lm_head", "other"]
@@ -50,11 +51,16 @@ class ModuleCall:
     `port_TC` what the port's module gave for that input, in the reference's layout, and `floor_rel_l2` the error that
     the number formats alone cause in this module with this input.
 
-    `past` is the reference's cache before the call, as the port's format keeps it, and `past_of_layer(i)` what an
-    attention would find in the cache of layer i, None beyond the last: with the call's own tokens where that layer
-    comes first. `port_fresh` and `reference_fresh` are the keys and values [K, T, E] that the call wrote, in the
-    reference's rotary order. `parts` are what the port's modules directly within this one gave, by their
-    short names: a layer's norms and branches, a mixture's router.
+    `past` is the reference's cache before the call, as the port's format keeps it, `behind` what the port's cache holds
+    after the call's own tokens, and `past_of_layer(i)` what an attention would find in the cache of layer i, None
+    beyond the last: with the call's own tokens where that layer comes first. `port_fresh` and `reference_fresh` are the
+    keys and values [K, T, E] that the call wrote, in the reference's rotary order. `parts` are what the port's modules
+    directly within this one gave, by their short names: a layer's norms and branches, a mixture's router.
+
+    `held` are those of its weights that the device holds otherwise than declared, None where the port does not say what
+    it declares.
+
+    Of a call that was narrowed to some of its output channels, `whole` is all of it and `kept_C` are these channels.
     """
 
     key: Key
@@ -68,6 +74,7 @@ class ModuleCall:
     floor_rel_l2: float
     positions_T: torch.Tensor
     past: KeysValues | None = None
+    behind: KeysValues | None = None
     port_fresh: KeysValues | None = None
     reference_fresh: KeysValues | None = None
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -76,6 +83,9 @@ class ModuleCall:
     past_of_layer: Callable[[int], KeysValues | None] = lambda layer: None
     module: str = ""
     reference_path: str = ""
+    held: Mapping[str, HeldWeight] | None = None
+    whole: ModuleCall | None = None
+    kept_C: torch.Tensor | None = None
 
     @property
     def boundary(self) -> str:

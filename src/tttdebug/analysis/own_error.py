@@ -56,6 +56,14 @@ class OwnError:
     unexplained: float
     limit: float
 
+    @property
+    def ratio(self) -> float:
+        """`unexplained` in units of `limit`; 0 where there is no floor, inf where it is not finite."""
+        if math.isnan(self.limit):
+            return 0.0
+        ratio = self.unexplained / self.limit
+        return ratio if math.isfinite(ratio) else math.inf
+
 
 def own_error(
     reference_TC: torch.Tensor,

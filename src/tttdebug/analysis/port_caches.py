@@ -45,6 +45,24 @@ def read_cache(subject: Subject, pair: CachePair, reference_1TC: torch.Tensor, r
     )
 
 
+def read_behind(subject: Subject, pair: CachePair, cache: Any, row: int, start: int) -> torch.Tensor | None:
+    """What the port's cache holds from position `start` on, [1, T, C], where the reference's `cache` holds nothing.
+
+    None where it ends there, lies on several devices, or does not fit.
+    """
+    import torch
+
+    held = read_output(module_at(subject.port, pair.port, pair.boundary))
+    known_1TC = reference_part(cache, pair)
+    if known_1TC is None or not isinstance(held, torch.Tensor) or held.dim() != 4 or held.shape[2] <= start:
+        return None
+    nothing_1TC = known_1TC.new_zeros(1, held.shape[2] - start, known_1TC.shape[2])
+    try:
+        return read_cache(subject, pair, nothing_1TC, row, start).port_TC[None]
+    except LayoutError:  # which the run told of when it compared that cache
+        return None
+
+
 def fill_caches(subject: Subject, caches: Mapping[int, Any]) -> None:
     """Write the reference's caches into the port's; `caches` gives the one for each of its slots."""
     import torch

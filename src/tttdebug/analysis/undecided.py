@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tttdebug.analysis.special.decisions import TIE
+from tttdebug.analysis.ties import TIE
 from tttdebug.specs import MixtureOfExpertsSpec
 
 if TYPE_CHECKING:

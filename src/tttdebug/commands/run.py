@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tttdebug.commands.choices import Engine, SaveTensors
+from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET, MIB
 
 
 def run(
@@ -107,6 +108,10 @@ def run(
     save_tensors: Annotated[
         SaveTensors, typer.Option(help="Of which boundaries both tensors are kept.")
     ] = SaveTensors.failed,
+    tensor_budget: Annotated[
+        int,
+        typer.Option(metavar="MIB", min=0, help="Save no more tensors than this; the run says where it ran out."),
+    ] = DEFAULT_TENSOR_BUDGET // MIB,
     ops: Annotated[
         bool,
         typer.Option("--ops", help="Record every ttnn op inside the modules too, each against its own golden."),
@@ -115,6 +120,29 @@ def run(
         bool,
         typer.Option("--audit", help="First compare every weight whole, also your own port's (`tttdebug audit`)."),
     ] = False,
+    stream_reference: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream-reference/--no-stream-reference",
+            help="Run the reference a layer at a time out of its safetensors; by default only where it is larger than "
+            "memory.",
+        ),
+    ] = None,
+    golden_cache: Annotated[
+        bool,
+        typer.Option(
+            "--golden-cache/--no-golden-cache",
+            help="Keep what the reference gives, and read it instead of running the reference where nothing changed "
+            "(docs/golden-cache.md).",
+        ),
+    ] = True,
+    golden: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder of a golden that must serve; if it is damaged, stale or foreign, the run fails. May be "
+            "given several times."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run; default reports/<model>_<monDD>_<HHMMSS>.")
     ] = None,
@@ -171,9 +199,13 @@ def run(
         decode_steps=decode_steps,
         layers=layers,
         save_tensors=save_tensors.value,
+        tensor_budget=tensor_budget * MIB,
         ops=ops,
         audit=audit,
         inject=inject,
+        stream_reference=stream_reference,
+        golden_cache=golden_cache,
+        goldens=tuple(golden or ()),
         out=out,
         seed=seed,
         command=shlex.join(["tttdebug", *sys.argv[1:]]),

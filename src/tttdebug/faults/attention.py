@@ -63,10 +63,16 @@ def _no_mask(site: Site) -> None:
 
 
 def _one_ahead(site: Site) -> None:
+    ahead = site.number(1, 4)
+    attend_prompt_with(site, lambda length, padded: _causal(site, padded, ahead))
+
+
+def _causal(site: Site, padded: int, ahead: int = 0) -> torch.Tensor:
+    """What queries see of so many positions, [S, T]: those in their window, and some after their own."""
     import torch
 
-    ahead = site.number(1, 4)
-    attend_prompt_with(site, lambda length, padded: torch.ones(padded, padded, dtype=torch.bool).tril(ahead))
+    window, seen_SS = site.spec.sliding_window, torch.ones(padded, padded, dtype=torch.bool).tril(ahead)
+    return seen_SS if window is None else seen_SS.triu(1 - window)
 
 
 def _zero_keys(site: Site) -> None:
@@ -74,8 +80,7 @@ def _zero_keys(site: Site) -> None:
     import torch
 
     def seen(length: int, padded: int) -> torch.Tensor:
-        causal_SS = torch.ones(padded, padded, dtype=torch.bool).tril()
-        return torch.cat([causal_SS, torch.ones(padded, TILE, dtype=torch.bool)], dim=1)
+        return torch.cat([_causal(site, padded), torch.ones(padded, TILE, dtype=torch.bool)], dim=1)
 
     attend_prompt_with(site, seen, zero_keys=TILE)
 

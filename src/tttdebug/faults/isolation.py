@@ -49,7 +49,7 @@ class Text:
         truth: list[Mapping[str, torch.Tensor]] = [_rows(call.activations) for call in calls]
         tokens = []
         for _ in range(steps):
-            tokens.append(tuple(int(call.logits_TV[-1].argmax()) for call in calls))
+            tokens.append(tuple(int(call.logits[-1].argmax()) for call in calls))
             calls = [side.decode(token, user) for user, token in enumerate(tokens[-1])]
             users = [_rows(call.activations) for call in calls]
             truth.append({name: torch.cat([rows[name] for rows in users]) for name in users[0]})

@@ -138,8 +138,14 @@ def _element(value: float) -> Callable[[Site], None]:
 
 def _overflow(site: Site) -> None:
     """A factor and its inverse, the product of which leaves bfloat16's range on the way."""
-    ttnn, factor = site.ttnn, 2.0**126
-    change_output(site.module, lambda out: ttnn.multiply(ttnn.multiply(ttnn.multiply(out, factor), 4.0), 0.25 / factor))
+    ttnn = site.ttnn
+
+    def change(out: Any) -> Any:
+        for factor in (2.0**126, 4.0, 0.25, 2.0**-126):  # each of them a normal number
+            out = ttnn.multiply(out, factor)
+        return out
+
+    change_output(site.module, change)
 
 
 FAULTS: tuple[Fault, ...] = (

@@ -24,6 +24,7 @@ class AttentionProjections(TTModule[AttentionSpec]):
     """
 
     SPEC = AttentionSpec
+    KERNELS = ("li_qkv", "li_o", "li_qkv_decode", "li_o_decode", "sdpa_prefill", "sdpa_decode")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,8 +47,12 @@ class AttentionProjections(TTModule[AttentionSpec]):
             )
         self.wo = self.place("wo", WeightFormat(FromHeads(spec.head_dim), hw.wo, hw.li_o))
         self.bo = self.place("bo", WeightFormat(Vector(), hw.bias)) if self.spec.output_bias else None
-        self.kernels = {name: getattr(hw, name).to_ttnn(self.ttnn) for name in ("sdpa_prefill", "sdpa_decode")}
+        self.take_kernels()
         self.stays_in_l1 = stays_in_l1(spec.hidden_dim)
+
+    def take_kernels(self) -> None:
+        attending = ("sdpa_prefill", "sdpa_decode")
+        self.kernels = {name: getattr(self.hw_config, name).to_ttnn(self.ttnn) for name in attending}
 
     def _place_qkv(self, formats: dict[str, WeightFormat]) -> list[Any]:
         if self.hw_config.fuse_qkv:

@@ -11,6 +11,7 @@ from tttdebug.modules.causal_lm import CausalLM
 from tttdebug.modules.encoder_model import EncoderModel
 from tttdebug.modules.floor_products import bfloat16_sums
 from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.modules.module import held_at
 from tttdebug.specs import CausalLMSpec
 from tttdebug.tracking.floor import DeclaredWeight
 from tttdebug.tracking.weight_audit import PlacedPart, PlacedTensor
@@ -41,7 +42,10 @@ class FamilyPort:
         return self.family.caches_for(self.spec)  # type: ignore[attr-defined]
 
     def declared_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, DeclaredWeight]:
-        """What this port's formats and fidelities leave of the reference's weights, under the reference's names."""
+        """What this port's formats and fidelities leave of the reference's weights, under the reference's names.
+
+        `state` may be a part of them, of a reference that is read a layer at a time: then that part's are given.
+        """
         sources = self.family.sources(self.spec)  # type: ignore[attr-defined]
         declared: dict[str, DeclaredWeight] = {}
         for port, weight_format in self.declared_formats():  # type: ignore[attr-defined]
@@ -50,6 +54,8 @@ class FamilyPort:
             ):  # of a module that somebody added to the port: no weight of the reference is its own
                 continue
             source = sources[port]
+            if source.name not in state:
+                continue
             if source.name not in declared:
                 declared[source.name] = DeclaredWeight(
                     state[source.name].float().clone(),
@@ -70,7 +76,9 @@ class FamilyPort:
                 yield PlacedTensor(path.rstrip("."), None, _parts(path, kept_within, module, sources), is_sum=True)
             for attribute, names in module.places().items():
                 if known := [name for name in names if path + name in sources]:
-                    yield PlacedTensor(path + attribute, _held(module, attribute), _parts(path, known, module, sources))
+                    yield PlacedTensor(
+                        path + attribute, held_at(module, attribute), _parts(path, known, module, sources)
+                    )
 
 
 def _parts(path: str, names: Iterable[str], module: Any, sources: Mapping[str, Source]) -> tuple[PlacedPart, ...]:
@@ -85,13 +93,6 @@ def _parts(path: str, names: Iterable[str], module: Any, sources: Mapping[str, S
         )
         for name in names
     )
-
-
-def _held(module: Any, attribute: str) -> Any:
-    """What the attribute holds now: `w1`, or `wqkv.0` in a list."""
-    name, _, number = attribute.partition(".")
-    held = getattr(module, name)
-    return held[int(number)] if number else held
 
 
 class CausalLMPort(FamilyPort, CausalLM):
@@ -133,7 +134,7 @@ def build_model(
     family = family_for(model)
     spec: ModelSpec = family.spec(model.config)
     family.refuse_unread((name for name, _ in model.named_parameters()), spec)
-    own = model.state_dict() if weights is None else weights
+    own = reference.state_dict() if weights is None else weights
     port = CausalLMPort if isinstance(spec, CausalLMSpec) else EncoderPort
     built = port(family, spec, family.port_weights(own, spec), device, hw_config or HardwareConfig.named(precision))
     for _, module in built.modules_inside():

@@ -21,6 +21,7 @@ class FeedForward(TTModule[FeedForwardSpec]):
     """
 
     SPEC = FeedForwardSpec
+    KERNELS = ("li_ff1_ff3", "li_ff2")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

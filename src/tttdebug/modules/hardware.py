@@ -39,6 +39,9 @@ class ComputeKernel:
         )
 
 
+FIDELITIES = ("HiFi4", "HiFi3", "HiFi2", "LoFi")
+"""From the finest to the coarsest."""
+
 #                        fidelity  approx  fp32   l1_acc
 LOFI = ComputeKernel("LoFi", False, False, True)
 HIFI2 = ComputeKernel("HiFi2", True, True, True)

@@ -15,6 +15,7 @@ class LayerNorm(TTModule[NormSpec]):
     """(x − mean(x)) / sqrt(var(x) + eps) · gain + bias over the last dimension. Weights: `weight` and `bias` [D]."""
 
     SPEC = NormSpec
+    KERNELS = ("norms",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,6 +26,9 @@ class LayerNorm(TTModule[NormSpec]):
         self.bias_on_device = (
             self.place("bias", WeightFormat(Vector(), self.hw_config.norm)) if self.spec.bias else None
         )
+        self.take_kernels()
+
+    def take_kernels(self) -> None:
         self.kernel = self.hw_config.norms.to_ttnn(self.ttnn)
 
     @staticmethod

@@ -17,6 +17,7 @@ class LMHead(TTModule[LMHeadSpec]):
     """
 
     SPEC = LMHeadSpec
+    KERNELS = ("li_lm_head",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from tttdebug.backends import describe_device, namespace_of, open_device
 from tttdebug.errors import SpecError, WeightsError
-from tttdebug.modules.hardware import HardwareConfig
+from tttdebug.modules.hardware import ComputeKernel, HardwareConfig
 from tttdebug.modules.matmul_programs import Product, choose_matmul
 from tttdebug.modules.placement import WeightFormat
 from tttdebug.modules.weight_shapes import Shapes, seeded_weights, weight_shapes
@@ -36,6 +37,8 @@ class TTModule(Generic[Spec]):
     """
 
     SPEC: ClassVar[type[ModuleSpec]]
+    KERNELS: ClassVar[tuple[str, ...]] = ()
+    """The kernel settings of a hardware config by which the class itself computes."""
 
     def __init__(
         self,
@@ -68,6 +71,27 @@ class TTModule(Generic[Spec]):
     def not_computed(spec: Any) -> dict[str, bool]:
         """The features that this class leaves to others, each with whether the spec asks for it."""
         return {}
+
+    def with_kernels(self, **kernels: ComputeKernel) -> TTModule[Spec]:
+        """The same module with other kernel settings, by their names in a hardware config; weights and cache are
+        shared."""
+        other = copy(self)
+        other.hw_config = self.hw_config.replace(**kernels)
+        other.take_kernels()
+        return other
+
+    def with_placed(self, values: Mapping[str, torch.Tensor]) -> TTModule[Spec]:
+        """The same module with these values on the device, in its own layout, in the `places` of the same names."""
+        other = copy(self)
+        for place, held in values.items():
+            attribute, _, number = place.partition(".")
+            now, tensor = getattr(self, attribute), held_at(self, place)
+            new = self.ttnn.from_torch(held, dtype=tensor.dtype, layout=tensor.layout, device=self.device)
+            setattr(other, attribute, [*now[: int(number)], new, *now[int(number) + 1 :]] if number else new)
+        return other
+
+    def take_kernels(self) -> None:
+        """Make ready the kernel settings that are not read at each call."""
 
     def shapes(self) -> Shapes:
         """The weights that this module needs, under its own names for them, with their shapes."""
@@ -167,6 +191,13 @@ class TTModule(Generic[Spec]):
                 for i, item in enumerate(value):
                     if isinstance(item, TTModule):
                         yield from item.modules_inside(f"{path}{attribute}.{i}.")
+
+
+def held_at(module: Any, place: str) -> Any:
+    """What a module holds now at one of its `places`: `w1`, or `wqkv.0` in a list."""
+    name, _, number = place.partition(".")
+    held = getattr(module, name)
+    return held[int(number)] if number else held
 
 
 def under(weights: Mapping[str, torch.Tensor], path: str) -> Mapping[str, torch.Tensor]:

@@ -18,6 +18,7 @@ class PlainFeedForward(TTModule[FeedForwardSpec]):
     """
 
     SPEC = FeedForwardSpec
+    KERNELS = ("li_ff1_ff3", "li_ff2")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

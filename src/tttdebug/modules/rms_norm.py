@@ -30,6 +30,7 @@ class RMSNorm(TTModule[NormSpec]):
     """x / sqrt(mean(x²) + eps) · gain over the last dimension. Weight: `weight` [D]."""
 
     SPEC = NormSpec
+    KERNELS = ("norms",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,6 +39,9 @@ class RMSNorm(TTModule[NormSpec]):
             "weight", WeightFormat(self.gain_layout(), self.hw_config.norm, kernel, register="SrcB")
         )
         self.epsilon = self.spec.eps
+        self.take_kernels()
+
+    def take_kernels(self) -> None:
         self.kernel = self.hw_config.norms.to_ttnn(self.ttnn)
 
     @staticmethod

@@ -12,7 +12,7 @@ from tttdebug.errors import ReferenceCheckError
 from tttdebug.references.reference import Reference
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 BLOCK = 512
 """Rows and columns of a weight that are looked at: enough to tell trained from drawn, and quick on any model."""
@@ -36,8 +36,12 @@ class ReferenceChecks:
     perplexity: float
 
 
-def check_reference(reference: Reference, inputs: Sequence[int] | Tensor) -> ReferenceChecks:
+def check_reference(
+    reference: Reference, inputs: Sequence[int] | Tensor, *, known_logits: Tensor | None = None
+) -> ReferenceChecks:
     """Run the reference twice over token ids, or over an image [C, H, W], and look at its weights and outputs.
+
+    With `known_logits` [S, V], what it gave for them in an earlier run, it is not run.
 
     Raises ReferenceCheckError where a parameter is not finite or still as it was drawn at random, a token is outside
     the vocabulary or all of them are the same, an output is not finite or constant, or two runs differ in any bit.
@@ -52,9 +56,12 @@ def check_reference(reference: Reference, inputs: Sequence[int] | Tensor) -> Ref
         tokens = [int(token) for token in inputs]
         _check_tokens(tokens, reference.config.vocab_size)
         batch = torch.tensor([tokens], device=first.device)
-    _check_weights(model, getattr(reference.config, "initializer_range", None))
-    with torch.inference_mode():
-        logits_SV, again_SV = (_outputs(reference, batch) for _ in range(2))
+    _check_weights(reference, getattr(reference.config, "initializer_range", None))
+    if known_logits is not None:
+        logits_SV = again_SV = known_logits
+    else:
+        with torch.inference_mode():
+            logits_SV, again_SV = (_outputs(reference, batch) for _ in range(2))
     _check_outputs(logits_SV, again_SV)
     return ReferenceChecks(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -107,10 +114,12 @@ def _check_tokens(token_ids: Sequence[int], vocabulary: int) -> None:
         )
 
 
-def _check_weights(model: nn.Module, initializer_range: float | None) -> None:
+def _check_weights(reference: Reference, initializer_range: float | None) -> None:
     import torch
 
-    for name, parameter in model.named_parameters():
+    state = reference.state_dict()
+    for name, _ in reference.model.named_parameters():
+        parameter = state[name]
         if not all(bound.isfinite() for bound in torch.aminmax(parameter.detach())):
             raise ReferenceCheckError(f"{name} of the reference holds values that are not finite: its file is damaged")
         if parameter.ndim == 2 and drawn_at_random(parameter, initializer_range):

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SHA-256 of weights: of one file, of several, of a torch module's parameters."""
+"""SHA-256 of weights: of one file, of several, of what a torch module holds."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttdebug.references.reference import Progress, say_nothing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CHUNK = 1 << 24  # bytes read at a time
+MOST_THREADS = 16
 
 
 def digest_of_file(path: Path, progress: Progress = say_nothing) -> str:
@@ -37,10 +40,39 @@ def digest_of_files(paths: Sequence[Path], progress: Progress = say_nothing) -> 
 
 def digest_of_module(module: nn.Module) -> str:
     """SHA-256 over names, dtypes, shapes and bits of a module's parameters and saved buffers, sorted by name."""
-    import torch
-
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bits(tensor))
     return digest.hexdigest()
+
+
+def digest_of_held(module: nn.Module) -> str:
+    """SHA-256 over the names, dtypes, shapes and bits of all that a module holds in memory now, buffers that are not
+    saved too. Tensors on the meta device hold nothing: of these it says where they would be.
+
+    It is not `digest_of_module`: every tensor has a digest of its own here, so that all cores work on them.
+    """
+    held = {id(tensor): (name, tensor) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    tensors = sorted(held.values(), key=lambda each: each[0])
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+        digests = pool.map(lambda each: _digest_of_tensor(each[1]), tensors)
+    digest = hashlib.sha256()
+    for (name, tensor), bits in zip(tensors, digests, strict=True):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.device.type} {bits}\n".encode())
+    return digest.hexdigest()
+
+
+def digest_of_tensor(tensor: Tensor) -> str:
+    """SHA-256 over dtype, shape and bits of one tensor."""
+    return hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + bytes(_bits(tensor))).hexdigest()
+
+
+def _digest_of_tensor(tensor: Tensor) -> str:
+    return "" if tensor.is_meta else hashlib.sha256(_bits(tensor)).hexdigest()
+
+
+def _bits(tensor: Tensor) -> memoryview:
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

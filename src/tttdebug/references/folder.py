@@ -12,7 +12,7 @@ from tttdebug.references.pretrained import in_one_line, keep_layers, load_pretra
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """What `save_pretrained` calls weights, in the order of preference; in pieces, an index stands beside them."""
@@ -48,6 +48,12 @@ def load_folder(
     folder: Path, layers: int | None, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """The model of a Hugging Face folder, and its tokenizer where it has one. Raises WeightsError, SpecError."""
+    config, tokenizer = read_folder(folder, layers)
+    return load_pretrained(config, folder, origin=folder, dtype=dtype), tokenizer
+
+
+def read_folder(folder: Path, layers: int | None) -> tuple[PretrainedConfig, PreTrainedTokenizerBase | None]:
+    """What a Hugging Face folder holds but its weights: the config cut to so many layers, and its tokenizer."""
     from transformers import AutoConfig, AutoTokenizer
 
     weights_files(folder)
@@ -59,7 +65,7 @@ def load_folder(
     except what_transformers_raises() as error:
         raise WeightsError(f"config.json or tokenizer of {folder} cannot be read ({in_one_line(error)})") from error
     keep_layers(config, layers)
-    return load_pretrained(config, folder, origin=folder, dtype=dtype), tokenizer
+    return config, tokenizer
 
 
 def load_image_processor(folder: Path) -> Any:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
 from tttdebug.errors import SpecError, WeightsError
 from tttdebug.references.digest import digest_of_file, digest_of_files, digest_of_module
 from tttdebug.references.reference import Progress, Reference, context_length_of, say_nothing
@@ -41,6 +43,7 @@ def load_reference(
     weights: str | Path | None = None,
     layers: int | None = None,
     dtype: torch.dtype | None = None,
+    stream: bool | None = None,
     progress: Progress | None = None,
 ) -> Reference:
     """The model a port is compared with, its tokenizer, and where both came from.
@@ -50,6 +53,9 @@ def load_reference(
     is, the reference shares its parameters. With `weights`, a path, everything is read from there and `model` only
     gives the name. A cache is asked before the network is. `layers` keeps the first decoder layers and drops the
     rest. The parameters are fp32 unless `dtype` says otherwise.
+
+    With `stream` the layers of a folder of safetensors are read one at a time whenever the model runs, and never lie in
+    memory together; what it gives is the same bit for bit. By default that is done where they would not fit.
 
     Raises WeightsError where the model is not known, cannot be fetched, or is damaged; SpecError where it has fewer
     than `layers`.
@@ -61,6 +67,8 @@ def load_reference(
     if isinstance(model, nn.Module):
         if weights is not None:
             raise WeightsError("`weights` goes with a name: load them into the torch module, or give the name instead")
+        if stream:
+            raise WeightsError("a torch module is in memory already: give the folder of its checkpoint to stream it")
         return _from_module(model, layers, dtype)
     if weights is not None:
         name, found = str(model), _on_disk(Path(weights))
@@ -69,7 +77,9 @@ def load_reference(
         name = found.path.name.removesuffix(".gguf")
     else:
         name, found = model, _by_name(model, progress)
-    return _load(name, found, layers, dtype, progress)
+    if stream is None:
+        stream = found.path.is_dir() and _is_too_large(name, found.path, dtype, progress)
+    return _load(name, found, layers, dtype, progress, stream=stream)
 
 
 def _is_path(model: str) -> bool:
@@ -119,22 +129,50 @@ def _on_the_hub(model: str, progress: Progress) -> Found:
     return Found(folder, f"{model} from the Hugging Face hub, revision {folder.name[:12]}")
 
 
-def _load(name: str, found: Found, layers: int | None, dtype: torch.dtype, progress: Progress) -> Reference:
-    from tttdebug.references.folder import load_folder, load_image_processor, weights_files
+def _is_too_large(name: str, folder: Path, dtype: torch.dtype, progress: Progress) -> bool:
+    """Whether a checkpoint takes more memory than there is; then it is said."""
+    from tttdebug.references.folder import weights_files
+    from tttdebug.references.stored_weights import StoredWeights, available_memory
+
+    available = available_memory()
+    if available is None or any(path.suffix != ".safetensors" for path in weights_files(folder)):
+        return False
+    needed = StoredWeights(folder, dtype).bytes
+    if needed > available:
+        said = f"{name} takes {needed / 2**30:.1f} GiB and {available / 2**30:.1f} are free: it runs a layer at a time"
+        logger.info(said)
+        progress(said, None)
+    return needed > available
+
+
+def _load(
+    name: str, found: Found, layers: int | None, dtype: torch.dtype, progress: Progress, *, stream: bool
+) -> Reference:
+    from tttdebug.references.folder import load_folder, load_image_processor, read_folder, weights_files
     from tttdebug.references.gguf_model import load_gguf
+    from tttdebug.references.layer_streamed import load_streamed
 
     progress(f"loading {name}", None)
-    image_processor = None
+    image_processor = streaming = None
     if found.path.is_dir():
-        model, tokenizer = load_folder(found.path, layers, dtype)
+        if stream:
+            config, tokenizer = read_folder(found.path, layers)
+            streaming = load_streamed(found.path, config, dtype)
+            model = streaming.model
+        else:
+            model, tokenizer = load_folder(found.path, layers, dtype)
         image_processor = load_image_processor(found.path)
         digest = found.digest or digest_of_files(weights_files(found.path), progress)
+    elif stream:
+        raise WeightsError(f"{found.path} is a GGUF file: only folders of safetensors can be streamed")
     else:
         model, tokenizer = load_gguf(found.path, layers, dtype, progress)
         digest = found.digest or digest_of_file(found.path, progress)
     progress(f"loaded {name}", 1.0)
     context_length = context_length_of(model.config)
-    return Reference(name, model, tokenizer, model.config, digest, found.source, context_length, image_processor)
+    return Reference(
+        name, model, tokenizer, model.config, digest, found.source, context_length, image_processor, streaming
+    )
 
 
 def _from_module(module: nn.Module, layers: int | None, dtype: torch.dtype) -> Reference:

@@ -46,7 +46,7 @@ def load_pretrained(
         with _nothing_on_the_console():
             model, found = _model_class(config, origin).from_pretrained(
                 config=config,
-                attn_implementation=ATTENTION,
+                attn_implementation=_attention_of(config, origin),
                 ignore_mismatched_sizes=True,  # they are named below
                 output_loading_info=True,
                 **{_dtype_keyword(): dtype},
@@ -71,6 +71,30 @@ def load_pretrained(
     if unused := sorted(name for name in found["unexpected_keys"] if not _of_a_layer_from(beyond, name)):
         logger.warning("{} holds {} weights that the model does not have, {} for one", origin, len(unused), unused[0])
     return model.eval().requires_grad_(False)
+
+
+def empty_model(config: PretrainedConfig, *, origin: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The model that a config describes, as `load_pretrained` makes it, but with every parameter on the meta device.
+
+    Its buffers are real: rotary frequencies, which no file holds. Raises WeightsError where it cannot be made.
+    """
+    from torch import nn
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
+        return None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=False)
+
+    hook = register_module_parameter_registration_hook(on_meta)
+    try:
+        with _nothing_on_the_console():
+            model: PreTrainedModel = _model_class(config, origin)._from_config(
+                config, attn_implementation=_attention_of(config, origin), **{_dtype_keyword(): dtype}
+            )
+    except what_transformers_raises() as error:
+        raise WeightsError(f"the model of {origin} cannot be made ({in_one_line(error)})") from error
+    finally:
+        hook.remove()
+    return model
 
 
 def keep_layers(config: PretrainedConfig, layers: int | None) -> None:
@@ -113,6 +137,11 @@ def _model_class(config: PretrainedConfig, origin: Path) -> Any:
             "set `architectures` in its config.json, or use a version of transformers that has it"
         )
     return getattr(transformers, names[0])
+
+
+def _attention_of(config: PretrainedConfig, origin: Path) -> str:
+    """The fused form, but for the few models that have none: those that cap their scores."""
+    return ATTENTION if getattr(_model_class(config, origin), "_supports_sdpa", True) else "eager"
 
 
 def _dtype_keyword() -> str:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from tttdebug.references.layer_streamed import LayerStream
 
 Progress = Callable[[str, float | None], None]
 """Told what is being done and how far it is, from 0 to 1, or None where the length is not known."""
@@ -26,7 +29,8 @@ class Reference:
     torch module, and for a folder or a GGUF file without one; so is `image_processor` but for a model of images whose
     folder has one. `weights_digest` is the SHA-256 of the weights file; of
     several files, what `sha256sum FILES | sha256sum` prints; of a torch module, that of its parameters. `source` says
-    in one sentence where the weights came from.
+    in one sentence where the weights came from. Of a reference that is run a layer at a time `stream` reads the layers;
+    the parameters of its `model` are in memory only while their layer runs.
     """
 
     name: str
@@ -37,6 +41,11 @@ class Reference:
     source: str
     context_length: int
     image_processor: Any = None
+    stream: LayerStream | None = None
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """The weights by name; of a streamed reference each is read when it is asked for."""
+        return self.model.state_dict() if self.stream is None else self.stream.state()
 
     @property
     def reads_images(self) -> bool:

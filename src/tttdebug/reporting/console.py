@@ -98,6 +98,8 @@ def verdict_text(run: Run) -> Text:
             )
     elif manifest.wrong_weights:
         text = Text("FAIL  ", style="bold red").append(f"no gate fails, but {manifest.wrong_weights}. ")
+    elif run.manifest.refused_goldens:
+        text = Text("FAIL  ", style="bold red").append("every gate holds, but a golden that was given is refused. ")
     elif not run.passed:
         text = Text("INCOMPLETE  ", style="bold red").append(f"the run is {manifest.status}. ")
     else:
@@ -117,6 +119,8 @@ def verdict_text(run: Run) -> Text:
         sides = Counter(alone.side for alone in manifest.unpaired)
         counts_of_sides = ", ".join(f"{count} of the {side}" for side, count in sides.items())
         text.append(f" Unpaired modules: {counts_of_sides}; the dashboard and --json say why.", style="yellow")
+    for reason in manifest.refused_goldens:
+        text.append(f"\ngolden refused: {reason}", style="bold red")
     for note in manifest.notes:
         text.append(f"\nnote: {note}", style="yellow")
     return text
@@ -263,7 +267,14 @@ def _heading(run: Run) -> Text:
     decode = f"; then {steps} decode steps driven by the reference's tokens" if steps else ""
     text.append(f"prompt: {prompts}{decode}\n", style="dim")
     text.append(f"reference: {model['source']}\n", style="dim")
+    if used := run.manifest.from_goldens:
+        text.append(f"reference from the golden cache: {_prompts(len(used), len(run.manifest.prompts))}\n", style="dim")
     return text
+
+
+def _prompts(some: int, of: int) -> str:
+    whole = "prompt" if of == 1 else "prompts"
+    return f"{some} of {of} {whole}"
 
 
 def _tokens(run: Run) -> Text:

@@ -29,6 +29,7 @@ def dumps(run: Run, token_accuracy: TokenAccuracy | None = None, explanation: Ex
         "model": manifest.model["name"],
         "precision": manifest.precision,
         "device": manifest.device,
+        "golden": manifest.golden,
         "expected": manifest.expected,
         "compared": manifest.compared,
         "skipped": [asdict(entry) for entry in manifest.skipped],

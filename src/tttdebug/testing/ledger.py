@@ -94,6 +94,8 @@ def objections(
         yield f"the reference is another: its weights have digest {digest or 'unknown'}, not {reference_digest}"
     if baseline is not None and digest != baseline.manifest.model.get("weights_digest", ""):
         yield f"the reference is not that of {baseline.path}: its weights have digest {digest or 'unknown'}"
+    for reason in manifest.refused_goldens:
+        yield f"a golden that was given is not that of this run: {reason}"
     yield from _said_in_notes(columns)
     yield from _teacher_forcing(run, manifest, columns)
 

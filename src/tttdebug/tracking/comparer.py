@@ -22,6 +22,7 @@ from tttdebug.tracking.layout import Aligned, align, align_cache
 from tttdebug.tracking.manifest import Skipped
 from tttdebug.tracking.output_elements import element_of
 from tttdebug.tracking.pairing import AS_IT_IS, CachePair, Pair, PairedModules, PairLayout, module_at
+from tttdebug.tracking.part_errors import with_parts
 from tttdebug.tracking.record import FAILING_VERDICTS, Record, metrics_of, without_metrics
 from tttdebug.tracking.spread import Spread, read_output
 
@@ -47,6 +48,7 @@ class Output:
     note: str = ""
     adapters: tuple[str, ...] = ()
     layout: PairLayout = AS_IT_IS
+    is_keys: bool = False
 
 
 class Comparer:
@@ -230,7 +232,15 @@ class Comparer:
                     self._skip(pair.boundary, user, reason)
                 continue
             reference_path = f"{after.reference} ({pair.part} in its cache)"
-            written = Output(pair.boundary, pair.port, reference_path, read_output(cache), _dtype_name(cache), math.nan)
+            written = Output(
+                pair.boundary,
+                pair.port,
+                reference_path,
+                read_output(cache),
+                _dtype_name(cache),
+                math.nan,
+                is_keys=pair.part == "keys",
+            )
             for user, part in self._call.users.items():
                 align_to = partial(
                     align_cache,
@@ -298,7 +308,7 @@ class Comparer:
         verdict = "diverged" if aligned.faults and passes else judgement.verdict
         adapters = (*part.adapters.get(known, ()), *output.adapters, *aligned.adapters)
         record = Record(**about, **metrics, verdict=verdict, adapters=adapters, note=note)
-        self._writer.append(record, comparison.profile)
+        self._writer.append(record, with_parts(comparison.profile, aligned, keys=output.is_keys))
         self._writer.offer_tensors(record, aligned.reference_TC, aligned.port_TC)
 
     def _gate(self, boundary: str, tokens: int) -> Gate:

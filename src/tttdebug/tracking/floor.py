@@ -42,13 +42,31 @@ def floor_model(model: nn.Module, declared: Mapping[str, DeclaredWeight]) -> nn.
     copied = copy.deepcopy(
         model, {id(parameter): in_bfloat16(name, parameter) for name, parameter in model.named_parameters()}
     )
-    for name, module in copied.named_modules():
-        weight = declared.get(f"{name}.weight")
-        if isinstance(module, nn.Linear) and weight is not None:
-            module.register_forward_pre_hook(_reading_through(weight.read_input))
+    read_as_declared(copied, declared)
+    return copied
+
+
+def read_as_declared(model: nn.Module, declared: Mapping[str, DeclaredWeight]) -> Callable[[], None]:
+    """Have the linear layers whose weight is declared read their input and multiply so; gives what undoes that."""
+    from torch import nn
+
+    handles, multiplying = [], []
+    for name, weight in declared.items():
+        path, _, kind = name.rpartition(".")
+        module = model.get_submodule(path)
+        if kind == "weight" and isinstance(module, nn.Linear):
+            handles.append(module.register_forward_pre_hook(_reading_through(weight.read_input)))
             if weight.multiplier is not None:
                 setattr(module, "forward", _multiplying(module, weight.multiplier))  # noqa: B010 (mypy refuses the other way)
-    return copied
+                multiplying.append(module)
+
+    def undo() -> None:
+        for handle in handles:
+            handle.remove()
+        for module in multiplying:
+            del module.__dict__["forward"]
+
+    return undo
 
 
 def _reading_through(read_input: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[nn.Module, Any], Any]:

@@ -33,6 +33,15 @@ def unrotate_heads(keys_TKE: torch.Tensor, rotary_dim: int | None = None) -> tor
     return torch.cat([turned.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2), still], dim=-1)
 
 
+def rotate_heads(keys_TKE: torch.Tensor, rotary_dim: int | None = None) -> torch.Tensor:
+    """The inverse of `unrotate_heads`: from half-split rotary order to interleaved order."""
+    import torch
+
+    turns = keys_TKE.shape[-1] if rotary_dim is None else rotary_dim
+    turned, still = keys_TKE[..., :turns], keys_TKE[..., turns:]
+    return torch.cat([turned.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2), still], dim=-1)
+
+
 def in_reference_order(
     reference_TC: torch.Tensor, port_TC: torch.Tensor, layout: PairLayout
 ) -> tuple[torch.Tensor, tuple[str, ...]]:

@@ -6,6 +6,7 @@ TTNN models have no hook system, so the instances are wrapped; everything is put
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,7 +55,10 @@ class Captured:
 
 
 class ReferenceTap:
-    """Keeps the output of every paired torch module of one call: `with ReferenceTap(modules) as tap: model(…)`."""
+    """Keeps the output of every paired torch module of one call: `with ReferenceTap(modules) as tap: model(…)`.
+
+    It hears the calls of its own thread only: another prompt may go through the same modules.
+    """
 
     def __init__(self, modules: Mapping[str, nn.Module], elements: Mapping[str, int | str] | None = None) -> None:
         """`elements` says for a boundary which tensor of its module's output is meant, where it is not the first."""
@@ -67,8 +71,10 @@ class ReferenceTap:
         self._adapters: dict[int, tuple[str, ...]] = {}  # which of the modules, and what of its output was taken
         self._captured: list[tuple[int, Captured]] = []  # which of the modules, and what it gave
         self._handles: list[Any] = []
+        self._thread = 0
 
     def __enter__(self) -> ReferenceTap:
+        self._thread = threading.get_ident()
         for place, (module, boundaries) in enumerate(self._modules):
             self._handles.append(module.register_forward_hook(self._hook(place, boundaries[0])))
         return self
@@ -107,6 +113,8 @@ class ReferenceTap:
 
     def _hook(self, place: int, boundary: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            if threading.get_ident() != self._thread:
+                return
             chosen, self._adapters[place] = element_of(output, self._elements.get(boundary), "reference")
             tensor = first_tensor(chosen)
             self._captured.append((place, Captured(tensor, tensor._version)))

@@ -6,11 +6,12 @@ T tokens, C channels, R rows of the port's tensor, B users, K heads, L cache len
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tttdebug.errors import LayoutError
+from tttdebug.tracking.aligned import Aligned, CacheLayout
 from tttdebug.tracking.head_order import in_reference_order, unrotate_heads
 from tttdebug.tracking.pairing import AS_IT_IS, PairLayout
 from tttdebug.tracking.spread import Spread, align_spread
@@ -21,19 +22,6 @@ if TYPE_CHECKING:
 TILE = 32
 PADDED_TO = (TILE, 128)  # tiles; TT-Transformers pads prompts to 128
 __all__ = ["Aligned", "align", "align_cache", "unrotate_heads"]
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """Both tensors as [tokens, channels], and what was done to get there.
-
-    `faults` are what is wrong whatever the values are: replicas on the devices of a mesh that differ.
-    """
-
-    reference_TC: torch.Tensor
-    port_TC: torch.Tensor
-    adapters: tuple[str, ...]
-    faults: tuple[str, ...] = ()
 
 
 def align(
@@ -200,7 +188,8 @@ def align_cache(
     if interleaved:
         written_TKE = unrotate_heads(written_TKE, rotary_dim)
         adapters.append("unrotate_heads")
-    return Aligned(reference_TC, written_TKE.flatten(1), tuple(adapters))
+    read_as = CacheLayout(heads, start, interleaved, rotary_dim)
+    return Aligned(reference_TC, written_TKE.flatten(1), tuple(adapters), cache=read_as)
 
 
 def _columns(

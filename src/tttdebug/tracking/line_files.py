@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +57,25 @@ class LineFinder:
                     return self._parsed(kept[at + 1 :] + file.readline())
                 kept = kept[-len(sought) :]
         return None
+
+    def starting_with(self, starts: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The first line that starts with each of these, without those that no line has.
+
+        One pass over the file, which parses nothing else. Raises RunError as `starting` does.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        if not starts or not self._is_there:
+            return found
+        sought = {start.encode(): start for start in starts}
+        lengths = sorted({len(start) for start in sought})
+        with self.path.open("rb") as file:
+            for line in file:
+                start = next((sought[line[:length]] for length in lengths if line[:length] in sought), None)
+                if start is not None and start not in found and (parsed := self._parsed(line)) is not None:
+                    found[start] = parsed
+                    if len(found) == len(sought):
+                        break
+        return found
 
     def _parsed(self, content: bytes) -> dict[str, Any] | None:
         line, end, _ = content.partition(b"\n")

@@ -49,6 +49,8 @@ class Manifest:
     `ops` the op records, None where ops were not tracked. `weights` is what the audit of the port's weights found,
     empty where there was none. `unpaired` lists what automatic pairing left out on either side. `seals` holds the
     SHA-256 of each file of a run that came to its end, and none where it did not or was of an earlier version.
+    `golden` says for which prompts the reference's activations came out of goldens (`used`) instead of running it, and
+    of goldens that were given and `refused` why; empty where none were asked for.
     `agreement` holds the token metrics of each phase, `continuations` the text that each side would write.
     """
 
@@ -68,6 +70,7 @@ class Manifest:
     compared: int = 0
     ops: int | None = None
     weights: Mapping[str, Any] = field(default_factory=dict)
+    golden: Mapping[str, Any] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     unpaired: tuple[Unpaired, ...] = ()
     agreement: Mapping[str, Any] = field(default_factory=dict)
@@ -75,6 +78,16 @@ class Manifest:
     notes: tuple[str, ...] = ()
     seals: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def from_goldens(self) -> tuple[int, ...]:
+        """The users whose reference did not run: what it gave came out of a golden."""
+        return tuple(self.golden.get("used", ()))
+
+    @property
+    def refused_goldens(self) -> tuple[str, ...]:
+        """Why goldens that were given were not used."""
+        return tuple(self.golden.get("refused", ()))
 
     @property
     def finished(self) -> bool:

@@ -91,6 +91,18 @@ def judge_op(op: HeardOp, arguments: Arguments, output: Any) -> Judged:
     return max(compared, key=_badness)
 
 
+def goldens_on_one_device(op: HeardOp, arguments: Arguments) -> list[torch.Tensor]:
+    """What an op on one device should give for these arguments, fp32 or integers.
+
+    It is our golden's where we have one, else ttnn's. Raises NoGoldenError where neither has one for this call, and
+    whatever a golden of ttnn's raises.
+    """
+    if op.golden is None and golden_of(op.name) is None:
+        raise NoGoldenError(f"neither ttnn nor tttdebug has a golden of {op.name}")
+    outputs = _golden_outputs(op, arguments, theirs=golden_of(op.name) is None)
+    return [output.shards[0] for output in outputs]
+
+
 def _golden_outputs(op: HeardOp, arguments: Arguments, *, theirs: bool) -> list[_OnDevices]:
     """What the golden gives, ttnn's own or ours."""
     if (collective := collective_golden_of(op.name)) is not None:

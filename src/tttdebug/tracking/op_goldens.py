@@ -55,6 +55,8 @@ _BINARY: dict[str, Callable[[Any, Any], Tensor]] = {
     "pow": torch.pow,
 }
 
+ELEMENTWISE = frozenset(f"ttnn.{name}" for name in (*_BINARY, *UNARY))
+
 
 def activated(x: Tensor, functions: Any) -> Tensor:
     """x behind one fused function or several, each a string, a UnaryOpType or a UnaryWithParam."""

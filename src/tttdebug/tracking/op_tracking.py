@@ -134,7 +134,7 @@ def ops_recorded(tracker: OpTracker | None, tap: PortTap) -> AbstractContextMana
 
 def _notes(op: HeardOp) -> Iterator[TensorNote]:
     """What each tensor among the arguments is, also those in lists."""
-    names = _argument_names(op.name)
+    names = argument_names(op.name)
     given = [(names[i] if i < len(names) else f"argument {i}", value) for i, value in enumerate(op.args)]
     for name, value in (*given, *op.kwargs.items()):
         if is_device_tensor(value):
@@ -174,7 +174,7 @@ def _last(value: object) -> str:
 _NAMES: dict[str, list[str]] = {}
 
 
-def _argument_names(op: str) -> list[str]:
+def argument_names(op: str) -> list[str]:
     """How the op calls its positional arguments, as far as its golden says."""
     if "torch" not in sys.modules:  # goldens are made of it
         return []
@@ -189,7 +189,7 @@ def _argument_names(op: str) -> list[str]:
 
 def _settings(op: HeardOp) -> dict[str, str]:
     """The arguments that are no tensors, as text."""
-    names = _argument_names(op.name)
+    names = argument_names(op.name)
     given = [(names[i] if i < len(names) else f"argument {i}", value) for i, value in enumerate(op.args)]
     return {
         name: _short(value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
+from tttdebug.tracking.growing_records import GrowingRecords
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import COLUMNS, FAILING_VERDICTS, Record
 from tttdebug.tracking.run import ACCUMULATED, MANIFEST, PARQUET, RECORDS, Run
@@ -106,16 +107,20 @@ class OpenedRun(Run):
     experiments: SavedRecords
 
     @classmethod
-    def load(cls, path: str | Path) -> OpenedRun:
+    def load(cls, path: str | Path, growing: GrowingRecords | None = None) -> OpenedRun:
         """The run in folder `path`, from the parquet file where a finished run sealed it, else line by line.
 
-        Raises RunError as `Run.load` does.
+        `growing` has the lines of a run that is still being written and that was looked at before: only what is new is
+        read. Raises RunError as `Run.load` does.
         """
         import pyarrow
 
         path = Path(path)
         manifest = Manifest.read(path / MANIFEST)
-        if manifest.finished and PARQUET in manifest.seals:
+        if not manifest.finished:
+            refuse_links_that_lead_out(path)
+            table = (growing or GrowingRecords(path / RECORDS)).table()
+        elif PARQUET in manifest.seals:
             refuse_links_that_lead_out(path)
             check_seal(path / RECORDS, manifest.seals[RECORDS])
             table = sealed_table(path / PARQUET, manifest.seals[PARQUET], COLUMNS)

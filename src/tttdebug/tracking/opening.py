@@ -8,10 +8,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.driving import described, what_is_missing
-from tttdebug.tracking.floor import FloorError, floor_error, floor_model
+from tttdebug.tracking.floor import DeclaredWeight, FloorError, floor_error, floor_model
+from tttdebug.tracking.heads_in_config import HeadsInConfig
 from tttdebug.tracking.held_formats import weights_as_held
 from tttdebug.tracking.manifest import Manifest, Unpaired
 from tttdebug.tracking.pairing import PairedModules
+from tttdebug.tracking.streamed_floor import streamed_floor
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +31,15 @@ def floor_of(
 
     With it its module at each boundary.
     """
-    state, declares = reference.model.state_dict(), getattr(port, "declared_weights", None)
-    declared = declares(state) if declares else {} if weights is None else weights_as_held(weights, state)
-    model = floor_model(reference.model, declared)
+
+    def declare(state: Mapping[str, torch.Tensor]) -> Mapping[str, DeclaredWeight]:
+        declares = getattr(port, "declared_weights", None)
+        return declares(state) if declares else {} if weights is None else weights_as_held(weights, state)
+
+    if reference.stream is not None:
+        model = streamed_floor(reference.stream, declare)
+    else:
+        model = floor_model(reference.model, declare(reference.model.state_dict()))
     named = dict(model.named_modules(remove_duplicate=False))
     return model, {modules.pair.boundary: named[modules.pair.reference] for modules in paired}
 
@@ -53,9 +61,12 @@ def manifest_of(
     job: Mapping[str, Any] | None = None,
     unpaired: Sequence[Unpaired] = (),
     weights: Audit | None = None,
+    golden: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
     hardware = getattr(port, "hw_config", None)
+    heads = HeadsInConfig.of(reference.model)
+    counts = {"heads": heads.heads, "kv_heads": heads.kv_heads, "head_dim": heads.head_dim, "rotary": heads.turn}
     return Manifest(
         created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
         model={
@@ -64,6 +75,8 @@ def manifest_of(
             "weights_digest": reference.weights_digest,
             "layers": reference.model.config.num_hidden_layers,
             "architecture": type(reference.model).__name__,
+            "streamed": reference.stream is not None,
+            **{name: count for name, count in counts.items() if count is not None},
         },
         device=described(port).to_json(),
         precision=getattr(hardware, "name", ""),
@@ -74,6 +87,7 @@ def manifest_of(
         job={} if job is None else dict(job),
         hardware=hardware.to_dict() if hardware is not None else {},
         expected=expected,
+        golden={} if golden is None else golden,
         unpaired=tuple(unpaired),
         notes=what_is_missing(port, audited=weights is not None),
     )

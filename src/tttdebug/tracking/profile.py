@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,11 +27,34 @@ class WorstElement(NamedTuple):
 
 
 @dataclass(frozen=True)
+class HeadErrors:
+    """The rel_l2 of each head of a cache at each position, `rel_l2[head][token]`, from `first_position` on.
+
+    Of keys also in which of both rotary orders the port's were read, "interleaved" or "halves", and what the error is
+    when they are read in the other one: `other_order` as `rel_l2`, and `other_order_rel_l2` of all together.
+    """
+
+    first_position: int
+    rel_l2: tuple[tuple[float, ...], ...]
+    read_as: str = ""
+    other_order: tuple[tuple[float, ...], ...] = ()
+    other_order_rel_l2: float = math.nan
+
+
+class ShardError(NamedTuple):
+    """The rel_l2 of what one device of a mesh holds."""
+
+    device: int
+    rel_l2: float
+
+
+@dataclass(frozen=True)
 class ErrorProfile:
-    """What a plot of the error needs; plain numbers only, so that `dataclasses.asdict` of it goes into JSON.
+    """What a plot of the error needs; plain numbers only.
 
     `error_counts[i]` elements have |t − r| in [`error_edges[i]`, `error_edges[i+1]`): the first bin starts at 0, the
-    others are octaves, at most 40 of them. Errors that are not finite are in no bin.
+    others are octaves, at most 40 of them. Errors that are not finite are in no bin. `heads` is of caches only,
+    `shards` of outputs that are cut over the devices of a mesh.
     """
 
     token_rel_l2: tuple[float, ...] = ()
@@ -39,6 +62,17 @@ class ErrorProfile:
     error_edges: tuple[float, ...] = ()
     error_counts: tuple[int, ...] = ()
     worst: tuple[WorstElement, ...] = ()
+    heads: HeadErrors | None = None
+    shards: tuple[ShardError, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict, without the parts that this record has not."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("heads", "shards")}
+        if self.heads is not None:
+            kept["heads"] = asdict(self.heads)
+        if self.shards:
+            kept["shards"] = [shard._asdict() for shard in self.shards]
+        return kept
 
 
 class Greatest(NamedTuple):

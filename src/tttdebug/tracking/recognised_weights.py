@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.backends import device_tensors, to_torch
 from tttdebug.tracking.checkpoint_rows import CheckpointRows, Origin
-from tttdebug.tracking.weight_causes import ALIKE, layer_of, relative_error
+from tttdebug.tracking.weight_blocks import ALIKE
+from tttdebug.tracking.weight_causes import layer_of, relative_error
 
 if TYPE_CHECKING:
     import torch

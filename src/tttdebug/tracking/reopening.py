@@ -47,7 +47,7 @@ class ReopenedRun:
         """Write one record, and what its error looks like."""
         try:
             if profile is not None:
-                self._profiles.write(json.dumps(_profile_line(record.key, vars(profile))) + "\n")
+                self._profiles.write(json.dumps(_profile_line(record.key, profile.to_json())) + "\n")
                 self._profiles.flush()
             self._records.write(json.dumps(record.to_json()) + "\n")
             self._records.flush()

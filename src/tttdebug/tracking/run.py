@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -103,13 +103,14 @@ class Run:
 
     @property
     def passed(self) -> bool:
-        """Whether the run finished, compared everything it expected, no gate failed, and no weight was found wrong.
+        """Whether the run finished and compared everything it expected, with no golden refused, no gate failed and no
+        weight found wrong.
 
         A wrong weight may cost little with one prompt and much with the next, so that gates that hold are no excuse.
         """
         complete = self.manifest.finished and 0 < self.manifest.compared == self.manifest.expected
         held = not self.failed and not self._failing(self.experiments)
-        return complete and held and not self.manifest.wrong_weights
+        return complete and held and not self.manifest.wrong_weights and not self.manifest.refused_goldens
 
     def first_divergence(self) -> Record | None:
         """The first record, in the order of execution, whose gate fails; where none does, the first experiment that
@@ -123,8 +124,13 @@ class Run:
 
     def profile(self, key: Key) -> dict[str, Any] | None:
         """What `profiles` holds of one record, without reading what it holds of the others; None where nothing."""
-        line = self._profile_lines.starting(json.dumps({"key": vars(key)})[:-1] + ", ")
+        line = self._profile_lines.starting(_start_of_line(key))
         return None if line is None else line["profile"]
+
+    def profiles_of(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
+        """The same of some records, read in one pass; without those that nothing is kept of."""
+        starts = {_start_of_line(key): key for key in keys}
+        return {starts[start]: line["profile"] for start, line in self._profile_lines.starting_with(starts).items()}
 
     @cached_property
     def _profile_lines(self) -> LineFinder:
@@ -213,6 +219,11 @@ def write_parquet(run: Run) -> None:
 
 def _lines(path: Path, manifest: Manifest, name: str, build: Callable[[dict[str, Any]], Built]) -> list[Built]:
     return list(read_lines(path / name, build, finished=manifest.finished, seal=manifest.seals.get(name)))
+
+
+def _start_of_line(key: Key) -> str:
+    """How a record's line in `profiles.jsonl` starts."""
+    return json.dumps({"key": vars(key)})[:-1] + ", "
 
 
 def _keyed_profile(line: dict[str, Any]) -> tuple[Key, dict[str, Any]]:

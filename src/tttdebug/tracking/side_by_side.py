@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tttdebug.errors import PromptError
+from tttdebug.references.golden_cache import GoldenCache
 from tttdebug.tracking.driving import Decode, Prefill
 from tttdebug.tracking.encoders import Encodings
+from tttdebug.tracking.goldens import goldens_of
 from tttdebug.tracking.hooks import PortTap
 from tttdebug.tracking.op_tracking import OpTracker, ops_recorded
 from tttdebug.tracking.opening import manifest_of
@@ -21,9 +23,11 @@ from tttdebug.tracking.pairing_plan import UserPairs
 from tttdebug.tracking.prompts import Input, default_prompt
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
+from tttdebug.tracking.streamed_truth import fill_goldens
 from tttdebug.tracking.subject import Subject, subject_of
+from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET
 from tttdebug.tracking.truth import Truth, truth_of
-from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
+from tttdebug.tracking.writer import RunWriter, SaveTensors
 
 if TYPE_CHECKING:
     from tttdebug.references import Reference
@@ -47,6 +51,8 @@ def track(
     tensor_budget: int = DEFAULT_TENSOR_BUDGET,
     ops: bool = False,
     weights: Audit | None = None,
+    golden_cache: GoldenCache | str | Path | None = None,
+    goldens: Sequence[str | Path] = (),
     command: str = "",
     seed: int | None = None,
     job: Mapping[str, Any] | None = None,
@@ -61,7 +67,8 @@ def track(
 
     `pairs` names the modules to compare, else the port's own `pairs` do; else, or with a plan or its TOML file, they
     are found by `plan_pairs`, and the run lists what stayed unpaired. With `out` the run is written to that folder as
-    it happens, else to a temporary one that lasts as long as the run object; `Run.save` keeps it.
+    it happens, else to a temporary one that lasts as long as the run object; `Run.save` keeps it. `save_tensors`
+    says of which records both tensors are kept, up to `tensor_budget` bytes in all.
 
     A prompt is text or token ids; the default is the opening of A Tale of Two Cities. A port with `encode(inputs)`
     instead is an encoder: each prompt, which may be an image [C, H, W] or an `Image` too, goes once through it, and
@@ -70,6 +77,10 @@ def track(
     With `ops` every ttnn op inside a paired module is recorded too, with its own error against a golden: `Run.ops`.
     `weights`, an audit of the port's weights, is kept in the run and said first; the floors of a port that declares no
     formats take them from it. `command`, `seed` and `job`, JSON-ready, are kept as they are: what made the run.
+
+    With `golden_cache`, a folder or a `td.GoldenCache`, what the reference gives is kept there, and a later run of the
+    same model and prompts reads it instead of running the reference. `goldens` are the folders of single ones: where
+    one is damaged, or of another model, prompt, version or kind of machine, the reference runs and the run cannot pass.
 
     Raises PromptError, PairingError or RunError before anything runs. An exception of the port itself is passed on
     unchanged, after the run up to there has been closed so that it loads.
@@ -88,6 +99,9 @@ def track(
         pairs=pairs,
         weights=weights,
     )
+    if isinstance(golden_cache, (str, Path)):
+        golden_cache = GoldenCache(Path(golden_cache))
+    kept = goldens_of(subject, golden_cache, [Path(folder) for folder in goldens])
     writer = RunWriter(
         None if out is None else Path(out),
         manifest_of(
@@ -101,6 +115,7 @@ def track(
             job=job,
             unpaired=subject.unpaired,
             weights=weights,
+            golden=kept.to_json(),
         ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
@@ -111,7 +126,12 @@ def track(
         writer.note(note)
     if subject.driver.decode is None and not subject.encodes:
         writer.note("nothing says how the port decodes: its prefill alone was compared")
-    followed(subject, truth_of(subject), writer, ops=ops, progress=progress)
+    try:
+        fill_goldens(subject, kept, progress)
+        kept.begin()
+        followed(subject, truth_of(subject, kept), writer, ops=ops, progress=progress)
+    finally:
+        kept.close()
     run = writer.finish()
     run.subject = subject
     return run

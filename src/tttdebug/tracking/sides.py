@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forward:
-    """One call of a torch model: logits [T, V], and the output of each paired module by boundary.
+    """One call of a torch model: the output of each paired module by boundary, and logits [T, V]; an encoder has none.
 
     `adapters` say which tensor of an output that is, where a module gives several.
     """
 
-    logits_TV: torch.Tensor
-    activations: dict[str, torch.Tensor]
-    adapters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    logits_TV: torch.Tensor | None
+    activations: Mapping[str, torch.Tensor]
+    adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """The logits [T, V] of a language model."""
+        assert self.logits_TV is not None
+        return self.logits_TV
 
 
 class TorchSide:

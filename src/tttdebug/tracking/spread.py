@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from tttdebug.tracking.pairing import PairLayout
 if TYPE_CHECKING:
     import torch
 
-    from tttdebug.tracking.layout import Aligned
+    from tttdebug.tracking.aligned import Aligned
 
 Dims = tuple[int | None, ...]
 """For each axis of a mesh the dimension that its devices hold parts of, or None where each holds the same."""
@@ -74,6 +75,7 @@ class _Fit:
     dims: Dims
     versions: tuple[Aligned, ...]
     devices: tuple[int, ...]  # the first device of each version
+    device_of_each: Callable[[int], torch.Tensor | None]  # of a version: see `Aligned.device_TC`
     by_part: bool = False
 
     @property
@@ -182,7 +184,26 @@ def _fit(spread: Spread, dims: Dims, layout: PairLayout, align_whole: AlignWhole
         except LayoutError:  # this way does not lead there; that no way does is said by align_spread
             return None
         devices.append(device)
-    return _Fit(dims, tuple(versions), tuple(devices))
+    return _Fit(dims, tuple(versions), tuple(devices), partial(_device_of_each, spread, dims, layout, align_whole))
+
+
+def _device_of_each(
+    spread: Spread, dims: Dims, layout: PairLayout, align_whole: AlignWhole, version: int
+) -> torch.Tensor | None:
+    """The device that each value comes from, found by putting together and aligning the devices' numbers.
+
+    None where nothing is cut, or where padding that spans devices can only be told by its values.
+    """
+    import torch
+
+    if all(dim is None for dim in dims):
+        return None
+    numbers = tuple(torch.full_like(shard, device, dtype=torch.float32) for device, shard in enumerate(spread.shards))
+    _, whole = list(_put_together(replace(spread, shards=numbers), dims))[version]
+    try:
+        return align_whole(whole, layout).port_TC
+    except LayoutError:
+        return None
 
 
 def _put_together(spread: Spread, dims: Dims) -> Iterator[tuple[int, torch.Tensor]]:
@@ -229,7 +250,7 @@ def _result(fit: _Fit, spread: Spread, how: str) -> Aligned:
     copies = len(fit.versions)
     equal = f", {copies} replicas equal" if copies > 1 else ""
     step = f"mesh {'x'.join(map(str, spread.mesh))}: {_said(fit.dims)} {how}{equal}"
-    return replace(aligned, adapters=(step, *aligned.adapters))
+    return replace(aligned, adapters=(step, *aligned.adapters), device_TC=fit.device_of_each(0))
 
 
 def _with_fault(fit: _Fit, spread: Spread) -> Aligned:
@@ -247,7 +268,12 @@ def _with_fault(fit: _Fit, spread: Spread) -> Aligned:
     )
     aligned = fit.versions[farthest]
     step = f"mesh {'x'.join(map(str, spread.mesh))}: {_said(fit.dims)}, replica of device {fit.devices[farthest]}"
-    return replace(aligned, adapters=(step, *aligned.adapters), faults=(*aligned.faults, fault))
+    return replace(
+        aligned,
+        adapters=(step, *aligned.adapters),
+        faults=(*aligned.faults, fault),
+        device_TC=fit.device_of_each(farthest),
+    )
 
 
 def _against_topology(dims: Dims, spread: Spread) -> str:

@@ -16,9 +16,10 @@ from tttdebug.tracking.instance_wrapping import Wrapping, entry_points
 
 @dataclass(frozen=True)
 class PortCall:
-    """One call of a module of the port, about to be made."""
+    """One call of a module of the port, about to be made by the method `entry`."""
 
     boundary: str
+    entry: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
@@ -35,6 +36,7 @@ class PortCall:
         old = self.input
         return PortCall(
             self.boundary,
+            self.entry,
             tuple(tensor if value is old else value for value in self.args),
             {name: tensor if value is old else value for name, value in self.kwargs.items()},
         )
@@ -78,7 +80,7 @@ class Substitution:
         try:
             for place, (module, boundaries) in enumerate(self._modules):
                 for name, entry in entry_points(module, boundaries[0]).items():
-                    self._wrapping.put(module, name, self._standing_in(place, boundaries, entry), boundaries[0])
+                    self._wrapping.put(module, name, self._standing_in(place, boundaries, name, entry), boundaries[0])
         except BaseException:
             self._wrapping.undo()
             raise
@@ -87,7 +89,9 @@ class Substitution:
     def __exit__(self, *error: object) -> None:
         self._wrapping.undo()
 
-    def _standing_in(self, place: int, boundaries: list[str], entry: Callable[..., Any]) -> Callable[..., Any]:
+    def _standing_in(
+        self, place: int, boundaries: list[str], name: str, entry: Callable[..., Any]
+    ) -> Callable[..., Any]:
         @wraps(entry)
         def stand_in(*args: Any, **kwargs: Any) -> Any:
             if place in self._inside:
@@ -96,7 +100,7 @@ class Substitution:
             self._numbers[place] = number + 1
             self._inside.add(place)
             try:
-                decided = self._intervention.before(PortCall(name_of_call(boundaries, number), args, kwargs))
+                decided = self._intervention.before(PortCall(name_of_call(boundaries, number), name, args, kwargs))
                 if isinstance(decided, Answer):
                     return decided.output
                 return self._intervention.after(decided, entry(*decided.args, **decided.kwargs))

@@ -5,12 +5,15 @@ formats shows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import ChainMap
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
 
 from tttdebug.tracking.comparer import LOGITS
 from tttdebug.tracking.floor import FloorError
+from tttdebug.tracking.goldens import Goldens
 from tttdebug.tracking.hooks import ReferenceTap
 from tttdebug.tracking.opening import floors_of
 from tttdebug.tracking.pairing import reference_elements
@@ -61,8 +64,9 @@ class Truth(Protocol):
 class DecoderTruth:
     """A causal language model and its floor, run as they are asked, each with a cache for every user."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, goldens: Goldens) -> None:
         elements = reference_elements(subject.paired)
+        self._goldens = goldens
         self._prompts = subject.texts
         self._returned_logits = subject.returned_logits
         self._truth = TorchSide(subject.reference.model, subject.reference_modules, subject.caches, elements)
@@ -71,12 +75,14 @@ class DecoderTruth:
 
     def read(self, user: int) -> Expected:
         token_ids = self._prompts[user].token_ids
-        expected = self._expected(self._truth.prefill(token_ids, user), self._floor.prefill(token_ids, user))
+        truth = self._goldens.forward(user, token_ids, partial(self._truth.prefill, token_ids, user))
+        expected = self._expected(truth, self._floor.prefill(token_ids, user))
         self._prompt_floors[user] = expected.floors
         return expected
 
     def decode(self, token: int, user: int) -> Expected:
-        expected = self._expected(self._truth.decode(token, user), self._floor.decode(token, user))
+        truth = self._goldens.forward(user, (token,), partial(self._truth.decode, token, user))
+        expected = self._expected(truth, self._floor.decode(token, user))
         # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
         of_prompt = self._prompt_floors[user]
         floors = {
@@ -89,38 +95,44 @@ class DecoderTruth:
         known = self._known(truth)
         return Expected(known, floors_of(self._known(floor), known), truth.adapters, truth.logits_TV)
 
-    def _known(self, forward: Forward) -> dict[str, torch.Tensor]:
+    def _known(self, forward: Forward) -> Mapping[str, torch.Tensor]:
         """What a call of a torch side gave at each boundary."""
-        return forward.activations | ({LOGITS: forward.logits_TV} if self._returned_logits else {})
+        if not self._returned_logits:
+            return forward.activations
+        read_only = cast("MutableMapping[str, torch.Tensor]", forward.activations)  # a ChainMap writes into the first
+        return ChainMap({LOGITS: forward.logits}, read_only)
 
 
 class EncoderTruth:
     """An encoder and its floor, run as they are asked."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, goldens: Goldens) -> None:
         self._subject = subject
+        self._goldens = goldens
         self._elements = reference_elements(subject.paired)
 
     def read(self, user: int) -> Expected:
         subject, inputs = self._subject, self._subject.prompts[user].inputs
-        known, taken = self._run(subject.reference.model, subject.reference_modules, inputs)
-        floor, _ = self._run(subject.floor, subject.floor_modules, inputs)
+        run = partial(self._run, subject.reference.model, subject.reference_modules, inputs)
+        truth = self._goldens.forward(user, (), run)
+        floor = self._run(subject.floor, subject.floor_modules, inputs)
         # a sentence is compared whole, however short
-        floors = {name: FloorError(error.rel_l2, error.rel_l2) for name, error in floors_of(floor, known).items()}
-        return Expected(known, floors, taken)
+        floors = {
+            name: FloorError(error.rel_l2, error.rel_l2)
+            for name, error in floors_of(floor.activations, truth.activations).items()
+        }
+        return Expected(truth.activations, floors, truth.adapters)
 
     def decode(self, token: int, user: int) -> Expected:
         raise AssertionError("unreachable: an encoder makes no decode steps")
 
-    def _run(
-        self, model: nn.Module, modules: Mapping[str, nn.Module], inputs: torch.Tensor
-    ) -> tuple[dict[str, torch.Tensor], dict[str, tuple[str, ...]]]:
-        """The output of each module in one call of the model, and which tensor of several it is."""
+    def _run(self, model: nn.Module, modules: Mapping[str, nn.Module], inputs: torch.Tensor) -> Forward:
+        """One call of the model."""
         import torch
 
         with torch.no_grad(), ReferenceTap(modules, self._elements) as tap:
             encoded(model, inputs)
-            return tap.outputs(), tap.adapters()
+            return Forward(None, tap.outputs(), tap.adapters())
 
 
 def encoded(model: nn.Module, inputs: torch.Tensor) -> object:
@@ -130,9 +142,10 @@ def encoded(model: nn.Module, inputs: torch.Tensor) -> object:
     return model(inputs[None])
 
 
-def truth_of(subject: Subject) -> Truth:
-    """The reference of a subject, to be run once, in the order of its calls."""
-    return EncoderTruth(subject) if subject.encodes else DecoderTruth(subject)
+def truth_of(subject: Subject, goldens: Goldens | None = None) -> Truth:
+    """The reference of a subject, to be asked once, in the order of its calls; of `goldens` what they hold."""
+    goldens = goldens or Goldens()
+    return EncoderTruth(subject, goldens) if subject.encodes else DecoderTruth(subject, goldens)
 
 
 class KeptTruth:

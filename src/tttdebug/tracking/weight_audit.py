@@ -131,7 +131,7 @@ def audit(port: Any, reference: Reference, *, quick: bool = False) -> Audit:
             f"{type(port).__name__} lies on a mock cluster, which keeps no values: there are no weights to compare; "
             "audit it on a card, on the simulator or on the emulator"
         )
-    state = reference.model.state_dict()
+    state = reference.state_dict()
     if hasattr(port, "placed_weights"):
         findings = tuple(_declared(list(port.placed_weights()), state, quick))
     else:

@@ -6,17 +6,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
+
+from tttdebug.tracking.weight_blocks import ALIKE, moved_blocks, wrong_part
 
 if TYPE_CHECKING:
     import torch
 
     from tttdebug.tracking.weight_audit import PlacedPart, Status
 
-ALIKE = 0.2
-"""Up to this rel_l2 two weights are one and the same in some number format: bfloat4_b costs about 0.12, and unrelated
-weights are at 1.4."""
 _UNSCALED = 0.02  # a factor nearer to one than this is what rounding does
 _SKETCH = 8  # rows that are compared before the whole weight is
 _FORMATS = ("bfloat16", "bfloat8_b", "bfloat4_b")
@@ -35,10 +35,11 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Cause:
-    """What a weight is found to be."""
+    """What a weight is found to be: in words for an audit, and by its name in `analysis.causes`, "" where none fits."""
 
     status: Status
     detail: str
+    name: str = ""
 
 
 def relative_error(held: torch.Tensor, expected: torch.Tensor) -> float:
@@ -54,6 +55,8 @@ def cause_of(suspect: Suspect, parts: list[PlacedPart], state: Mapping[str, torc
     """The first explanation that fits, from the nearest to the farthest."""
     import torch
 
+    if not bool(suspect.held.any()):
+        return Cause("different", "all zeros", "weight_missing")
     if not bool(torch.isfinite(suspect.held).all()):
         return Cause("different", f"{int((~torch.isfinite(suspect.held)).sum())} of its values are inf or nan")
     return (
@@ -61,6 +64,7 @@ def cause_of(suspect: Suspect, parts: list[PlacedPart], state: Mapping[str, torc
         or _other_weight(suspect, parts, state, exactly=True)  # gains near one are alike in all layers
         or _scaled(suspect)
         or _turned(suspect, state)
+        or _in_blocks(suspect, state)
         or _other_weight(suspect, parts, state)
         or _nearest(suspect, parts, state)
     )
@@ -78,14 +82,16 @@ def _other_format(suspect: Suspect) -> Cause | None:
     for name in _FORMATS:
         packed = FORMATS[name].quantise(expected)
         if name != declared and torch.equal(held, packed):
-            return Cause("quantised otherwise", f"holds {name}, declared is {declared}")
+            return Cause("quantised otherwise", f"holds {name}, declared is {declared}", "cast_low")
         if name != declared and torch.equal(held, FORMATS[declared].quantise(packed)):
-            return Cause("quantised otherwise", f"was {name} before it became {declared}, as declared")
+            costs = "" if name == "bfloat16" else "cast_low"  # rounding to bfloat16 first costs next to nothing
+            return Cause("quantised otherwise", f"was {name} before it became {declared}, as declared", costs)
         across = FORMATS[name].quantise(expected.mT.contiguous()).mT if expected.ndim > 1 else packed
         if name.endswith("_b") and (
             torch.equal(held, across) or torch.equal(held, FORMATS[declared].quantise(across.contiguous()))
         ):
-            return Cause("quantised otherwise", f"{name} with exponents shared along the input dimension")
+            detail = f"{name} with exponents shared along the input dimension"
+            return Cause("quantised otherwise", detail, "cast_low")
     return None
 
 
@@ -97,41 +103,43 @@ def _scaled(suspect: Suspect) -> Cause | None:
     if factor == 0.0 or relative_error(held / factor, expected) > ALIKE:
         return None
     if abs(factor - 1) > _UNSCALED:
-        return Cause("scaled", f"by {factor:.4g}")
+        return Cause("scaled", f"by {factor:.4g}", "scaled")
     error = relative_error(held, expected)
     return Cause("different", f"near the checkpoint's (rel_l2 {error:.3g}), but no number format explains it")
 
 
 def _turned(suspect: Suspect, state: Mapping[str, torch.Tensor]) -> Cause | None:
     """The right values in another order."""
-    for status, detail, candidate in _orders(suspect, state):
+    for cause, candidate in _orders(suspect, state):
         if candidate.shape == suspect.held.shape and relative_error(suspect.held, candidate) <= ALIKE:
-            return Cause(status, detail)
-    return _blocks(suspect, state)
+            return cause
+    return None
 
 
-def _orders(suspect: Suspect, state: Mapping[str, torch.Tensor]) -> Iterator[tuple[Status, str, torch.Tensor]]:
+def _orders(suspect: Suspect, state: Mapping[str, torch.Tensor]) -> Iterator[tuple[Cause, torch.Tensor]]:
     """The orders that a weight is mistaken for, in the port's layout."""
     import torch
 
     part, layout = suspect.part, suspect.part.layout
     weight = part.matrix(state[part.source]).float()
     if weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
-        yield "transposed", "holds the transpose of what it should", layout.to_port(weight.mT)
-        yield "transposed", "as the checkpoint has it, where the port wants its transpose", suspect.expected.mT
+        turned = partial(Cause, "transposed", name="weight_transposed")
+        yield turned("holds the transpose of what it should"), layout.to_port(weight.mT)
+        yield turned("as the checkpoint has it, where the port wants its transpose"), suspect.expected.mT
     head_dim, rotary_dim = getattr(layout, "head_dim", 0), getattr(layout, "rotary_dim", 0)
     if rotary_dim:
         plain: Any = replace(layout, rotary_dim=0)  # type: ignore[type-var]
+        order, other_order = _order_of(layout, head_dim), partial(Cause, "permuted", name="rope_order")
         yield (
-            "permuted",
-            "head rows in Hugging Face's half-split rotary order; this port's are interleaved (Meta)",
+            other_order("head rows in Hugging Face's half-split rotary order; this port's are interleaved (Meta)"),
             plain.to_port(weight),
         )
-        order = _order_of(layout, head_dim)
-        yield "permuted", "the interleaving of head rows was applied twice", layout.to_port(_reordered(weight, order))
         yield (
-            "permuted",
-            "head rows were put in order by the inverse permutation",
+            other_order("the interleaving of head rows was applied twice"),
+            layout.to_port(_reordered(weight, order)),
+        )
+        yield (
+            other_order("head rows were put in order by the inverse permutation"),
             plain.to_port(_reordered(weight, order.argsort())),
         )
     if len(suspect.beside) > 1:
@@ -145,7 +153,20 @@ def _orders(suspect: Suspect, state: Mapping[str, torch.Tensor]) -> Iterator[tup
             if names != declared:
                 joined = torch.cat([whole[name] for name in names], -1)
                 short = "|".join(name.rpartition(".")[2] for name in names)
-                yield "permuted", f"the parts of the fused weight are in the order {short}", joined[..., start:stop]
+                detail = f"the parts of the fused weight are in the order {short}"
+                yield Cause("permuted", detail, "weights_exchanged"), joined[..., start:stop]
+
+
+def _in_blocks(suspect: Suspect, state: Mapping[str, torch.Tensor]) -> Cause | None:
+    """Blocks of the right weight in another order, heads or shards, or some of them wrong."""
+    part = suspect.part
+    held, right = part.layout.to_reference(suspect.held), part.matrix(state[part.source]).float()
+    if held.shape != right.shape:
+        return None
+    if (moved := moved_blocks(held, right, getattr(part.layout, "head_dim", 0))) is not None:
+        return Cause("permuted", str(moved), "heads_permuted" if moved.are_heads else "shard_order")
+    wrong = wrong_part(held, right)
+    return Cause("different", f"{wrong}, the rest is right", "weight_block_bad") if wrong else None
 
 
 def _order_of(layout: Any, head_dim: int) -> torch.Tensor:
@@ -159,42 +180,6 @@ def _order_of(layout: Any, head_dim: int) -> torch.Tensor:
 def _reordered(weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """The rows of every head in another order."""
     return weight.unflatten(0, (-1, len(order)))[:, order].flatten(0, 1)
-
-
-def _blocks(suspect: Suspect, state: Mapping[str, torch.Tensor]) -> Cause | None:
-    """Blocks of the right weight in another order: heads, or the shards of some number of devices."""
-    part = suspect.part
-    held, right = part.layout.to_reference(suspect.held), part.matrix(state[part.source]).float()
-    if held.shape != right.shape:
-        return None
-    head_dim = getattr(part.layout, "head_dim", 0)
-    for dim in range(right.ndim):
-        counts = [right.shape[dim] // head_dim] if head_dim and right.shape[dim] % head_dim == 0 else []
-        for count in (*counts, 2, 4, 8):
-            if count < 2 or right.shape[dim] % count:
-                continue
-            order = _block_order(held, right, dim, count)
-            if order is not None:
-                what = "heads" if count in counts else f"the {count} blocks"
-                reversed_ = order == list(range(count))[::-1]
-                side = ("output", "input")[dim] if right.ndim == 2 else "only"
-                named = "reversed" if reversed_ else f"in the order {', '.join(map(str, order[:16]))}"
-                return Cause("permuted", f"{what} along the {side} dimension are {named}")
-    return None
-
-
-def _block_order(held: torch.Tensor, right: torch.Tensor, dim: int, count: int) -> list[int] | None:
-    """Which block of the right weight stands at each place, or None where it is no other order of blocks."""
-    import torch
-
-    blocks = [torch.stack(side.chunk(count, dim)).flatten(1) for side in (held.float(), right.float())]
-    norms = [side.norm(dim=1, keepdim=True).clamp_min(1e-30) for side in blocks]
-    alike = (blocks[0] / norms[0]) @ (blocks[1] / norms[1]).T
-    best, order = alike.max(dim=1)
-    found = [int(i) for i in order]
-    if float(best.min()) < 1 - ALIKE**2 / 2 or sorted(found) != list(range(count)) or found == list(range(count)):
-        return None
-    return found
 
 
 def _other_weight(
@@ -213,9 +198,9 @@ def _other_weight(
         if exactly and not torch.equal(FORMATS[suspect.part.dtype].quantise(placed), suspect.held):
             continue
         if layer_of(other.name) == layer:
-            return Cause("permuted", f"exchanged: holds {other.source}")
+            return Cause("permuted", f"exchanged: holds {other.source}", "weights_exchanged")
         if without_layer(other.name) == without_layer(suspect.part.name):
-            return Cause("stale", f"holds layer {layer_of(other.name)}'s: {other.source}")
+            return Cause("stale", f"holds layer {layer_of(other.name)}'s: {other.source}", "weight_stale")
         return Cause("different", f"holds another weight: {other.source}")
     return None
 

@@ -14,6 +14,7 @@ from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key, Record
 from tttdebug.tracking.run import CALLS, MANIFEST, OPS, PROFILES, RECORDS, SEALED, TENSORS, TOKENS, Run, write_parquet
 from tttdebug.tracking.run_files import seals_of
+from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET, MIB
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tttdebug.tracking.weight_audit import Audit
 
 SaveTensors = Literal["all", "failed", "none"]
-DEFAULT_TENSOR_BUDGET = 512 * 2**20  # bytes
 
 
 class RunWriter:
@@ -46,7 +46,8 @@ class RunWriter:
         self.manifest = manifest
         self.records: list[Record] = []
         self._save_tensors = save_tensors
-        self._budget_left = tensor_budget
+        self._budget, self._budget_left = tensor_budget, tensor_budget
+        self._within_budget = True
         self._previous: tuple[Key, torch.Tensor, torch.Tensor] | None = None
         self._neighbours_due = 0
         self._ops = 0
@@ -67,7 +68,7 @@ class RunWriter:
     def append(self, record: Record, profile: ErrorProfile | None = None) -> None:
         """Write one record, and what its error looks like."""
         if profile is not None:
-            self._write(PROFILES, {"key": vars(record.key), "profile": vars(profile)})
+            self._write(PROFILES, {"key": vars(record.key), "profile": profile.to_json()})
         self._write(RECORDS, record.to_json())
         self.records.append(record)
 
@@ -171,11 +172,14 @@ class RunWriter:
         from safetensors.torch import save_file
 
         size = reference.nbytes + port.nbytes
+        if not self._within_budget:
+            return
         if size > self._budget_left:
+            self._within_budget = False
             self.note(
-                f"tensor budget used up at {key}: later tensors were not saved; raise --tensor-budget to keep more"
+                f"the tensor budget of {self._budget / MIB:,.0f} MiB is used up at {key}: its tensors and later ones "
+                "were not saved; raise it with --tensor-budget MIB, or tensor_budget=BYTES of td.track"
             )
-            self._budget_left = 0
             return
         path = self.path / TENSORS / f"{key.file_name}.safetensors"
         if path.exists():

@@ -90,7 +90,6 @@ class Bench:
     ) -> None:
         """`at_fault` says that the module is known to err, however little above its formats."""
         self.call, self.rows, self.at_fault = call, rows, at_fault
-        self.is_whole = rows is None
         shared = None if sketch_of is None else sketch_of.memory.weights
         self.memory: Memory = memory_of(call, rows, shared, changed_as_they_are=sketch_of is not None)
         self.port_TC = self.memory.asked(call.port_TC.float())
@@ -100,9 +99,12 @@ class Bench:
         """The bench of a call; of a very long one, of some of its tokens, and of some of very many logits."""
         tokens = call.port_TC.shape[0]
         rows = spread(tokens, MOST_TOKENS) if tokens > 2 * MOST_TOKENS else None
-        bench = cls(narrowed(call), rows, at_fault=at_fault)
-        bench.is_whole = bench.rows is None and bench.call is call
-        return bench
+        return cls(narrowed(call), rows, at_fault=at_fault)
+
+    @property
+    def has_all_tokens(self) -> bool:
+        """Whether every token of the call is looked at."""
+        return self.rows is None
 
     @cached_property
     def sketch(self) -> Bench:

@@ -12,6 +12,7 @@ from tttdebug.analysis.hypotheses import (
     of_ends,
     of_feed_forward,
     of_heads,
+    of_held_weights,
     of_layers,
     of_mixtures,
     of_norms,
@@ -34,6 +35,7 @@ Source: TypeAlias = "Callable[[Bench], Iterator[Change]]"
 
 STAGES: tuple[tuple[Source, ...], ...] = (
     (
+        of_held_weights.as_held,
         of_layers.residuals,
         of_output.doubled_reduce,
         of_norms.of_norm,
@@ -45,6 +47,7 @@ STAGES: tuple[tuple[Source, ...], ...] = (
         of_mixtures.of_experts,
         of_cache.step_position,
         of_cache.own_token,
+        of_cache.behind_own_token,
         of_cache.past_positions,
         of_cache.past_blocks,
         of_cache.other_values,

@@ -73,6 +73,13 @@ def mask(bench: Bench) -> Iterator[Change]:
             fix = Fix("mask the positions after the query only: triu(diagonal=1)")
             beyond = partial(_as_in_port_at_the_end, max(shift, 0))
             yield Change("mask_wrong", says, fix, steps={"mask_shift": shift}, output=beyond)
+        if spec.sliding_window is not None:
+            yield Change(
+                "mask_wrong",
+                "a query sees what the position before its own should see: mask and window end one too early",
+                Fix("attend at the token's own position", "cur_pos=position"),
+                steps={"mask_shift": -1, "window_shift": -1},
+            )
     else:
         yield Change(
             "mask_wrong",

@@ -7,10 +7,11 @@ P positions before the call, K key/value heads, E head dimension.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
+from tttdebug.analysis.mathematics.rotary_order import in_halves
 from tttdebug.analysis.module_call import KeysValues
 from tttdebug.specs import AttentionSpec
 
@@ -48,6 +49,23 @@ def own_token(bench: Bench) -> Iterator[Change]:
     )
     yield _own_elsewhere(f"the newest token's key and value are elsewhere: {stands} is in their place", held)
     yield _own_elsewhere("the newest token's key and value are written over those of the token before", held, "before")
+
+
+def behind_own_token(bench: Bench) -> Iterator[Change]:
+    """A step that sees what stands in the cache behind its own token: zeros, padding, or what was left there."""
+    held = in_halves(bench.call, bench.arithmetic, bench.call.behind)
+    if held is None or _past(bench) is None:
+        return
+    count = held.keys_KPE.shape[1]
+    steps: dict[str, Any] = {"behind": held}
+    window = bench.call.spec.sliding_window if isinstance(bench.call.spec, AttentionSpec) else None
+    for shift in (0,) if window is None else (0, count):
+        yield Change(
+            "mask_wrong",
+            f"a step sees what stands in the cache behind its own token: {count} more places, where no token should be",
+            Fix("attend at the token's own position, up to which keys are valid", "cur_pos_tensor=positions"),
+            steps=steps | {"window_shift": shift},
+        )
 
 
 def _own_elsewhere(says: str, held: KeysValues | None, written: bool | str = False) -> Change:

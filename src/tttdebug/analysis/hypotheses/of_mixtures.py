@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causes of a mixture's error in its router, in its shares, in what is added to them, and in every expert alike."""
+"""Causes of a mixture's error in its router, in its shares, in what is added to them, and in every expert alike.
+
+R tokens, D hidden, X experts, Y experts in whose places those may stand.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from typing import TYPE_CHECKING
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.analysis.hypotheses.of_weights import exchange_weights
-from tttdebug.analysis.mathematics.feed_forward import ACTIVATIONS, FeedForwardSteps
+from tttdebug.analysis.hypotheses.orders import best_order, in_words
+from tttdebug.analysis.mathematics.feed_forward import ACTIVATIONS, FeedForwardSteps, feed_forward
+from tttdebug.analysis.mathematics.mixture import MixtureSteps, shares
 from tttdebug.specs import MixtureOfExpertsSpec
 
 if TYPE_CHECKING:
+    import torch
+
     from tttdebug.analysis.hypotheses.bench import Bench
 
 
@@ -94,12 +101,34 @@ def of_experts(bench: Bench) -> Iterator[Change]:
         )
     for shift in (1, -1):
         order = tuple((expert + shift) % spec.num_experts for expert in range(spec.num_experts))
-        yield Change(
-            "routing",
-            f"each token goes to the expert {shift:+d} beside its own",
-            Fix("number the experts as the router does"),
-            steps={"expert_order": order},
-        )
+        yield _order(f"each token goes to the expert {shift:+d} beside its own", order)
+    if (found := best_order(_likeness_of_experts(bench.sketch, spec))) is not None:
+        yield _order(f"the experts are in another order: {in_words(found)}", found)
+
+
+def _order(says: str, order: tuple[int, ...]) -> Change:
+    return Change("routing", says, Fix("number the experts as the router does"), steps={"expert_order": order})
+
+
+def _likeness_of_experts(bench: Bench, spec: MixtureOfExpertsSpec) -> torch.Tensor:
+    """How much the port's output of the tokens that go to an expert is like each expert's, [X, Y]."""
+    import torch
+
+    x_RD, healthy_RD = bench.memory.asked_TD, bench.healthy_TC
+    shares_RX = shares(spec, bench.arithmetic, x_RD, MixtureSteps())
+    given_YRD = torch.stack(
+        [
+            feed_forward(spec.expert, bench.arithmetic.under(f"experts.{expert}"), x_RD, FeedForwardSteps())
+            for expert in range(spec.num_experts)
+        ]
+    )
+    routed_RD = bench.port_TC - healthy_RD + torch.einsum("rx,xrd->rd", shares_RX, given_YRD)  # less a shared expert's
+    goes_RX = (shares_RX > 0).float()
+    alike_XY = torch.einsum("rx,rd,yrd->xy", shares_RX, routed_RD, given_YRD)
+    found_X = (shares_RX.T.square() @ routed_RD.square().sum(1)).sqrt()
+    meant_XY = (goes_RX.T @ given_YRD.square().sum(2).T).sqrt()
+    own_XY = 1e-6 * torch.eye(spec.num_experts)  # of those that no token goes to nothing is known
+    return alike_XY / (found_X[:, None] * meant_XY).clamp_min(1e-30) + own_XY
 
 
 def _routing(says: str, fix: str, **changes: object) -> Change:

@@ -13,6 +13,7 @@ from tttdebug.analysis.hypotheses.hypothesis import Change
 from tttdebug.analysis.mathematics import Numbers
 from tttdebug.analysis.mathematics.low_sums import low_sums
 from tttdebug.analysis.module_call import KeysValues, ModuleCall
+from tttdebug.modules.hardware import FIDELITIES
 from tttdebug.specs import AttentionSpec, NormSpec
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from tttdebug.modules.placement import WeightFormat
 
 FORMATS = ("bfloat16", "bfloat8_b", "bfloat4_b")
-"""From the finest to the coarsest."""
-FIDELITIES = ("HiFi4", "HiFi3", "HiFi2", "LoFi")
 """From the finest to the coarsest."""
 GROUPS = (("wq", "wk", "wv"), ("wo",), ("w1", "w3"), ("w1",), ("w2",), ("weight",))
 """Weights that have their settings in common: in the field's decoder_config.json, WQKV, WO, FF1_FF3, FF2."""

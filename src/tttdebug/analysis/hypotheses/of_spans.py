@@ -13,9 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
+from tttdebug.analysis.hypotheses.bench import FEW_TOKENS
 from tttdebug.analysis.hypotheses.hypothesis import Change
-from tttdebug.analysis.hypotheses.of_places import TILE, ranges, wrong_blocks
+from tttdebug.analysis.hypotheses.of_places import wrong_blocks
 from tttdebug.specs import AttentionSpec
+from tttdebug.tracking.blocks import TILE, ranges
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +43,7 @@ def rows_of_last_product(bench: Bench) -> Iterator[Change]:
     import torch
 
     last, wrong = bench.last_product, wrong_blocks(bench, dim=1)
-    if last is None or not wrong:
+    if last is None or not wrong or _is_sound(bench, last.name):
         return
     width = bench.port_TC.shape[1]
     columns_X = torch.cat([torch.arange(start, min(start + TILE, width)) for start in wrong])
@@ -57,7 +59,7 @@ def channels_before_last_product(bench: Bench) -> Iterator[Change]:
     import torch
 
     last = bench.last_product
-    if last is None:
+    if last is None or len(bench.port_TC) < FEW_TOKENS:
         return
     off_RC, bases = bench.port_TC - bench.healthy_TC, []
     for part in _parts_before(bench, last.inner_RF.shape[1]):
@@ -78,7 +80,7 @@ def columns_of_last_product(bench: Bench) -> Iterator[Change]:
     import torch
 
     last = bench.last_product
-    if last is None or _AT_MOST * len(bench.port_TC) < TILE or not bench.is_whole:
+    if last is None or _AT_MOST * len(bench.port_TC) < TILE or not bench.has_all_tokens:
         return
     off_RC, bases = bench.port_TC - bench.healthy_TC, []
     width = last.inner_RF.shape[1]
@@ -88,6 +90,11 @@ def columns_of_last_product(bench: Bench) -> Iterator[Change]:
     _, start, basis_RQ = min(bases, key=lambda entry: entry[0])
     says = f"columns {ranges([start], width)} of {last.name} are wrong"
     yield _localised(says, partial(_spanned_by_rows, basis_RQ))
+
+
+def _is_sound(bench: Bench, name: str) -> bool:
+    """Whether the device is known to hold this weight as it should."""
+    return bench.call.held is not None and name not in bench.call.held
 
 
 def _parts_before(bench: Bench, width: int) -> Iterator[_Part]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from tttdebug.analysis.finding import Fix
 from tttdebug.analysis.hypotheses.hypothesis import Change
-from tttdebug.analysis.hypotheses.of_places import TILE, ranges, wrong_blocks
+from tttdebug.analysis.hypotheses.of_places import wrong_blocks
 from tttdebug.analysis.hypotheses.of_weights import edit
+from tttdebug.tracking.blocks import TILE, ranges
 
 if TYPE_CHECKING:
     import torch

@@ -92,8 +92,9 @@ def _matrices(bench: Bench) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _is_table(bench: Bench, name: str) -> bool:
-    """Whether this is a table of rows to look up, or as long as one."""
-    return bench.call.kind in ("embedding", "lm_head") and name in ("weight", "positions", "token_types")
+    """Whether this is a table of rows to look up, or as long as one; a square one may be transposed all the same."""
+    is_square = bench.call.weights[name].shape[0] == bench.call.weights[name].shape[1]
+    return bench.call.kind in ("embedding", "lm_head") and not is_square
 
 
 def _is_bias(name: str) -> bool:

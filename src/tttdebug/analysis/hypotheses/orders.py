@@ -21,13 +21,23 @@ def likeness(found_NX: torch.Tensor, meant_NX: torch.Tensor) -> torch.Tensor:
 
 
 def best_order(likeness_NN: torch.Tensor) -> Order | None:
-    """Which meant part each found part is, the most alike first; None where that is its own for all."""
-    left_NN, order = likeness_NN.clone(), [0] * len(likeness_NN)
-    for _ in order:
-        found, meant = divmod(int(left_NN.argmax()), len(order))
-        order[found] = meant
-        left_NN[found], left_NN[:, meant] = -2.0, -2.0  # below every cosine
-    return None if order == sorted(order) else tuple(order)
+    """Which meant part each found part is, the most alike first; None where that is its own for all.
+
+    Each part that is another's nearest while that is its own is chosen at once, which is the same as one after another.
+    """
+    import torch
+
+    left_NN, here_N = likeness_NN.clone(), torch.arange(len(likeness_NN))
+    order_N = torch.full_like(here_N, -1)
+    while bool((order_N < 0).any()):
+        meant_N, found_N = left_NN.argmax(1), left_NN.argmax(0)
+        chosen_N = ((found_N[meant_N] == here_N) & (order_N < 0)).nonzero().flatten()
+        if not len(chosen_N):  # several are alike to the bit
+            found, meant = divmod(int(left_NN.argmax()), len(order_N))
+            chosen_N, meant_N[found] = here_N[found : found + 1], meant
+        order_N[chosen_N] = meant_N[chosen_N]
+        left_NN[chosen_N], left_NN[:, meant_N[chosen_N]] = -2.0, -2.0  # below every cosine
+    return None if torch.equal(order_N, here_N) else tuple(order_N.tolist())
 
 
 def best_sources(likeness_NN: torch.Tensor) -> Order | None:

@@ -95,6 +95,9 @@ def project(
         held, is_before = steps.own_found, steps.own_written == "before"
         k_KTE = _without_own(k_KTE, None if held is None else held.keys_KPE, is_before)
         v_KTE = _without_own(v_KTE, None if held is None else held.values_KPE, is_before)
+    if steps.behind is not None:
+        k_KTE = torch.cat([k_KTE, steps.behind.keys_KPE.float()], dim=1)
+        v_KTE = torch.cat([v_KTE, steps.behind.values_KPE.float()], dim=1)
     return Heads(q_HRE, k_KTE, v_KTE)
 
 
@@ -142,9 +145,10 @@ def unseen(spec: AttentionSpec, positions_R: torch.Tensor, keys: int, steps: Att
     query_R1, key_S = positions_R[:, None], torch.arange(keys)
     hidden_RS = torch.zeros(len(positions_R), keys, dtype=torch.bool)
     if spec.causal and steps.mask == "declared":
-        hidden_RS |= key_S > query_R1 + steps.mask_shift
+        behind = 0 if steps.behind is None else steps.behind.keys_KPE.shape[1]
+        hidden_RS |= key_S > query_R1 + steps.mask_shift + behind
     if spec.sliding_window is not None and steps.mask != "none":
-        hidden_RS |= key_S <= query_R1 - spec.sliding_window
+        hidden_RS |= key_S <= query_R1 - spec.sliding_window + steps.window_shift
     return hidden_RS if bool(hidden_RS.any()) else None
 
 

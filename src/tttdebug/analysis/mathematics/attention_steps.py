@@ -21,6 +21,7 @@ class AttentionSteps:
 
     `mask`            declared: as the spec; none: every query sees every position
     `mask_shift`      how many positions beyond its own a causal mask lets a query see: -1 not even its own
+    `window_shift`    by how many positions a sliding window begins later
     `kv_of_query`     blocked: query head h reads key/value head h // (H/K); tiled: h % K; or the head of each
     `head_order`      the query heads in the order in which their outputs stand before the output projection
     `padding_keys`    keys of zeros, with values of zeros, that every query sees besides
@@ -29,6 +30,7 @@ class AttentionSteps:
     `own_written`     whether the call's last key and value are where they belong; before: one position before
     `own_found`       what stands in their place otherwise; None: zeros
     `step_at`         by how many positions the whole call is off, in rotation, mask and cache alike
+    `behind`          keys and values after the call's own that every query sees too
     `edit_past`       the cache before the call as the port finds it
     `own_cached_as`   what the cache keeps of the keys and values that a step writes
     `kernel`          the settings with which ttnn's attention kernel runs; None: plain arithmetic
@@ -36,6 +38,7 @@ class AttentionSteps:
 
     mask: Mask = "declared"
     mask_shift: int = 0
+    window_shift: int = 0
     kv_of_query: HeadOrder | tuple[int, ...] = "blocked"
     head_order: tuple[int, ...] | None = None
     padding_keys: int = 0
@@ -49,6 +52,7 @@ class AttentionSteps:
     own_written: bool | Literal["before"] = True
     own_found: KeysValues | None = None
     step_at: int = 0
+    behind: KeysValues | None = None
     edit_past: Callable[[KeysValues], KeysValues] | None = None
     own_cached_as: Callable[[KeysValues], KeysValues] | None = None
     kernel: AttentionKernel | None = None

@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from tttdebug.analysis.ties import TIE, in_noise, noise_of_logits
 from tttdebug.errors import LayoutError
 from tttdebug.tracking.record import Key
 
 if TYPE_CHECKING:
     from tttdebug.tracking.run import Run
 
-TIE = 3.0
-"""A margin of up to so many standard deviations of the noise in it is a tie: √2 times that of one score."""
 _NAMED = 3
 
 
@@ -139,7 +138,7 @@ def choice_flips(
         ours, theirs = port_Tk[t].tolist(), reference_Tk[t].tolist()
         lost = tuple(choice for choice in theirs if choice not in ours)
         gained = tuple(choice for choice in ours if choice not in theirs)
-        flips.append(Flip(t, lost, gained, float(margin_T[t]), _in_noise(float(margin_T[t]), noise), kl[t]))
+        flips.append(Flip(t, lost, gained, float(margin_T[t]), in_noise(float(margin_T[t]), noise), kl[t]))
     of_flips = sum(flip.kl for flip in flips) if kl_T is not None else math.nan
     return Choices(place, len(reference_TE), tuple(flips), noise, of_flips, sum(kl))
 
@@ -172,25 +171,18 @@ def decisions(run: Run, experts_per_token: int | None = None) -> Decisions:
 
 def _next_tokens(run: Run, phase: str) -> Choices:
     lines = [line for line in run.tokens if line["phase"] == phase]
-    noise = {(r.step, r.user): _noise_of_logits(r) for r in run.records if (r.boundary, r.phase) == ("logits", phase)}
+    noise = {(r.step, r.user): noise_of_logits(r) for r in run.records if (r.boundary, r.phase) == ("logits", phase)}
     flips = []
     for line in lines:
         first, instead = line["reference_top"][0], line["port_top"][0]
         if first[0] != instead[0]:
             sigma = noise.get((line["step"], line["user"]), math.nan)
             label = f"after position {line['position']} of user {line['user']}, {first[1]!r} became {instead[1]!r}"
-            in_noise = _in_noise(line["margin"], sigma)
-            flips.append(
-                Flip(line["position"], (first[0],), (instead[0],), line["margin"], in_noise, line["kl"], label)
-            )
+            sigmas = in_noise(line["margin"], sigma)
+            flips.append(Flip(line["position"], (first[0],), (instead[0],), line["margin"], sigmas, line["kl"], label))
     typical = sorted(noise.values())[len(noise) // 2] if noise else math.nan
     kl_of_flips, kl_sum = sum(flip.kl for flip in flips), sum(line["kl"] for line in lines)
     return Choices(f"next token, {phase}", len(lines), tuple(flips), typical, kl_of_flips, kl_sum)
-
-
-def _noise_of_logits(record: Any) -> float:
-    """The standard deviation of a logit's error that the floor explains."""
-    return record.rmse / record.above_floor if record.above_floor > 1 else record.rmse
 
 
 def _routers(run: Run, experts_per_token: int | None) -> list[Choices]:
@@ -219,12 +211,6 @@ def _kl_of_call(kl: dict[tuple[str, int, int, int], float], key: Key, tokens: in
     """The KL at each token of a call; None where the logits of some of them were not compared."""
     positions = sorted(position for *call, position in kl if call == [key.phase, key.step, key.user])
     return [kl[key.phase, key.step, key.user, at] for at in positions] if len(positions) == tokens else None
-
-
-def _in_noise(margin: float, noise: float) -> float:
-    if math.isnan(noise):
-        return math.nan
-    return margin / (math.sqrt(2) * noise) if noise else (math.inf if margin else 0.0)
 
 
 def _listed(choices: Sequence[int]) -> str:

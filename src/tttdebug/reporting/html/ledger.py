@@ -35,6 +35,7 @@ def ledger_section(run: Run) -> Markup:
         element("p", _tally(run), class_="legend"),
         _skipped(run),
         _unpaired(run),
+        [element("p", f"golden refused: {reason}", class_="note") for reason in manifest.refused_goldens],
         [element("p", f"note: {note}", class_="note") for note in manifest.notes],
         id_="ledger",
     )

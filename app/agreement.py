@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether both sides predict the same tokens, and the texts they would write."""
+"""Whether both sides predict the same tokens, in a table."""
 
 from __future__ import annotations
 
@@ -37,30 +37,5 @@ def show_agreement(run: OpenedRun) -> None:
     st.dataframe(pd.DataFrame(rows), column_config=_AGREEMENT, hide_index=True, key="agreement")
 
 
-def show_continuations(run: OpenedRun) -> None:
-    """What each side would write after each prompt."""
-    for number, texts in enumerate(run.manifest.continuations, start=1):
-        prompt, reference, port = texts["prompt"], texts["reference"], texts["port"]
-        title = "both sides write the same" if reference == port else f"the texts part {_parting(reference, port)}"
-        with st.expander(f"Prompt {number}: {title}", expanded=number == 1):
-            st.caption("Prompt")
-            st.code(prompt, language=None, wrap_lines=True)
-            left, right = st.columns(2)
-            with left:
-                st.caption("Reference continues")
-                st.code(reference, language=None, wrap_lines=True)
-            with right:
-                st.caption("Port continues")
-                st.code(port, language=None, wrap_lines=True)
-
-
 def _known(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: metrics[name] for name in _AGREEMENT if name in metrics}
-
-
-def _parting(reference: str, port: str) -> str:
-    """Where two different texts part."""
-    same = next(
-        (at for at, (r, p) in enumerate(zip(reference, port, strict=False)) if r != p), min(len(reference), len(port))
-    )
-    return f"after {same:,} characters" if same else "at once"
