@@ -18,7 +18,7 @@ from tttdebug.reporting.dashboard import RUNS_VARIABLE
 from tttdebug.tracking.growing_records import GrowingRecords
 from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import FINDINGS, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
+from tttdebug.tracking.run import FINDINGS, INHERITED, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
 
 DEPTH_SEARCHED = 3
 SECONDS_BETWEEN_LOOKS = 3.0
@@ -113,6 +113,11 @@ def alone(run: OpenedRun, call: Call) -> dict[str, Record]:
     return {record.boundary: record for record in run.by_call.get(call._replace(mode=ISOLATED), ())}
 
 
+def passed_on(run: OpenedRun, call: Call) -> dict[str, Record]:
+    """The inherited records of a call, by boundary; none where the run was not explained."""
+    return {record.boundary: record for record in run.by_call.get(call._replace(mode=INHERITED), ())}
+
+
 def token_text(run: OpenedRun, key: Key) -> dict[int, str]:
     """The text of each token position of a call, where the run has kept it."""
     return {
@@ -139,10 +144,10 @@ def _explanation(path: Path, stamp: Stamp) -> Explanation | None:
 
 def stamp_of(path: Path) -> Stamp:
     """Changes when a file of the run does."""
-    return tuple(_file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS, FINDINGS))
+    return tuple(file_stamp(path / name) for name in (MANIFEST, RECORDS, PROFILES, TOKENS, FINDINGS))
 
 
-def _file_stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError:

@@ -53,8 +53,11 @@ def manifest_of(
     job: Mapping[str, Any] | None = None,
     unpaired: Sequence[Unpaired] = (),
     weights: Audit | None = None,
+    wiring: str = "",
 ) -> Manifest:
-    """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
+    """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has, and the
+    `wiring` of its layers where that is known.
+    """
     hardware = getattr(port, "hw_config", None)
     return Manifest(
         created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
@@ -64,6 +67,7 @@ def manifest_of(
             "weights_digest": reference.weights_digest,
             "layers": reference.model.config.num_hidden_layers,
             "architecture": type(reference.model).__name__,
+            **({"wiring": wiring} if wiring else {}),
         },
         device=described(port).to_json(),
         precision=getattr(hardware, "name", ""),

@@ -23,6 +23,7 @@ from tttdebug.tracking.run import Run
 from tttdebug.tracking.steps import Steps
 from tttdebug.tracking.subject import Subject, subject_of
 from tttdebug.tracking.truth import Truth, truth_of
+from tttdebug.tracking.wiring import wiring_of
 from tttdebug.tracking.writer import DEFAULT_TENSOR_BUDGET, RunWriter, SaveTensors
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def track(
             job=job,
             unpaired=subject.unpaired,
             weights=weights,
+            wiring=wiring_of(subject.paired),
         ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,
