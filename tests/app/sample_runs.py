@@ -26,6 +26,7 @@ from tttdebug.tracking.writer import RunWriter, SaveTensors
 LAYERS, CHANNELS, VOCABULARY, PROMPT_TOKENS, DECODE_STEPS = 6, 96, 512, 64, 2
 FAULTY = "L03.mlp"
 BROKEN, SOUND = "llama_nov22_140509", "llama_nov22_120000"
+WIRING = "h = x + self_attn(input_norm(x)); h + mlp(post_attn_norm(h))"
 MARKUP = (
     "<img src=x onerror=alert(1)>",
     ":material_home: **bold** [x](javascript:alert(1)) $x^2$",
@@ -204,7 +205,13 @@ def open_writer(folder: Path, model: str, users: int = 1, save_tensors: SaveTens
         folder,
         Manifest(
             created="2026-11-22T14:05:09+00:00",
-            model={"name": model, "source": "random weights", "weights_digest": "0" * 16, "layers": LAYERS},
+            model={
+                "name": model,
+                "source": "random weights",
+                "weights_digest": "0" * 16,
+                "layers": LAYERS,
+                "wiring": WIRING,
+            },
             device={"kind": "emulated", "engine": "fast", "architecture": "wormhole_b0", "grid": [8, 8]},
             precision="accuracy",
             prompts=(prompt,) * users,
@@ -257,7 +264,7 @@ def add_pair(writer: RunWriter, pair: Pair, phase: str, step: int, user: int) ->
 
 
 def about(pair: Pair, phase: str, step: int, user: int) -> dict[str, object]:
-    path = pair.boundary.lower().lstrip("l")
+    path = path_of(pair.boundary)
     return {
         "boundary": pair.boundary,
         "mode": "accumulated",
@@ -265,12 +272,21 @@ def about(pair: Pair, phase: str, step: int, user: int) -> dict[str, object]:
         "step": step,
         "user": user,
         "floor_rel_l2": pair.floor_rel_l2,
-        "module": f"layers.{path}",
-        "reference_path": f"model.layers.{path}",
+        "module": path,
+        "reference_path": f"model.{path}",
         "dtype": "bfloat16",
         "engine": "fast",
         "seconds": 0.0042,
     }
+
+
+def path_of(boundary: str) -> str:
+    """Where the module of a boundary lies: a layer holds its parts."""
+    layer, _, kind = boundary.rpartition(".")
+    if not layer:
+        return boundary
+    path = f"layers.{int(layer[1:])}"
+    return path if kind == "layer_out" else f"{path}.{kind}"
 
 
 def finish(writer: RunWriter, agreements: list[TokenAgreement], diverged: bool) -> Run:
