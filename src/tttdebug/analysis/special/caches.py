@@ -184,8 +184,8 @@ def _in_place_of(reference_KSE: Tensor, port_KSE: Tensor) -> Tensor:
 def _other_positions(reference_KTE: Tensor, port_KTE: Tensor) -> Iterator[_Reading]:
     """All positions later or earlier, by as much as fits best: single tokens may be alike in many places."""
     positions = reference_KTE.shape[1]
-    port_TX, reference_TX = (side[:, :_COMPARED].transpose(0, 1).flatten(1) for side in (port_KTE, reference_KTE))
-    apart_TT = torch.cdist(port_TX, reference_TX).square().nan_to_num(nan=math.inf)
+    port_TC, reference_TC = (side[:, :_COMPARED].transpose(0, 1).flatten(1) for side in (port_KTE, reference_KTE))
+    apart_TT = torch.cdist(port_TC, reference_TC).square().nan_to_num(nan=math.inf)
     farthest = len(apart_TT) // 2
     shift = min(range(-farthest, farthest + 1), key=lambda by: float(apart_TT.diagonal(-by).mean()))
     if not shift:
