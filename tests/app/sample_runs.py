@@ -18,6 +18,7 @@ from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import floor_error
 from tttdebug.tracking.gates import default_gate, judge
 from tttdebug.tracking.manifest import Manifest, Skipped
+from tttdebug.tracking.op_record import COMPARED, OpRecord
 from tttdebug.tracking.record import Key, Record, metrics_of, without_metrics
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import INHERITED, ISOLATED, MANIFEST, RECORDS, Run
@@ -136,6 +137,19 @@ def finding(boundary: str, records: list[Key], text: str = "the output's channel
         records=tuple(records),
         share=0.97,
     )
+
+
+def write_run_with_ops(folder: Path) -> Run:
+    """A prefill in which the ops of one mlp were recorded."""
+    writer = open_writer(folder, "llama")
+    writer.open_ops()
+    for pair in Model().call(PROMPT_TOKENS, faulty=None):
+        add_pair(writer, pair, "prefill", 0, 0)
+    for index, (op, error) in enumerate((("ttnn.linear", 0.01), ("ttnn.gelu", 0.02))):
+        metrics = (COMPARED, error, 0.9999, 0.1, 1.0, error / 2, 0, 0, "ttnn")
+        call = ("prefill", 0, 0)
+        writer.append_op(OpRecord("L01.mlp", index, op, *metrics, *call, (), (), {}, "", "", "", "fast", 0.001))
+    return writer.finish()
 
 
 def write_unfinished_run(folder: Path) -> None:
