@@ -7,7 +7,7 @@ import streamlit as st
 
 from address import CACHE, COMPARE, LAYER, MODULE, OVERVIEW, PRECISION, RUNS, TOKENS, Address, choose, go, link
 from data import find_runs, runs_folder
-from figures import offer_svg
+from svg_buttons import offer_svg
 from tttdebug.errors import RunError
 
 HERE = Path(__file__).parent

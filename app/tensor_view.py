@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from address import Address
 from charts.maps import full_colour, tensor_chart
-from charts.scales import PICK
+from drawing import draw, spec_of
 from looks import colours
 from saved_tensors import Tensors, cell_at, strongest_within
 from tensor_map import TILE, TensorMap, as_it_is
@@ -70,19 +73,15 @@ def _show(pair: SavedPair, record: Record, maps: tuple[TensorMap, TensorMap, Ten
         signed, key = side != "difference", f"map {side} {level}"
         with column:
             st.markdown(f"**{title}**")
-            st.altair_chart(
-                tensor_chart(
-                    shown,
-                    full if signed else full_difference,
-                    signed=signed,
-                    colours=colours(),
-                    row_name=row_name(record),
-                    ring=None if zoom is None else (zoom.row, zoom.channel),
-                ),
-                key=key,
-                on_select=lambda key=key, shown=shown: _follow(key, pair, shown, zoom),
-                selection_mode=PICK,
+            chart = tensor_chart(
+                shown,
+                full if signed else full_difference,
+                signed=signed,
+                colours=colours(),
+                row_name=row_name(record),
+                ring=None if zoom is None else (zoom.row, zoom.channel),
             )
+            draw(spec_of(chart), key, partial(_follow, pair, shown, zoom))
     where = _of_cell(maps[0]) if zoom is None else _at_ring(pair, zoom, row_name(record))
     st.caption(
         f"{where} Colours are full at the 99th percentile of the cells: {size(full)} for the values, "
@@ -90,12 +89,9 @@ def _show(pair: SavedPair, record: Record, maps: tuple[TensorMap, TensorMap, Ten
     )
 
 
-def _follow(key: str, pair: SavedPair, shown: TensorMap, zoom: Zoom | None) -> None:
+def _follow(pair: SavedPair, shown: TensorMap, zoom: Zoom | None, picked: dict[str, Any]) -> None:
     """Zoom to the cell that was clicked: to the tile of its greatest difference, then to a face, then a value."""
-    picked = st.session_state[key].selection[PICK]
-    if not picked:
-        return
-    row, channel = int(picked[0]["row"]), int(picked[0]["channel"])
+    row, channel = int(picked["row"]), int(picked["channel"])
     if zoom is None:
         row, channel = strongest_within(pair, *cell_at(shown, row, channel))
     Address.set(**parts_of_zoom(row, channel, "tile" if zoom is None else "face"))

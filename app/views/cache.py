@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The key/value cache: the error of keys and values over layers, heads and positions, and the rotary order of keys."""
 
+from functools import partial
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from address import MODULE, Address, choose, link
 from cache_errors import ORDERS, PARTS, Caches, caches_of, users_and_modes
 from charts.cache import MOST_COLUMNS, heat_chart, order_chart
-from charts.scales import PICK, domain_of
+from charts.scales import domain_of
 from data import current_run
 from drawing import draw, spec_of
 from places import place_of
@@ -85,30 +88,24 @@ def _layers(caches: Caches, chosen: str, domain: tuple[float, float]) -> None:
     for column, (kind, part) in zip(st.columns(2, gap="medium"), PARTS.items(), strict=True):
         with column:
             st.subheader(f"{part.capitalize()}, by layer", anchor=False)
-            key = f"layers of {part}"
-            st.altair_chart(
-                heat_chart(
-                    caches.layers_LP(part),
-                    caches.layers,
-                    domain,
-                    row_title="layer",
-                    decode_from=caches.decode_from,
-                    clickable=True,
-                    chosen=chosen,
-                ),
-                key=key,
-                on_select=lambda key=key, kind=kind: _follow(key, kind),
-                selection_mode=PICK,
+            chart = heat_chart(
+                caches.layers_LP(part),
+                caches.layers,
+                domain,
+                row_title="layer",
+                decode_from=caches.decode_from,
+                clickable=True,
+                chosen=chosen,
             )
+            draw(spec_of(chart), f"layers of {part}", partial(_follow, kind))
     st.caption(
         "The worst head of a layer at each position; click a layer to see its heads. Dashed: where decoding begins."
         + _pooled(caches)
     )
 
 
-def _follow(key: str, kind: str) -> None:
-    if picked := st.session_state[key].selection[PICK]:
-        Address.set(boundary=f"{picked[0]['row']}.{kind}")
+def _follow(kind: str, picked: dict[str, Any]) -> None:
+    Address.set(boundary=f"{picked['row']}.{kind}")
 
 
 def _orders(caches: Caches) -> None:
@@ -152,10 +149,9 @@ def _heads(caches: Caches, layer: str, domain: tuple[float, float], *, both_orde
         with column:
             st.markdown(f"**{title}**")
             heads = [str(head) for head in range(len(errors_KP))]
-            st.altair_chart(
-                heat_chart(errors_KP, heads, domain, row_title="head", decode_from=caches.decode_from, legend=False),
-                key=f"heads {title} {layer}",
-            )
+            decode_from = caches.decode_from
+            chart = heat_chart(errors_KP, heads, domain, row_title="head", decode_from=decode_from, legend=False)
+            draw(spec_of(chart), f"heads {title} {layer}")
     st.caption("Colours as above.")
 
 

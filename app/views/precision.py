@@ -8,11 +8,10 @@ import streamlit as st
 
 from address import MODULE, Address, go
 from charts.depth import depth_panels
-from charts.scales import PICK
 from charts.settings_map import settings_map
 from choices import choose_call
 from data import current_run, default_boundary, explanation_of
-from figures import show_chart
+from drawing import pick_from, spec_of
 from looks import colours
 from number_formats import (
     FORMATS,
@@ -70,6 +69,12 @@ def headline(records: SavedRecords, alone: SavedRecords | None) -> str:
     return f"{verdict_mark('injected')} The number formats do not explain the error of {first}{others}"
 
 
+def open_picked(picked: Mapping[str, object] | None) -> None:
+    """A click in a chart leads to the module."""
+    if picked is not None:
+        go(MODULE, Address.current().at(boundary=picked["boundary"]))
+
+
 def show_map(
     title: str, settings: Sequence[Setting], grades: Mapping[str, str], config: HardwareConfig, before: HardwareConfig
 ) -> None:
@@ -80,9 +85,7 @@ def show_map(
         return
     st.subheader(title, anchor=False)
     chart = settings_map(cells, places, grades, colours().ink)
-    event = show_chart(chart, on_select="rerun", selection_mode=PICK, key=f"map {title}")
-    if picked := event.selection[PICK]:
-        go(MODULE, Address.current().at(boundary=picked[0]["boundary"]))
+    open_picked(pick_from(spec_of(chart), f"map {title}"))
 
 
 def show_proposed(config: HardwareConfig) -> None:
@@ -125,9 +128,7 @@ def show_effect(records: SavedRecords, alone: SavedRecords | None) -> None:
     own = {} if alone is None else {record.boundary: record for record in alone}
     with st.container(gap="xxsmall"):
         for kind, panel in depth_panels(list(records), "rel_l2", own).items():
-            event = show_chart(panel, on_select="rerun", selection_mode=PICK, key=f"effect {kind}")
-            if picked := event.selection[PICK]:
-                go(MODULE, Address.current().at(boundary=picked[0]["boundary"]))
+            open_picked(pick_from(spec_of(panel), f"effect {kind}"))
     st.caption(
         "Grey: the floor, which the formats must cause. Points: measured in the run. "
         + ("Dashed blue: measured alone, with the reference's input." if own else "")

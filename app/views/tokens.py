@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from address import Address, choose
-from charts.scales import PICK
 from charts.tokens import margin_chart, text_chart
 from choices import choose_user, named_token
 from continuations import show_continuations
 from data import current_run
+from drawing import draw, spec_of
 from looks import colours
 from prediction_panel import show_prediction
 from predictions import (
@@ -112,12 +112,7 @@ def choose_token(page: pd.DataFrame, token: int) -> None:
 
 def clickable(chart: alt.LayerChart, key: str) -> None:
     """A chart in which a click chooses a token."""
-
-    def choose_clicked() -> None:
-        if picked := st.session_state[key].selection[PICK]:
-            Address.set(token=int(picked[0]["position"]))
-
-    st.altair_chart(chart, on_select=choose_clicked, selection_mode=PICK, key=key)
+    draw(spec_of(chart), key, lambda picked: Address.set(token=int(picked["position"])))
 
 
 def show_tokens(tokens: pd.DataFrame, token: int, page: pd.DataFrame) -> None:
