@@ -126,7 +126,7 @@ def caches_of(run: OpenedRun, user: int, mode: str) -> Caches:
     return _caches(run.path, stamp_of(run.path), user, mode)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the caches …")
+@st.cache_resource(max_entries=4, show_spinner="Reading the caches …")
 def _caches(path: Path, stamp: Stamp, user: int, mode: str) -> Caches:
     run = open_run(path)
     described: dict[Key, tuple[float, float, str]] = {}
@@ -139,13 +139,11 @@ def _caches(path: Path, stamp: Stamp, user: int, mode: str) -> Caches:
             if is_cache(name):
                 key = Key(str(name), call.phase, call.step, call.user, call.mode)
                 described[key] = (float(rel_l2), float(floor), str(verdict))
-    profiles = run.profiles_of(described)
     pieces: dict[str, dict[str, list[Piece]]] = {part: {} for part in PARTS.values()}
-    for key, record in described.items():
-        heads = profiles.get(key, {}).get("heads")
-        if heads is not None and len(heads["rel_l2"]) and len(heads["rel_l2"][0]):
+    for key, heads in run.profile_parts(described, "heads"):
+        if heads["rel_l2"] and heads["rel_l2"][0]:
             by_layer = pieces[PARTS[_kind(key.boundary)]]
-            by_layer.setdefault(place_of(key.boundary), []).append(_piece(key, record, heads))
+            by_layer.setdefault(place_of(key.boundary), []).append(_piece(key, described[key], heads))
     return Caches(pieces)
 
 
@@ -155,9 +153,9 @@ def _piece(key: Key, record: tuple[float, float, str], heads: dict[str, Any]) ->
         key,
         *record,
         heads["first_position"],
-        np.array(heads["rel_l2"], dtype=float),
+        np.array(heads["rel_l2"], dtype=np.float32),
         heads["read_as"],
-        np.array(other, dtype=float) if other else None,
+        np.array(other, dtype=np.float32) if other else None,
         heads["other_order_rel_l2"],
     )
 

@@ -18,7 +18,7 @@ from tttdebug.reporting.dashboard import RUNS_VARIABLE
 from tttdebug.tracking.growing_records import GrowingRecords
 from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import FINDINGS, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
+from tttdebug.tracking.run import FINDINGS, INHERITED, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
 
 DEPTH_SEARCHED = 3
 SECONDS_BETWEEN_LOOKS = 3.0
@@ -111,6 +111,11 @@ def explanation_of(run: OpenedRun) -> Explanation | None:
 def alone(run: OpenedRun, call: Call) -> dict[str, Record]:
     """The isolated records of a call, by boundary; none where the run was not explained."""
     return {record.boundary: record for record in run.by_call.get(call._replace(mode=ISOLATED), ())}
+
+
+def passed_on(run: OpenedRun, call: Call) -> dict[str, Record]:
+    """The inherited records of a call, by boundary; none where the run was not explained."""
+    return {record.boundary: record for record in run.by_call.get(call._replace(mode=INHERITED), ())}
 
 
 def token_text(run: OpenedRun, key: Key) -> dict[int, str]:

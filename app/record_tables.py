@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -23,6 +23,18 @@ _COLUMNS = {
     "max_abs_diff": st.column_config.NumberColumn("max |diff|", help="the greatest |port − reference|"),
     "worst_token": st.column_config.NumberColumn("worst token", help="the position of the lowest PCC"),
     "worst_token_pcc": st.column_config.NumberColumn("its PCC"),
+}
+_ORIGINS = {
+    "in": st.column_config.NumberColumn("in", help="rel L2 of what came in"),
+    "inherited": st.column_config.NumberColumn(
+        "inherited", help="rel L2 that the reference's module gives out for it: the error that is passed on"
+    ),
+    "amplification": st.column_config.NumberColumn("× in", help="inherited error out over error in"),
+    "isolated": st.column_config.NumberColumn(
+        "isolated", help="rel L2 of the module alone, fed with the reference's input"
+    ),
+    "accumulated": st.column_config.NumberColumn("accumulated", help="rel L2 in the port as it ran"),
+    "floor": st.column_config.NumberColumn("floor", help="the rel L2 that the number formats must cause"),
 }
 _FORMATS = {
     "pcc": pcc,
@@ -51,6 +63,40 @@ def pick_boundary(records: Sequence[Record], key: str) -> str | None:
     )
     cells = event.selection.cells
     return str(frame["boundary"].iloc[cells[0][0]]) if cells else None
+
+
+def pick_by_origin(
+    records: Sequence[Record], own: Mapping[str, Record], passed_on: Mapping[str, Record], key: str
+) -> str | None:
+    """A table of where each boundary's error comes from; the boundary of the row that is clicked, if any."""
+    frame = pd.DataFrame(
+        [_origin(record, own.get(record.boundary), passed_on.get(record.boundary)) for record in records]
+    )
+    event = st.dataframe(
+        frame.style.format(dict.fromkeys(_ORIGINS, size)).map(_verdict_css, subset=["verdict"]),
+        column_config=_ORIGINS,
+        hide_index=True,
+        height="content",
+        on_select="rerun",
+        selection_mode="single-cell",
+        placeholder="–",
+        key=key,
+    )
+    cells = event.selection.cells
+    return str(frame["boundary"].iloc[cells[0][0]]) if cells else None
+
+
+def _origin(record: Record, own: Record | None, passed_on: Record | None) -> dict[str, object]:
+    return {
+        "boundary": record.boundary,
+        "verdict": verdict_label(record.verdict),
+        "in": math.nan if passed_on is None else passed_on.input_rel_l2,
+        "inherited": math.nan if passed_on is None else passed_on.rel_l2,
+        "amplification": math.nan if passed_on is None else passed_on.amplification,
+        "isolated": math.nan if own is None else own.rel_l2,
+        "accumulated": record.rel_l2,
+        "floor": record.floor_rel_l2,
+    }
 
 
 def metric_table(record: Record) -> None:

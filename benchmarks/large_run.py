@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 
 from tttdebug.tracking.manifest import Manifest
-from tttdebug.tracking.profile import ErrorProfile, WorstElement
+from tttdebug.tracking.profile import ErrorProfile, HeadErrors, WorstElement
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import ISOLATED
 from tttdebug.tracking.writer import RunWriter
 
-LAYERS, PROMPT_TOKENS, CHANNELS, OUTLIER = 80, 2048, 4096, 77
+LAYERS, PROMPT_TOKENS, CHANNELS, HEADS, OUTLIER = 80, 2048, 4096, 8, 77
 KINDS = ("input_norm", "self_attn", "k_cache", "v_cache", "post_attn_norm", "mlp", "layer_out")
 BOUNDARIES = ("embed", *(f"L{i:02}.{kind}" for i in range(LAYERS) for kind in KINDS), "final_norm", "logits")
 FAULTY = "L31.self_attn"
@@ -141,7 +141,22 @@ def profile_of(place: Place) -> ErrorProfile:
     worst = tuple(WorstElement((i, 7), 0.5, 0.6) for i in range(16))
     edges = (0.0, *(2.0**-e for e in range(30, -1, -1)))
     errors = (place.error,) * place.tokens
-    return ErrorProfile(errors, tuple(1 - error for error in errors), edges, (1000,) * (len(edges) - 1), worst)
+    return ErrorProfile(
+        errors,
+        tuple(1 - error for error in errors),
+        edges,
+        (1000,) * (len(edges) - 1),
+        worst,
+        heads_of(place) if place.boundary.endswith("_cache") else None,
+    )
+
+
+def heads_of(place: Place) -> HeadErrors:
+    errors = ((round(place.error, 4),) * place.tokens,) * HEADS
+    start = 0 if place.phase == "prefill" else PROMPT_TOKENS + place.step
+    if place.boundary.endswith("v_cache"):
+        return HeadErrors(start, errors)
+    return HeadErrors(start, errors, "interleaved", ((1.4,) * place.tokens,) * HEADS, 1.4)
 
 
 def token_line(position: int) -> dict[str, object]:

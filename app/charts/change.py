@@ -15,7 +15,7 @@ from tttdebug.reporting.palette import BLUE, VERMILLION
 from tttdebug.reporting.wording import size
 from tttdebug.testing.comparing import Change
 
-_ROW, _AXIS_HEIGHT, _LEGEND_HEIGHT = 22, 22, 44
+_ROW, _AXIS_HEIGHT, _LEGEND_HEIGHT = 22, 30, 62
 _LEAST_FULL = math.log(1.5)
 """The least ln of a factor at full colour, so that noise stays pale."""
 _NOTHING = "#80868f1c"  # grey that shows on a light and a dark ground

@@ -1,46 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A layer as a diagram: its modules as boxes in the order of execution, coloured by verdict."""
+"""A layer as a diagram of the data's way through it: boxes coloured by verdict, sums, and what lies inside."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR
+from flow import SUM, Flow, Node
 from tttdebug.reporting.palette import GREY, looks_like
 from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
 from wording import pcc, verdict_label
 
-_PER_ROW = 5
-_ROW_HEIGHT = 112
-_BOX_WIDTH, _BOX_HEIGHT = 0.84, 0.9  # of a cell
-_LINE_OFFSETS = {"name": -32, "verdict": -10, "error": 12, "ratio": 30}  # pixels from a box's centre
+_UNIT = 96  # pixels of a box's height
+_WIDEST = 150  # pixels of a box's width
+_HEAD = 0.05  # how far before its end the middle of an arrow's head is
+_LINE_OFFSETS = {"name": -30, "verdict": -10, "error": 11, "more": 29}  # pixels from a box's centre
 
 
-def layer_diagram(records: Sequence[Record], ink: str) -> alt.LayerChart:
-    """Boxes that hold name, verdict, rel L2 and its multiple of the floor. A click selects a boundary under `PICK`.
+def layer_diagram(
+    flow: Flow,
+    records: Mapping[str, Record],
+    own: Mapping[str, Record],
+    passed_on: Mapping[str, Record],
+    ink: str,
+) -> alt.LayerChart:
+    """Boxes that hold name, verdict, rel L2 and what it is alone, or its multiple of the floor.
 
-    `ink` is the colour of plain text.
+    `records` are the layer's by boundary, `own` the isolated ones, `passed_on` the inherited ones, which know the error
+    of what comes in; `ink` is the colour of plain text. A click selects a boundary under `PICK`.
     """
-    boxes = pd.DataFrame([_box(index, record) for index, record in enumerate(records)])
-    boxes.loc[boxes.index[:-1], "arrow"] = True
-    rows = math.ceil(len(boxes) / _PER_ROW)
-    x_scale = alt.Scale(domain=[-0.5, _PER_ROW - 0.5], nice=False)
-    y_scale = alt.Scale(domain=[rows - 0.5, -0.5], nice=False)
+    boxes = pd.DataFrame(
+        [_box(node, records[node.boundary], own.get(node.boundary)) for node in flow.nodes if node.boundary]
+    )
+    labels = pd.DataFrame(
+        [
+            {"x": node.x, "y": node.y, "text": node.label, "error": _error_of_value(node, flow, passed_on)}
+            for node in flow.nodes
+            if not node.boundary
+        ],
+        columns=["x", "y", "text", "error"],
+    )
+    lines = pd.DataFrame([vars(line) for line in flow.lines], columns=["x", "y", "to_x", "to_y", "head"]).astype(float)
+    heads = _heads(lines)
+    x_scale = alt.Scale(domain=[0, max(flow.width, 1.0)], nice=False)
+    y_scale = alt.Scale(domain=[flow.height, 0], nice=False)
 
-    def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", scale=x_scale, axis=None)
+    def x(name: str) -> alt.X:
+        return alt.X(f"{name}:Q", scale=x_scale, axis=None)
 
-    def y(field: str) -> alt.Y:
-        return alt.Y(f"{field}:Q", scale=y_scale, axis=None)
+    def y(name: str) -> alt.Y:
+        return alt.Y(f"{name}:Q", scale=y_scale, axis=None)
 
     colour = alt.Color("look:N", scale=VERDICT_COLOUR, legend=None)
     pick = alt.selection_point(name=PICK, fields=["boundary"], on="click", empty=False)
-    chart = alt.Chart(boxes)
+    chart = alt.Chart()
     frames = (
         chart.mark_rect(cornerRadius=6, strokeWidth=2, fillOpacity=0.1, cursor="pointer")
         .encode(
@@ -50,45 +69,88 @@ def layer_diagram(records: Sequence[Record], ink: str) -> alt.LayerChart:
             y2="bottom",
             stroke=alt.Stroke("look:N", scale=VERDICT_COLOUR, legend=None),
             fill=alt.Fill("look:N", scale=VERDICT_COLOUR, legend=None),
-            tooltip=["boundary:N", "verdict:N", "error:N", "ratio:N", "pcc:N"],
+            tooltip=["boundary:N", "verdict:N", "error:N", "more:N", "pcc:N"],
         )
         .add_params(pick)
     )
     texts = [
-        chart.mark_text(
+        chart.transform_filter("!datum.small")
+        .mark_text(
             dy=offset,
-            fontSize=14 if line == "name" else 12,
+            fontSize=13 if line == "name" else 12,
             fontWeight="bold" if line in ("name", "verdict") else "normal",
             color=ink,
             tooltip=None,
-        ).encode(x=x("column"), y=y("row"), text=f"{line}:N", **({"color": colour} if line == "verdict" else {}))
+        )
+        .encode(x=x("x"), y=y("y"), text=f"{line}:N", **({"color": colour} if line == "verdict" else {}))
         for line, offset in _LINE_OFFSETS.items()
     ]
+    small = [
+        chart.transform_filter("datum.small")
+        .mark_text(dy=offset, fontSize=11, color=ink, tooltip=None)
+        .encode(x=x("x"), y=y("y"), text=f"{line}:N", **({"color": colour} if line == "marked" else {}))
+        for line, offset in {"marked": -8, "error": 8}.items()
+    ]
+    wires = alt.Chart(lines).mark_rule(color=GREY, tooltip=None).encode(x=x("x"), y=y("y"), x2="to_x", y2="to_y")
     arrows = (
-        chart.transform_filter("datum.arrow")
-        .mark_text(text="→", fontSize=18, color=GREY, tooltip=None)
-        .encode(x=x("after"), y=y("row"))
+        alt.Chart(heads)
+        .mark_point(shape="triangle", filled=True, color=GREY, size=50, opacity=1, tooltip=None)
+        .encode(x=x("to_x"), y=y("to_y"), angle=alt.Angle("angle:Q", scale=None))
     )
-    return alt.layer(frames, arrows, *texts).properties(height=rows * _ROW_HEIGHT, padding=PADDING)
+    names = [
+        alt.Chart(labels)
+        .mark_text(color=ink, fontSize=font, dy=offset, tooltip=None)
+        .encode(x=x("x"), y=y("y"), text=f"{line}:N")
+        for line, font, offset in (("text", 14, 0), ("error", 11, 15))
+    ]
+    return alt.layer(wires, arrows, *names, alt.layer(frames, *texts, *small, data=boxes)).properties(
+        height=flow.height * _UNIT, padding=PADDING
+    )
 
 
-def _box(index: int, record: Record) -> dict[str, object]:
-    row, column = divmod(index, _PER_ROW)
+def diagram_width(flow: Flow) -> int:
+    """Pixels beyond which the boxes would only be emptier."""
+    return round(flow.width * _WIDEST)
+
+
+def _heads(lines: pd.DataFrame) -> pd.DataFrame:
+    """Where the heads of arrows are, and by how many degrees each, which points up, is turned."""
+    heads = lines[lines["head"] > 0]
+    down = (heads["to_y"] - heads["y"]).map(np.sign)
+    right = (heads["to_x"] - heads["x"]).map(np.sign)
+    return pd.DataFrame(
+        {
+            "to_x": heads["to_x"] - _HEAD * right,
+            "to_y": heads["to_y"] - _HEAD * down,
+            "angle": np.where(right > 0, 90.0, np.where(down > 0, 180.0, 0.0)),
+        }
+    )
+
+
+def _error_of_value(node: Node, flow: Flow, passed_on: Mapping[str, Record]) -> str:
+    """The rel L2 of a value that goes into the box right of it; "" where that is not known."""
+    right = [box for box in flow.nodes if box.boundary and not box.small and box.y == node.y and box.x > node.x]
+    into = passed_on.get(min(right, key=lambda box: box.x).boundary) if right else None
+    return "" if into is None or node.label == SUM else size(into.input_rel_l2)
+
+
+def _box(node: Node, record: Record, own: Record | None) -> dict[str, object]:
     ratio = record.above_floor
+    alone = "" if own is None else f"alone {size(own.rel_l2)}"
     return {
-        "boundary": record.boundary,
-        "row": row,
-        "column": column,
-        "left": column - _BOX_WIDTH / 2,
-        "right": column + _BOX_WIDTH / 2,
-        "top": row - _BOX_HEIGHT / 2,
-        "bottom": row + _BOX_HEIGHT / 2,
-        "after": column + 0.5,
-        "arrow": False,
-        "name": record.boundary.rpartition(".")[2],
+        "boundary": node.boundary,
+        "x": node.x,
+        "y": node.y,
+        "left": node.x - node.width / 2,
+        "right": node.x + node.width / 2,
+        "top": node.y - node.height / 2,
+        "bottom": node.y + node.height / 2,
+        "small": node.small,
+        "name": node.label,
+        "marked": f"{verdict_label(record.verdict).split(' ')[0]} {node.label}",
         "look": looks_like(record.verdict),
         "verdict": verdict_label(record.verdict),
         "error": f"rel L2 {size(record.rel_l2)}",
-        "ratio": f"{times(ratio)} floor" if math.isfinite(ratio) else "",
+        "more": alone or (f"{times(ratio)} floor" if math.isfinite(ratio) else ""),
         "pcc": f"PCC {pcc(record.pcc)}",
     }

@@ -16,8 +16,8 @@ from wording import call_name, pcc, verdict_label
 
 _IN_FLOORS = "rel L2 / floor"
 _WELL = ("ok", "floor", "skipped")
-_TALLEST, _LOWEST, _ALL_ROWS = 22, 5, 240  # pixels of one row, of all of them
-_AXIS_HEIGHT, _LEGEND_HEIGHT = 22, 44
+_TALLEST, _LOWEST, _ALL_ROWS = 20, 5, 240  # pixels of one row, of all of them
+_AXIS_HEIGHT, _LEGEND_HEIGHT = 30, 62
 _LABEL_ROOM = 11  # pixels
 _NOTHING = "#80868f1c"  # grey that shows on a light and a dark ground
 _SPAN = 30.0  # the least factor between no colour and full colour

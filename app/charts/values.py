@@ -109,7 +109,7 @@ def value_chart(grid: Grid) -> alt.Chart:
             y=alt.Y(
                 "shown:Q",
                 scale=alt.Scale(type="log", domainMin=0.5),
-                axis=alt.Axis(title="elements", format="~s", tickCount=4),
+                axis=alt.Axis(title="elements", format="~s", tickCount=4, grid=False),
             ),
             color=alt.Color(
                 "side:N",

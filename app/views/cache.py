@@ -124,7 +124,7 @@ def _orders(caches: Caches) -> None:
         )
     else:
         st.markdown(
-            f"The port's keys were read as {ORDERS[read_as]}; read as {ORDERS[other]} none of them comes nearer."
+            f"The port's keys were read as {ORDERS[read_as]}; read as {ORDERS[other]}, no layer's error goes away."
         )
     names = (f"{ORDERS[read_as]}, as compared", ORDERS[other])
     domain = domain_of([pd.Series(as_read), pd.Series(otherwise)])

@@ -84,7 +84,7 @@ with st.container(horizontal=True):
     if place != record.boundary:
         st.space("stretch")
         if is_cache(record.boundary):
-            link(CACHE, address, "heads and positions", icon=":material/database:")
+            link(CACHE, address, "KV cache", icon=":material/database:")
         link(LAYER, address.at(boundary=record.boundary), f"all of {plain(place)}", icon=":material/arrow_upward:")
 
 if compared:

@@ -109,7 +109,7 @@ class FaultyRuns:
     def _copy(self, records: Sequence[Record], skipped: Sequence[Skipped], writer: RunWriter) -> None:
         for record in records:
             profile = self.sound.profiles.get(record.key)
-            writer.append(record, None if profile is None else ErrorProfile(**profile))
+            writer.append(record, None if profile is None else ErrorProfile.from_json(profile))
         for entry in skipped:
             writer.skip(entry)
 

@@ -22,6 +22,7 @@ from tttdebug.tracking.spread import Spread
 from tttdebug.tracking.writer import RunWriter
 
 LAYERS, HEADS, HEAD_DIM, STEPS = 3, 2, 32, 2
+CACHES = "llama_nov22_150000"
 OTHER_ORDER = "L01"
 """The layer whose keys are in the other order."""
 

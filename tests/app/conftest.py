@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cache_runs
 import pytest
 import sample_runs
 import torch
@@ -32,6 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sample_runs.save_as_of_newer_schema(sound, folder / "newer")
     sample_runs.write_run_with_the_incomparable(folder / "incomparable")
     sample_runs.write_hostile_run(folder / "hostile", sample_runs.MARKUP)
+    cache_runs.write_run_with_caches(folder / cache_runs.CACHES)
     (folder / "notes").mkdir()
     return folder
 

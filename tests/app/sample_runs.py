@@ -18,6 +18,7 @@ from tttdebug.tracking.comparison import compare
 from tttdebug.tracking.floor import floor_error
 from tttdebug.tracking.gates import default_gate, judge
 from tttdebug.tracking.manifest import Manifest, Skipped
+from tttdebug.tracking.op_record import COMPARED, OpRecord
 from tttdebug.tracking.record import Key, Record, metrics_of, without_metrics
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import INHERITED, ISOLATED, MANIFEST, RECORDS, Run
@@ -26,6 +27,7 @@ from tttdebug.tracking.writer import RunWriter, SaveTensors
 LAYERS, CHANNELS, VOCABULARY, PROMPT_TOKENS, DECODE_STEPS = 6, 96, 512, 64, 2
 FAULTY = "L03.mlp"
 BROKEN, SOUND = "llama_nov22_140509", "llama_nov22_120000"
+WIRING = "h = x + self_attn(input_norm(x)); h + mlp(post_attn_norm(h))"
 MARKUP = (
     "<img src=x onerror=alert(1)>",
     ":material_home: **bold** [x](javascript:alert(1)) $x^2$",
@@ -137,6 +139,19 @@ def finding(boundary: str, records: list[Key], text: str = "the output's channel
     )
 
 
+def write_run_with_ops(folder: Path) -> Run:
+    """A prefill in which the ops of one mlp were recorded."""
+    writer = open_writer(folder, "llama")
+    writer.open_ops()
+    for pair in Model().call(PROMPT_TOKENS, faulty=None):
+        add_pair(writer, pair, "prefill", 0, 0)
+    for index, (op, error) in enumerate((("ttnn.linear", 0.01), ("ttnn.gelu", 0.02))):
+        metrics = (COMPARED, error, 0.9999, 0.1, 1.0, error / 2, 0, 0, "ttnn")
+        call = ("prefill", 0, 0)
+        writer.append_op(OpRecord("L01.mlp", index, op, *metrics, *call, (), (), {}, "", "", "", "fast", 0.001))
+    return writer.finish()
+
+
 def write_unfinished_run(folder: Path) -> None:
     """What a killed process leaves: half of the prefill, and a torn last line."""
     writer = open_writer(folder, "llama")
@@ -204,7 +219,13 @@ def open_writer(folder: Path, model: str, users: int = 1, save_tensors: SaveTens
         folder,
         Manifest(
             created="2026-11-22T14:05:09+00:00",
-            model={"name": model, "source": "random weights", "weights_digest": "0" * 16, "layers": LAYERS},
+            model={
+                "name": model,
+                "source": "random weights",
+                "weights_digest": "0" * 16,
+                "layers": LAYERS,
+                "wiring": WIRING,
+            },
             device={"kind": "emulated", "engine": "fast", "architecture": "wormhole_b0", "grid": [8, 8]},
             precision="accuracy",
             prompts=(prompt,) * users,
@@ -257,7 +278,7 @@ def add_pair(writer: RunWriter, pair: Pair, phase: str, step: int, user: int) ->
 
 
 def about(pair: Pair, phase: str, step: int, user: int) -> dict[str, object]:
-    path = pair.boundary.lower().lstrip("l")
+    path = path_of(pair.boundary)
     return {
         "boundary": pair.boundary,
         "mode": "accumulated",
@@ -265,12 +286,21 @@ def about(pair: Pair, phase: str, step: int, user: int) -> dict[str, object]:
         "step": step,
         "user": user,
         "floor_rel_l2": pair.floor_rel_l2,
-        "module": f"layers.{path}",
-        "reference_path": f"model.layers.{path}",
+        "module": path,
+        "reference_path": f"model.{path}",
         "dtype": "bfloat16",
         "engine": "fast",
         "seconds": 0.0042,
     }
+
+
+def path_of(boundary: str) -> str:
+    """Where the module of a boundary lies: a layer holds its parts."""
+    layer, _, kind = boundary.rpartition(".")
+    if not layer:
+        return boundary
+    path = f"layers.{int(layer[1:])}"
+    return path if kind == "layer_out" else f"{path}.{kind}"
 
 
 def finish(writer: RunWriter, agreements: list[TokenAgreement], diverged: bool) -> Run:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from dashboard_reader import Reader, served, window
 
-PAGES = ("overview", "layer", "module", "tokens")
+PAGES = ("overview", "layer", "module", "tokens", "cache")
 
 
 def main(run: Path, out: Path) -> None:

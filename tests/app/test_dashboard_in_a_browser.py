@@ -15,6 +15,8 @@ pytestmark = pytest.mark.browser
 
 NAME_WIDTH, BANDS = 150, 8  # of a depth panel: embed, L00 … L05, final_norm, logits are 9 bands, numbered from 0
 ROW_HEIGHT = 35
+BOX_WIDTH = 70  # of the box in which a table's rows are ticked
+MLP_IN_DIAGRAM = (350, 200)
 
 
 def place_in_panel(reader: Reader, key: str, band: int) -> tuple[float, float]:
@@ -32,8 +34,7 @@ def test_clicks_lead_from_the_verdict_to_the_faulty_module(reader: Reader) -> No
     reader.title("L03")
     expect(reader.page).to_have_url(re.compile("/layer.*boundary=L03.mlp"))
     reader.keep("layer")
-    width = reader.page.locator(".st-key-diagram-L03").bounding_box()["width"]
-    reader.click_in("diagram-L03", width * 0.7, 50)
+    reader.click_in("diagram-L03", *MLP_IN_DIAGRAM)
     reader.title("▼ L03.mlp")
     reader.see("Misses its gate")
     reader.see("Worst elements")
@@ -48,7 +49,7 @@ def test_a_run_is_opened_from_the_list(reader: Reader) -> None:
     reader.open("/")
     reader.title("Runs")
     reader.keep("runs")
-    reader.click_in("runs", 60, ROW_HEIGHT * 1.5)
+    reader.click_in("runs", BOX_WIDTH, ROW_HEIGHT * 1.5)
     expect(reader.page).to_have_url(re.compile(r"/overview\?run=archive%2Ftwo_users"))
     reader.choose("User", "1")
     expect(reader.page).to_have_url(re.compile("user=1"))

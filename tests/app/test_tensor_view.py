@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cache_runs import OTHER_ORDER, write_run_with_caches
+from cache_runs import CACHES, OTHER_ORDER
 from dashboard_reader import Reader
 from playwright.sync_api import expect
 from sample_runs import BROKEN, FAULTY, SOUND, Pair, add_pair, open_writer
@@ -18,15 +18,6 @@ from test_dashboard_logic import shown, texts
 
 from tttdebug.tracking.run import Run
 from zoom import row_and_channel
-
-CACHES = "caches"
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("caches")
-    write_run_with_caches(folder / CACHES)
-    return folder
 
 
 def subheaders(app: AppTest) -> list[str]:
@@ -103,14 +94,14 @@ def test_users_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch, runs: Path)
     assert "Error per user" in subheaders(app)
 
 
-def test_heads_are_those_of_the_models_config(monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
-    app = shown(monkeypatch, caches, "module", run=CACHES, boundary="L00.k_cache")
+def test_heads_are_those_of_the_models_config(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    app = shown(monkeypatch, runs, "module", run=CACHES, boundary="L00.k_cache")
     assert "Error per head" in subheaders(app)
     assert "Error per device" not in subheaders(app)
 
 
-def test_devices_of_a_mesh_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
-    assert "Error per device" in subheaders(shown(monkeypatch, caches, "module", run=CACHES, boundary="L00.v_cache"))
+def test_devices_of_a_mesh_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    assert "Error per device" in subheaders(shown(monkeypatch, runs, "module", run=CACHES, boundary="L00.v_cache"))
 
 
 def test_of_outliers_the_bulk_of_the_values_is_shown_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -131,16 +122,16 @@ def test_leading_dims_are_folded_into_rows(index: list[int], place: tuple[int, i
     assert row_and_channel(index, (2, 12, 9)[-len(index) :] if index else ()) == place
 
 
-def test_keys_that_differ_by_their_order_only_are_said(monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
-    app = shown(monkeypatch, caches, "cache", run=CACHES)
+def test_keys_that_differ_by_their_order_only_are_said(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    app = shown(monkeypatch, runs, "cache", run=CACHES)
     assert not app.exception
     assert f"Heads of {OTHER_ORDER}" in subheaders(app)
     assert f"only the order differs, first in {OTHER_ORDER}" in texts(app)
     assert "3 of 18 comparisons of caches fail" in texts(app)
 
 
-def test_a_layer_of_the_address_is_shown(monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
-    assert "Heads of L02" in subheaders(shown(monkeypatch, caches, "cache", run=CACHES, boundary="L02.mlp"))
+def test_a_layer_of_the_address_is_shown(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    assert "Heads of L02" in subheaders(shown(monkeypatch, runs, "cache", run=CACHES, boundary="L02.mlp"))
 
 
 def test_a_run_without_caches_says_why(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
@@ -150,9 +141,9 @@ def test_a_run_without_caches_says_why(monkeypatch: pytest.MonkeyPatch, runs: Pa
 
 
 def test_a_run_of_an_earlier_version_says_what_it_lacks(
-    monkeypatch: pytest.MonkeyPatch, caches: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
 ) -> None:
-    path = Run.load(caches / CACHES).save(tmp_path / "earlier")
+    path = Run.load(runs / CACHES).save(tmp_path / "earlier")
     profiles = path / "profiles.jsonl"
     kept = re.sub(r', "heads": \{.*?"other_order_rel_l2": [^}]*\}', "", profiles.read_text(encoding="utf-8"))
     profiles.write_text(kept, encoding="utf-8")
@@ -185,3 +176,15 @@ def test_clicks_lead_from_the_whole_tensor_to_a_face_and_back(reader: Reader) ->
     reader.page.get_by_role("button", name="whole tensor").click()
     reader.see("A cell is one value")
     expect(reader.page).not_to_have_url(re.compile("element="))
+
+
+@pytest.mark.browser
+def test_a_click_on_a_layer_shows_its_heads(reader: Reader) -> None:
+    reader.open(f"/cache?run={CACHES}")
+    reader.see(f"Heads of {OTHER_ORDER}")
+    reader.keep("cache")
+    reader.click_in("layers-of-values", 150, 70)
+    expect(reader.page).to_have_url(re.compile("boundary=L02.v_cache"))
+    reader.see("Heads of L02")
+    reader.page.get_by_role("link", name="L02 keys").click()
+    reader.title(re.compile("L02.k_cache"))

@@ -149,6 +149,28 @@ def test_a_line_is_found_by_its_start_wherever_it_stands(
     assert LineFinder(path, finished=True).starting('{"nobody"') is None
 
 
+def test_parts_of_lines_are_found_without_the_rest_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    lines = [
+        {"key": {"name": "first"}, "profile": {"other": [1], "part": {"of": [0.5, math.nan]}}},
+        {"key": {"name": 'a text, "part": 3'}, "profile": {"other": [2]}},
+        {"key": {"name": "unasked"}, "profile": {"other": [3], "part": 4}},
+        {"key": {"name": "last"}, "profile": {"other": [5], "part": 6}},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"key": {"name": "torn"', encoding="utf-8")
+    starts = [
+        '{"key": {"name": ' + json.dumps(name) for name in ("last", "first", 'a text, "part": 3', "absent", "torn")
+    ]
+    found = list(LineFinder(path, finished=False).parts(starts, "part"))
+    assert [start for start, _ in found] == [starts[1], starts[0]]
+    assert found[0][1]["of"][0] == 0.5
+    assert math.isnan(found[0][1]["of"][1])
+    assert found[1][1] == 6
+    path.write_text('{"key": {"name": "last"}, "profile": {"other": [5], "part": [6}}\n', encoding="utf-8")
+    with pytest.raises(RunError, match="damaged"):
+        list(LineFinder(path, finished=True).parts(starts, "part"))
+
+
 def test_of_an_unfinished_run_a_torn_last_line_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_text('{"name": "a", "at": 1}\n{"name": "b", "at"')

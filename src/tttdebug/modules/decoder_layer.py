@@ -24,6 +24,11 @@ class DecoderLayer(TTModule[DecoderLayerSpec]):
 
     SPEC = DecoderLayerSpec
 
+    @property
+    def wiring(self) -> str:
+        """What the layer computes of its parts, from its input x."""
+        return "h = x + attention(attention_norm(x)); h + feed_forward(ff_norm(h))"
+
     def __init__(self, *args: Any, rotary: RotaryEmbedding | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         spec, here = self.spec, (self.device, self.hw_config)
@@ -75,6 +80,10 @@ class SandwichDecoderLayer(DecoderLayer):
     Weights: besides, `post_attention_norm.` and `post_ff_norm.`.
     """
 
+    @property
+    def wiring(self) -> str:
+        return "h = x + post_attention_norm(attention(attention_norm(x))); h + post_ff_norm(feed_forward(ff_norm(h)))"
+
     @staticmethod
     def not_computed(spec: DecoderLayerSpec) -> dict[str, bool]:
         return {"norms before branches alone (DecoderLayer does)": not spec.norms_branch_outputs}
@@ -92,6 +101,12 @@ class SandwichDecoderLayer(DecoderLayer):
 
 class ParallelDecoderLayer(DecoderLayer):
     """x + attention(norm(x)) + feed_forward(norm(x)), with one norm for both or one each: GPT-J, Falcon, Cohere."""
+
+    @property
+    def wiring(self) -> str:
+        if self.ff_norm is None:
+            return "n = attention_norm(x); x + attention(n) + feed_forward(n)"
+        return "x + attention(attention_norm(x)) + feed_forward(ff_norm(x))"
 
     @staticmethod
     def not_computed(spec: DecoderLayerSpec) -> dict[str, bool]:

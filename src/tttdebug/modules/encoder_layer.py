@@ -21,6 +21,11 @@ class EncoderLayer(TTModule[EncoderLayerSpec]):
 
     SPEC = EncoderLayerSpec
 
+    @property
+    def wiring(self) -> str:
+        """What the layer computes of its parts, from its input x."""
+        return "h = x + attention(attention_norm(x)); h + feed_forward(ff_norm(h))"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         spec, here = self.spec, (self.device, self.hw_config)
@@ -46,6 +51,10 @@ class EncoderLayer(TTModule[EncoderLayerSpec]):
 
 class PostNormEncoderLayer(EncoderLayer):
     """h = norm(x + attention(x)); norm(h + feed_forward(h))."""
+
+    @property
+    def wiring(self) -> str:
+        return "h = attention_norm(x + attention(x)); ff_norm(h + feed_forward(h))"
 
     @staticmethod
     def not_computed(spec: EncoderLayerSpec) -> dict[str, bool]:

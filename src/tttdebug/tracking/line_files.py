@@ -15,6 +15,7 @@ from tttdebug.tracking.run_files import check_seal, sealed_bytes
 
 Built = TypeVar("Built")
 _CHUNK = 1 << 22  # bytes read at a time
+_DECODER = json.JSONDecoder()
 
 
 def read_lines(
@@ -58,24 +59,26 @@ class LineFinder:
                 kept = kept[-len(sought) :]
         return None
 
-    def starting_with(self, starts: Collection[str]) -> dict[str, dict[str, Any]]:
-        """The first line that starts with each of these, without those that no line has.
+    def parts(self, starts: Collection[str], part: str) -> Iterator[tuple[str, Any]]:
+        """Each of `starts` with the value of a `part` that stands in the line starting so, in the order of the file.
 
-        One pass over the file, which parses nothing else. Raises RunError as `starting` does.
+        One pass that parses nothing else; lines without that part, and starts without a line, are left out. Raises
+        RunError as `starting` does.
         """
-        found: dict[str, dict[str, Any]] = {}
         if not starts or not self._is_there:
-            return found
+            return
         sought = {start.encode(): start for start in starts}
         lengths = sorted({len(start) for start in sought})
+        mark = f', "{part}": '.encode()  # which no text holds: in there a quotation mark follows a backslash
         with self.path.open("rb") as file:
             for line in file:
                 start = next((sought[line[:length]] for length in lengths if line[:length] in sought), None)
-                if start is not None and start not in found and (parsed := self._parsed(line)) is not None:
-                    found[start] = parsed
-                    if len(found) == len(sought):
-                        break
-        return found
+                if start is not None and line.endswith(b"\n") and (at := line.find(mark)) >= 0:
+                    try:
+                        value, _ = _DECODER.raw_decode(line[at + len(mark) :].decode())
+                    except (ValueError, RecursionError) as error:
+                        raise self._damaged(error) from None
+                    yield start, value
 
     def _parsed(self, content: bytes) -> dict[str, Any] | None:
         line, end, _ = content.partition(b"\n")
@@ -84,7 +87,10 @@ class LineFinder:
         try:
             return dict(json.loads(line))
         except (ValueError, TypeError, RecursionError) as error:
-            raise RunError(f"{self.path} is damaged ({error}); restore the file or run again") from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> RunError:
+        return RunError(f"{self.path} is damaged ({error}); restore the file or run again")
 
     @cached_property
     def _is_there(self) -> bool:

@@ -39,8 +39,10 @@ class Call(NamedTuple):
 class SavedRecords(Sequence[Record]):
     """Some rows of a table of records, in the order of execution. A record is built when it is asked for."""
 
-    def __init__(self, table: pyarrow.Table, rows: np.ndarray) -> None:
+    def __init__(self, table: pyarrow.Table, rows: np.ndarray, columns: _Columns | None = None) -> None:
+        """`columns` are those of the table, where there are some already: all views of a run share them."""
         self._table, self._rows = table, rows
+        self._columns = _Columns(table) if columns is None else columns
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -53,7 +55,7 @@ class SavedRecords(Sequence[Record]):
 
     def __getitem__(self, place: int | slice) -> Record | SavedRecords:
         if isinstance(place, slice):
-            return SavedRecords(self._table, self._rows[place])
+            return SavedRecords(self._table, self._rows[place], self._columns)
         return next(_built(self._table, self._rows[[place]]))
 
     def __iter__(self) -> Iterator[Record]:
@@ -65,7 +67,7 @@ class SavedRecords(Sequence[Record]):
 
     def where(self, chosen: np.ndarray) -> SavedRecords:
         """Those of these records for which the boolean array `chosen` holds."""
-        return SavedRecords(self._table, self._rows[chosen])
+        return SavedRecords(self._table, self._rows[chosen], self._columns)
 
     @cached_property
     def calls(self) -> dict[Call, SavedRecords]:
@@ -75,11 +77,7 @@ class SavedRecords(Sequence[Record]):
         of_row = list(zip(*columns, strict=True))
         for row in self._rows.tolist():
             rows.setdefault(Call(*of_row[row]), []).append(row)
-        return {call: SavedRecords(self._table, np.array(found)) for call, found in rows.items()}
-
-    @cached_property
-    def _columns(self) -> _Columns:
-        return _Columns(self._table)
+        return {call: SavedRecords(self._table, np.array(found), self._columns) for call, found in rows.items()}
 
 
 class _Columns(dict[str, np.ndarray]):
@@ -128,12 +126,12 @@ class OpenedRun(Run):
             frame = Run.load(path).frame
             table = pyarrow.Table.from_pandas(frame, preserve_index=False)
         accumulated = np.array(table.column("mode").to_pylist(), dtype=object) == ACCUMULATED
-        every_row = np.arange(len(table))
+        every_row, columns = np.arange(len(table)), _Columns(table)
         return cls(
             path,
             manifest,
-            SavedRecords(table, every_row[accumulated]),
-            SavedRecords(table, every_row[~accumulated]),
+            SavedRecords(table, every_row[accumulated], columns),
+            SavedRecords(table, every_row[~accumulated], columns),
         )
 
     @cached_property

@@ -62,8 +62,11 @@ def manifest_of(
     unpaired: Sequence[Unpaired] = (),
     weights: Audit | None = None,
     golden: Mapping[str, Any] | None = None,
+    wiring: str = "",
 ) -> Manifest:
-    """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has."""
+    """The head of a run that is about to start; each prompt with its `text` and how many `tokens` it has, and the
+    `wiring` of its layers where that is known.
+    """
     hardware = getattr(port, "hw_config", None)
     heads = HeadsInConfig.of(reference.model)
     counts = {"heads": heads.heads, "kv_heads": heads.kv_heads, "head_dim": heads.head_dim, "rotary": heads.turn}
@@ -77,6 +80,7 @@ def manifest_of(
             "architecture": type(reference.model).__name__,
             "streamed": reference.stream is not None,
             **{name: count for name, count in counts.items() if count is not None},
+            **({"wiring": wiring} if wiring else {}),
         },
         device=described(port).to_json(),
         precision=getattr(hardware, "name", ""),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +74,17 @@ class ErrorProfile:
         if self.shards:
             kept["shards"] = [shard._asdict() for shard in self.shards]
         return kept
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> ErrorProfile:
+        """The profile that `to_json` gave this of."""
+        heads, shards = kept.get("heads"), kept.get("shards", ())
+        parts = {
+            "worst": tuple(WorstElement(tuple(at), reference, port) for at, reference, port in kept["worst"]),
+            "heads": None if heads is None else HeadErrors(**heads),
+            "shards": tuple(ShardError(**shard) for shard in shards),
+        }
+        return cls(**{**kept, **parts})
 
 
 class Greatest(NamedTuple):

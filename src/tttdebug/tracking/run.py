@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -127,10 +127,13 @@ class Run:
         line = self._profile_lines.starting(_start_of_line(key))
         return None if line is None else line["profile"]
 
-    def profiles_of(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
-        """The same of some records, read in one pass; without those that nothing is kept of."""
+    def profile_parts(self, keys: Iterable[Key], part: str) -> Iterator[tuple[Key, Any]]:
+        """One `part` of what `profiles` holds of some records, such as "heads", without reading the rest of it; of the
+        records that have it.
+        """
         starts = {_start_of_line(key): key for key in keys}
-        return {starts[start]: line["profile"] for start, line in self._profile_lines.starting_with(starts).items()}
+        for start, value in self._profile_lines.parts(starts, part):
+            yield starts[start], value
 
     @cached_property
     def _profile_lines(self) -> LineFinder:

@@ -27,6 +27,7 @@ from tttdebug.tracking.streamed_truth import fill_goldens
 from tttdebug.tracking.subject import Subject, subject_of
 from tttdebug.tracking.tensor_budget import DEFAULT_TENSOR_BUDGET
 from tttdebug.tracking.truth import Truth, truth_of
+from tttdebug.tracking.wiring import wiring_of
 from tttdebug.tracking.writer import RunWriter, SaveTensors
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def track(
             unpaired=subject.unpaired,
             weights=weights,
             golden=kept.to_json(),
+            wiring=wiring_of(subject.paired),
         ),
         save_tensors=save_tensors,
         tensor_budget=tensor_budget,

@@ -23,6 +23,7 @@ _KNOWN_TO_FIT = 0.05
 """rel_l2 at which a reading fits where no floor is known: bfloat8_b costs a few thousandths, wrong keys about 1."""
 _BETTER = 4.0  # how many times a reading has to be better than the cache as it lies
 _NAMED = 4
+_COMPARED = 512  # positions, the first ones, of which it is asked by how many they are off
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,12 @@ def _in_place_of(reference_KSE: Tensor, port_KSE: Tensor) -> Tensor:
 
 
 def _other_positions(reference_KTE: Tensor, port_KTE: Tensor) -> Iterator[_Reading]:
-    """All positions later or earlier, by as much as the middle one of the port is."""
+    """All positions later or earlier, by as much as fits best: single tokens may be alike in many places."""
     positions = reference_KTE.shape[1]
-    middle = positions // 2
-    (nearest,) = _nearest(port_KTE[:, middle].flatten()[None], reference_KTE.transpose(0, 1).flatten(1))
-    shift = middle - nearest
+    port_TC, reference_TC = (side[:, :_COMPARED].transpose(0, 1).flatten(1) for side in (port_KTE, reference_KTE))
+    apart_TT = torch.cdist(port_TC, reference_TC).square().nan_to_num(nan=math.inf)
+    farthest = len(apart_TT) // 2
+    shift = min(range(-farthest, farthest + 1), key=lambda by: float(apart_TT.diagonal(-by).mean()))
     if not shift:
         return
     late, early = slice(abs(shift), None), slice(0, positions - abs(shift))
