@@ -2,6 +2,7 @@
 """Number formats and math fidelities, layer by layer: what they cost, whether that explains the error, what to set."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -10,8 +11,9 @@ from address import MODULE, Address, go
 from charts.depth import depth_panels
 from charts.settings_map import settings_map
 from choices import choose_call
-from data import current_run, default_boundary, explanation_of
-from drawing import pick_from, spec_of
+from data import Stamp, current_run, default_boundary, explanation_of, open_run, stamp_of
+from data import alone as isolated_of
+from drawing import Spec, pick_from, spec_of
 from looks import colours
 from number_formats import (
     FORMATS,
@@ -32,7 +34,7 @@ from tttdebug.modules.decisions import MEANING_OF_DTYPE
 from tttdebug.modules.decoder_config import decoder_config_text
 from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.reporting.wording import counted
-from tttdebug.tracking.opened_run import SavedRecords
+from tttdebug.tracking.opened_run import Call, SavedRecords
 from tttdebug.tracking.record import FAILING_VERDICTS
 from tttdebug.tracking.run import ISOLATED
 from wording import code, plain, verdict_mark
@@ -121,17 +123,24 @@ def number_of_layers() -> int:
     return layers if isinstance(layers, int) else 1 + max((each for each in compared if each is not None), default=-1)
 
 
+@st.cache_data(max_entries=16, show_spinner=False)
+def effect_specs(path: Path, stamp: Stamp, call: Call) -> dict[str, Spec]:
+    """A panel over the layers for each kind of module in one call."""
+    opened = open_run(path)
+    panels = depth_panels(list(opened.by_call[call]), "rel_l2", isolated_of(opened, call))
+    return {kind: spec_of(panel) for kind, panel in panels.items()}
+
+
 def show_effect(records: SavedRecords, alone: SavedRecords | None) -> None:
     """Floor, error alone and error in the run: of every layer as panels, of every kind of module as a table."""
     st.subheader("Predicted and measured", anchor=False)
     show_costs(costs(run, records, alone))
-    own = {} if alone is None else {record.boundary: record for record in alone}
     with st.container(gap="xxsmall"):
-        for kind, panel in depth_panels(list(records), "rel_l2", own).items():
-            open_picked(pick_from(spec_of(panel), f"effect {kind}"))
+        for kind, panel in effect_specs(run.path, stamp_of(run.path), call).items():
+            open_picked(pick_from(panel, f"effect {kind}"))
     st.caption(
         "Grey: the floor, which the formats must cause. Points: measured in the run. "
-        + ("Dashed blue: measured alone, with the reference's input." if own else "")
+        + ("" if alone is None else "Dashed blue: measured alone, with the reference's input.")
     )
 
 

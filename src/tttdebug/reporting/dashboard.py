@@ -36,7 +36,10 @@ def serve(path: Path, *, port: int | None = None, open_browser: bool = True) -> 
     Raises DashboardError when `path` is no folder, the port is taken, or the server does not start.
     """
     if not path.is_dir():
-        raise DashboardError(f"{path} is not a folder; give the folder of a run, or one that holds runs")
+        raise DashboardError(
+            f"{path} is not a folder; give the folder of a run or one that holds runs, or make a "
+            "run first: tttdebug run --model llama"
+        )
     port = free_port() if port is None else _checked(port)
     address = address_of(path, port)
     try:
