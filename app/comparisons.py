@@ -15,7 +15,7 @@ import streamlit as st
 from address import Address, choose
 from charts.change import SYMBOLS, change_map
 from data import Stamp, open_run
-from drawing import pick_from, spec_of
+from drawing import pick_from, pick_row, spec_of
 from looks import colours
 from tttdebug.reporting.palette import GREEN, GREY, VERMILLION
 from tttdebug.testing.across import across
@@ -98,17 +98,9 @@ def show_changes(found: Comparison) -> Place | None:
         format_func=lambda kind: f"{SYMBOLS[kind]} {counts[kind]:,} {kind}".strip(),
     )
     changes = [change for change in found.changes if kind in (None, change.kind)]
-    event = st.dataframe(
-        pd.DataFrame([_row(change) for change in changes]).style.map(_change_css, subset=["change"]),
-        column_config=COLUMNS,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-cell",
-        placeholder="–",
-        key=f"changes {found.baseline} {kind}",
-    )
-    cells = event.selection.cells
-    return changes[cells[0][0]].place if cells else None
+    frame = pd.DataFrame([_row(change) for change in changes]).style.map(_change_css, subset=["change"])
+    row = pick_row(frame, f"changes {found.baseline}", column_config=COLUMNS, placeholder="–")
+    return None if row is None else changes[row].place
 
 
 def _row(change: Change) -> dict[str, object]:
@@ -143,18 +135,10 @@ def show_across(sides: Sequence[Side]) -> Place | None:
             for row in rows
         ]
     )
-    event = st.dataframe(
-        frame,
-        column_config={each.name: NUMBER for each in sides} | {"greatest change": FACTOR},
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-cell",
-        placeholder="–",
-        key="across",
-    )
+    columns = {each.name: NUMBER for each in sides} | {"greatest change": FACTOR}
+    row = pick_row(frame, "across", column_config=columns, placeholder="–")
     st.caption("rel L2 of each boundary, in the median over the calls of its phase.")
-    cells = event.selection.cells
-    return rows[cells[0][0]].place if cells else None
+    return None if row is None else rows[row].place
 
 
 def sum_of(found: Comparison) -> str:

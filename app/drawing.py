@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts on a page: drawn without checking them against Vega-Lite's schema, which takes longer than all the rest."""
+"""Charts and tables that can be clicked. Charts are not held against Vega-Lite's schema: that takes longest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import altair as alt
+import pandas as pd
 import streamlit as st
+from pandas.io.formats.style import Styler
 
 from charts.scales import PICK
 
@@ -34,6 +36,13 @@ def draw(spec: Spec, key: str, on_click: Callable[[dict[str, Any]], None] | None
             on_click(dict(picked[0]))
 
     st.vega_lite_chart(spec, on_select=clicked, selection_mode=PICK, key=key)
+
+
+def pick_row(frame: pd.DataFrame | Styler, key: str, **look: Any) -> int | None:
+    """A table that can be clicked: the number of the row that was, if any."""
+    event = st.dataframe(frame, hide_index=True, on_select="rerun", selection_mode="single-cell", key=key, **look)
+    cells = event.selection.cells
+    return int(cells[0][0]) if cells else None
 
 
 def pick_from(spec: Spec, key: str) -> dict[str, Any] | None:

@@ -62,7 +62,7 @@ def _card(finding: Finding, place: int, run: OpenedRun, address: Address) -> Non
             for tried in finding.candidates:
                 st.text(f"{tried.cause}: {tried.says} (rel L2 {size(tried.rel_l2)} left)")
     if finding.records:
-        st.caption(f"Shown by {code(records_text(finding.records))}")
+        st.markdown(f"Shown by {code(records_text(finding.records))}")
         own = [key for key in finding.records if key.boundary == finding.boundary]
         first = (own or finding.records)[0]
         at = address.at(boundary=first.boundary, phase=first.phase, step=first.step, user=first.user, mode=first.mode)

@@ -19,7 +19,10 @@ _IN_A_ROW = 4  # parts whose wiring is not known
 
 @dataclass(frozen=True)
 class Node:
-    """Something at the centre (`x`, `y`): a part with its boundary, a small one inside of it, or just a `label`."""
+    """Something at the centre (`x`, `y`): a part with its boundary, a small one inside of it, or just a `label`.
+
+    `read_by` is the boundary of the part that a value goes into.
+    """
 
     label: str
     x: float
@@ -28,6 +31,7 @@ class Node:
     height: float
     boundary: str = ""
     small: bool = False
+    read_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,13 +159,15 @@ class _Drawing:
         ends = []
         for number, (name, parts) in enumerate(through):
             y = self._next_row([*parts, *after] if number == 0 else parts)
-            self._flow.nodes.append(Node("input" if name == INPUT else name, _NODE / 2, y, _NODE, _NODE))
+            reader = self._reader(parts if parts or is_sum else after)
+            label = "input" if name == INPUT else name
+            self._flow.nodes.append(Node(label, _NODE / 2, y, _NODE, _NODE, read_by=reader))
             ends.append((self._parts(_NODE, y, parts), y))
         x, y = max(end for end, _ in ends), ends[0][1]
         if not is_sum:
             return x, y
         plus = x + _GAP + _NODE / 2
-        self._flow.nodes.append(Node(SUM, plus, y, _NODE, _NODE))
+        self._flow.nodes.append(Node(SUM, plus, y, _NODE, _NODE, read_by=self._reader(after)))
         for end, row in ends:
             if row == y:
                 self._flow.lines.append(Line(end, y, plus - _NODE / 2, y))
@@ -204,6 +210,9 @@ class _Drawing:
 
     def _box(self, kind: str, x: float, y: float) -> Node:
         return Node(kind, x, y, 1, 1, self._boundaries.get(kind, ""))
+
+    def _reader(self, parts: Sequence[str]) -> str:
+        return self._boundaries.get(parts[0], "") if parts else ""
 
     def _next_row(self, parts: Sequence[str]) -> float:
         """The middle of a new row that has room for what lies inside its parts."""

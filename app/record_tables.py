@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
+from drawing import pick_row
 from tttdebug.reporting.palette import style_of
 from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
@@ -52,17 +53,9 @@ def pick_boundary(records: Sequence[Record], key: str) -> str | None:
     frame = pd.DataFrame([_row(record) for record in records])
     if not any(record.note for record in records):
         frame = frame.drop(columns="note")
-    event = st.dataframe(
-        frame.style.format(_FORMATS).map(_verdict_css, subset=["verdict"]),
-        column_config=_COLUMNS,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-cell",
-        placeholder="nan",
-        key=key,
-    )
-    cells = event.selection.cells
-    return str(frame["boundary"].iloc[cells[0][0]]) if cells else None
+    shown = frame.style.format(_FORMATS).map(_verdict_css, subset=["verdict"])
+    row = pick_row(shown, key, column_config=_COLUMNS, placeholder="nan")
+    return None if row is None else records[row].boundary
 
 
 def pick_by_origin(
@@ -72,18 +65,9 @@ def pick_by_origin(
     frame = pd.DataFrame(
         [_origin(record, own.get(record.boundary), passed_on.get(record.boundary)) for record in records]
     )
-    event = st.dataframe(
-        frame.style.format(dict.fromkeys(_ORIGINS, size)).map(_verdict_css, subset=["verdict"]),
-        column_config=_ORIGINS,
-        hide_index=True,
-        height="content",
-        on_select="rerun",
-        selection_mode="single-cell",
-        placeholder="–",
-        key=key,
-    )
-    cells = event.selection.cells
-    return str(frame["boundary"].iloc[cells[0][0]]) if cells else None
+    shown = frame.style.format(dict.fromkeys(_ORIGINS, size)).map(_verdict_css, subset=["verdict"])
+    row = pick_row(shown, key, column_config=_ORIGINS, height="content", placeholder="–")
+    return None if row is None else records[row].boundary
 
 
 def _origin(record: Record, own: Record | None, passed_on: Record | None) -> dict[str, object]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR
-from flow import SUM, Flow, Node
+from flow import Flow, Node
 from tttdebug.reporting.palette import GREY, looks_like
 from tttdebug.reporting.wording import size, times
 from tttdebug.tracking.record import Record
@@ -40,7 +40,7 @@ def layer_diagram(
     )
     labels = pd.DataFrame(
         [
-            {"x": node.x, "y": node.y, "text": node.label, "error": _error_of_value(node, flow, passed_on)}
+            {"x": node.x, "y": node.y, "text": node.label, "error": _error_of_value(node, passed_on)}
             for node in flow.nodes
             if not node.boundary
         ],
@@ -127,11 +127,10 @@ def _heads(lines: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _error_of_value(node: Node, flow: Flow, passed_on: Mapping[str, Record]) -> str:
-    """The rel L2 of a value that goes into the box right of it; "" where that is not known."""
-    right = [box for box in flow.nodes if box.boundary and not box.small and box.y == node.y and box.x > node.x]
-    into = passed_on.get(min(right, key=lambda box: box.x).boundary) if right else None
-    return "" if into is None or node.label == SUM else size(into.input_rel_l2)
+def _error_of_value(node: Node, passed_on: Mapping[str, Record]) -> str:
+    """The rel L2 of a value, which the part that reads it knows; "" where that is not known."""
+    reader = passed_on.get(node.read_by)
+    return "" if reader is None else size(reader.input_rel_l2)
 
 
 def _box(node: Node, record: Record, own: Record | None) -> dict[str, object]:

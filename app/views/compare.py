@@ -40,7 +40,7 @@ paths = find_runs(runs_folder())
 order = list(dict.fromkeys(run.records.column("boundary").tolist()))
 st.header(f"Compare {plain(run_name)}", anchor=False)
 missing = [name for name in address.against if name not in paths]
-against = [name for name in address.against if name in paths]
+against = [name for name in dict.fromkeys(address.against) if name in paths]
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     choose(
         "Against",

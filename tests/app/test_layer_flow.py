@@ -93,3 +93,12 @@ def test_a_boundary_outside_the_layers_is_one_box() -> None:
     flow = flow_of([record("embed", "embedding")], WIRING)
     assert drawn(flow) == ["embed"]
     assert not flow.lines
+
+
+def test_a_value_names_the_part_that_reads_it() -> None:
+    flow = flow_of(layer("self_attn", "post_attn_norm", "mlp", "layer_out"), POST)
+    read = [(node.label, node.read_by.rpartition(".")[2]) for node in flow.nodes if not node.boundary]
+    assert read == [
+        *(("input", "self_attn"), (SUM, "post_attn_norm"), ("h", "")),
+        *(("h", "mlp"), (SUM, ""), ("ff_norm", "")),
+    ]
