@@ -15,6 +15,7 @@ function asFile(chart) {
   const look = getComputedStyle(document.querySelector('[data-testid="stApp"]'));
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   copy.style.backgroundColor = look.backgroundColor;
+  copy.querySelectorAll(".cells_marks").forEach((cells) => cells.setAttribute("shape-rendering", "crispEdges"));
   return new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" });
 }
 

@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from charts.scales import PADDING, PICK, drawable, log_axis, log_scale, round_values
+from charts.scales import CELLS, PADDING, PICK, drawable, log_axis, log_scale, round_values
 from tttdebug.reporting.palette import ORANGE, PRIMARY
 from tttdebug.reporting.wording import size
 
@@ -81,6 +81,7 @@ def heat_chart(
                 alt.Tooltip("text:N", title="rel L2"),
             ],
         )
+        .properties(name=CELLS)
     )
     layers: list[alt.Chart] = [heat.add_params(pick) if clickable else heat]
     if decode_from is not None:

@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from charts.scales import PADDING, PICK
+from charts.scales import CELLS, PADDING, PICK
 from looks import Colours
 from tensor_map import FACE, TILE, TensorMap
 from tttdebug.reporting.palette import BLUE, GREY, ORANGE, VERMILLION, VIOLET
@@ -70,6 +70,7 @@ def tensor_chart(
                 alt.Tooltip("value:Q", title="value", format=".4~g"),
             ],
         )
+        .properties(name=CELLS)
         .add_params(pick)
     )
     within_a_tile = shown.row_end - shown.row <= TILE and shown.channel_end - shown.channel <= TILE

@@ -14,6 +14,8 @@ from tttdebug.reporting.palette import VERDICTS
 
 PICK = "pick"
 """The name of a chart's selection: what was clicked."""
+CELLS = "cells"
+"""The name of a layer of cells without gaps; style.css keeps the seams between them from showing."""
 SMALLEST_SHOWN = 1e-8
 """Errors below this, zero among them, are drawn here: a log scale has no zero."""
 PADDING = {"left": 0, "top": 4, "right": 4, "bottom": 4}

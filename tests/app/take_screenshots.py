@@ -21,8 +21,8 @@ PAGES = {
     "precision": "/precision?run={run}",
     "compare": "/compare?run={run}&against={sound}",
 }
-HEIGHT, COLOURS = 1700, 96
-"""Of an image: longer pages are cut, and few colours keep it small."""
+HEIGHT = 2000
+"""Of an image at most; longer pages are cut."""
 
 
 def main(run: Path, sound: Path, out: Path) -> None:
@@ -35,15 +35,14 @@ def main(run: Path, sound: Path, out: Path) -> None:
         for page, address in PAGES.items():
             reader.open(address.format(run=run.name, sound=sound.name))
             reader.keep(page)
-            made_small(reader.shots / f"{page}.png", out / f"dashboard-{page}.png")
+            cut(reader.shots / f"{page}.png", out / f"dashboard-{page}.png")
         if reader.errors:
             sys.exit("\n".join(reader.errors))
 
 
-def made_small(screenshot: Path, path: Path) -> None:
+def cut(screenshot: Path, path: Path) -> None:
     with Image.open(screenshot) as image:
-        cut = image.convert("RGB").crop((0, 0, image.width, min(image.height, HEIGHT)))
-    cut.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").crop((0, 0, image.width, min(image.height, HEIGHT))).save(path, optimize=True)
 
 
 if __name__ == "__main__":
