@@ -43,12 +43,12 @@ def by_module(records: SavedRecords, badness: np.ndarray) -> pd.DataFrame:
     return _worst_of_cells(records, badness, [kind_of(boundary) for boundary in records.column("boundary")])
 
 
-def by_call(records: SavedRecords, badness: np.ndarray) -> tuple[pd.DataFrame, int]:
+def by_call(records: SavedRecords, badness: np.ndarray, most_cells: int = MOST_CELLS) -> tuple[pd.DataFrame, int]:
     """A cell a layer and call, the calls in the order of the run; and how many calls share a row."""
     calls = list(zip(records.column("phase").tolist(), records.column("step").tolist(), strict=True))
     numbers = {call: number for number, call in enumerate(dict.fromkeys(calls))}
     layers = len({place_of(boundary) for boundary in dict.fromkeys(records.column("boundary").tolist())})
-    together = math.ceil(len(numbers) / max(1, MOST_CELLS // layers))
+    together = math.ceil(len(numbers) / max(1, most_cells // layers))
     firsts = [call for call, number in numbers.items() if number % together == 0]
     rows = [call_name(*firsts[numbers[call] // together]) for call in calls]
     return _worst_of_cells(records, badness, rows), together

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tttdebug import cli
+from typed_command import heard
 
 SHORT = [
     "--layers",
@@ -21,17 +22,9 @@ SHORT = [
 
 
 @pytest.fixture
-def tttdebug(monkeypatch, capsys):
+def tttdebug(capsys):
     """Runs the command in this process and gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tttdebug", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return run
+    return heard(capsys)
 
 
 @pytest.fixture(scope="module")

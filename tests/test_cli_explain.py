@@ -9,58 +9,31 @@ from pathlib import Path
 
 import pytest
 import transformers
-from tiny_llamas import tiny_llama
+from tiny_llamas import THREE_HEADS, tiny_llama
 
 from families.random_models import random_model
-from tttdebug import cli
 from tttdebug.analysis.explanation import Explanation
 from tttdebug.job import Job
 from tttdebug.tracking import Run
 from tttdebug.tracking.manifest import Manifest
+from typed_command import heard, typed
 
 PORTS = Path(__file__).parent / "ports"
 IDS = " ".join(map(str, range(3, 43)))
-SHAPE = {
-    "hidden_size": 96,
-    "head_dim": 32,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 2,
-    "vocab_size": 128,
-    "intermediate_size": 160,
-}
-
-
-def call(*arguments):
-    """Runs the command in this process and gives its exit code."""
-    before = sys.argv
-    sys.argv = ["tttdebug", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-    finally:
-        sys.argv = before
-    return exit_.value.code or 0
 
 
 @pytest.fixture
 def tttdebug(capsys, monkeypatch):
     """The command's exit code, standard output in one line, and standard error."""
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        code = call(*arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return heard(capsys)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A reference on disk."""
     path = tmp_path_factory.mktemp("reference")
-    tiny_llama(7, **SHAPE).save_pretrained(path)
+    tiny_llama(7, **THREE_HEADS).save_pretrained(path)
     return path
 
 
@@ -69,8 +42,8 @@ def made(folder, tmp_path_factory):
     """Two runs of that model, with and without a fault."""
     runs = tmp_path_factory.mktemp("runs")
     common = ("run", "--model", folder, "--token-ids", IDS, "--decode-steps", "1", "--quiet")
-    assert call(*common, "--out", runs / "sound") == 0
-    assert call(*common, "--inject", "gate_up_exchanged@L01.mlp", "--out", runs / "broken") == 1
+    assert typed(*common, "--out", runs / "sound") == 0
+    assert typed(*common, "--inject", "gate_up_exchanged@L01.mlp", "--out", runs / "broken") == 1
     return runs
 
 
@@ -168,7 +141,7 @@ def test_a_run_made_in_python_says_what_to_call_and_what_its_files_say(tttdebug,
 
 def test_a_reference_that_has_changed_is_not_explained(tttdebug, runs, folder, tmp_path):
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
-    tiny_llama(8, **SHAPE).save_pretrained(moved)
+    tiny_llama(8, **THREE_HEADS).save_pretrained(moved)
     manifest = Manifest.read(runs / "broken" / "manifest.json")
     replace(manifest, job={**manifest.job, "model": str(moved)}).write(runs / "broken" / "manifest.json")
     code, _, err = tttdebug("explain", runs / "broken")

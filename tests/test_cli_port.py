@@ -6,29 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_llamas import tiny_llama
+from tiny_llamas import THREE_HEADS, tiny_llama
 
-from tttdebug import cli
 from tttdebug.tracking import Run
+from typed_command import typed
 
 PORTS = Path(__file__).parent / "ports"
 IDS = " ".join(map(str, range(3, 40)))
-SHAPE = {
-    "hidden_size": 96,
-    "head_dim": 32,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 2,
-    "vocab_size": 128,
-    "intermediate_size": 160,
-}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A reference on disk."""
     path = tmp_path_factory.mktemp("reference")
-    tiny_llama(7, **SHAPE).save_pretrained(path)
+    tiny_llama(7, **THREE_HEADS).save_pretrained(path)
     return path
 
 
@@ -39,12 +30,10 @@ def run(monkeypatch, capsys, folder, tmp_path):
 
     def act(port, *arguments):
         common = ("--reference", folder, "--token-ids", IDS, "--decode-steps", "1", "--out", tmp_path / "run")
-        monkeypatch.setattr(sys, "argv", list(map(str, ("tttdebug", "run", "--port", port, *common, *arguments))))
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
+        code = typed("run", "--port", port, *common, *arguments)
         captured = capsys.readouterr()
         assert "ttnn" not in sys.modules  # the drop-in is gone
-        return exit_.value.code or 0, captured.out, captured.err
+        return code, captured.out, captured.err
 
     return act
 

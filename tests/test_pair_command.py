@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny_llamas import tiny_llama
 
-from tttdebug import cli
 from tttdebug.tracking.plan_file import read_plan
+from typed_command import typed
 
 PORTS = Path(__file__).parent / "ports"
 SHAPE = {
@@ -41,14 +41,11 @@ def pair(monkeypatch, capsys, folder):
         ports = {path.stem for path in PORTS.glob("*.py")}
         for name in ports & sys.modules.keys():  # they took the ttnn that was installed when they were imported
             monkeypatch.delitem(sys.modules, name)
-        words = ["tttdebug", "pair", "--port", port, "--reference", folder, *arguments]
-        monkeypatch.setattr(sys, "argv", [*map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
+        code = typed("pair", "--port", port, "--reference", folder, *arguments)
         for name in ports & sys.modules.keys():
             monkeypatch.delitem(sys.modules, name)
         captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
+        return code, captured.out, captured.err
 
     return run
 

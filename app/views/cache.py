@@ -39,7 +39,7 @@ def main(run: OpenedRun) -> None:
             "An earlier version of tttdebug made this run: it kept no error per head and position. Make it again with:",
             icon=":material/info:",
         )
-        st.code(run.manifest.command or "tttdebug run …", language="bash", wrap_lines=True)
+        st.code(run.manifest.command_again or "tttdebug run …", language="bash", wrap_lines=True)
         return
     layer = place_of(address.boundary or "")
     layer = layer if layer in caches.layers else caches.worst_layer

@@ -45,7 +45,7 @@ def tensors_or_why_not(run: OpenedRun, record: Record) -> Tensors | None:
 
 def with_tensors(run: OpenedRun) -> str:
     """The command that made the run, with all tensors kept, into a new folder."""
-    command = re.sub(r"\s--(out|save-tensors|tensor-budget)[ =]\S+", "", run.manifest.command) or "tttdebug run …"
+    command = re.sub(r"\s--(save-tensors|tensor-budget)[ =]\S+", "", run.manifest.command_again) or "tttdebug run …"
     used_up = any("tensor budget" in note for note in run.manifest.notes)
     return f"{command} --save-tensors all{' --tensor-budget 8192' if used_up else ''}"
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_llamas import tiny_llama
+from tiny_llamas import THREE_HEADS, tiny_llama
 
 import tttdebug as td
 from families.random_models import random_model
@@ -17,20 +17,11 @@ from tttdebug.tracking.driving import driver_of
 from tttdebug.tracking.pairing import Pair, pair_modules
 
 PROMPT, OTHER = list(range(3, 40)), list(range(50, 90))
-SHAPE = {
-    "hidden_size": 96,
-    "head_dim": 32,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 2,
-    "vocab_size": 128,
-    "intermediate_size": 160,
-}
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return td.load_reference(tiny_llama(7, **SHAPE))
+    return td.load_reference(tiny_llama(7, **THREE_HEADS))
 
 
 def build(reference, weights=None, precision="bf16", engine="ideal"):
@@ -205,7 +196,10 @@ def test_flips_of_a_router_are_found_in_its_saved_scores():
     import transformers
 
     config = transformers.MixtralConfig(
-        **{**SHAPE, "num_key_value_heads": 3}, num_local_experts=5, num_experts_per_tok=2, max_position_embeddings=128
+        **{**THREE_HEADS, "num_key_value_heads": 3},
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        max_position_embeddings=128,
     )
     mixture = td.load_reference(random_model(config, "MixtralForCausalLM", 3))
     sound = td.track(build(mixture), mixture, [PROMPT], save_tensors="all")
@@ -254,7 +248,7 @@ def test_keys_that_only_lie_in_the_other_rotary_order_are_told_from_wrong_ones(r
 
 
 def test_heads_of_values_in_another_order_are_recognised_in_a_run():
-    many_heads = td.load_reference(tiny_llama(7, **{**SHAPE, "num_key_value_heads": 3}))
+    many_heads = td.load_reference(tiny_llama(7, **{**THREE_HEADS, "num_key_value_heads": 3}))
     rows = torch.arange(96).view(3, 32)[[2, 0, 1]].flatten()
     broken = changed(many_heads, "model.layers.0.self_attn.v_proj.weight", lambda weight: weight[rows])
     readings = diverged_caches(td.track(build(many_heads, broken), many_heads, [PROMPT]), head_dim=32)

@@ -13,8 +13,10 @@ import sample_runs
 import torch
 from dashboard_reader import Reader, Server, served
 from playwright.sync_api import BrowserContext
+from shown_pages import Shown, page_at
+from streamlit.testing.v1 import AppTest
 
-from tttdebug.reporting.dashboard import app_script
+from tttdebug.reporting.dashboard import RUNS_VARIABLE, app_script
 
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts" / "dashboard"
 sys.path.insert(0, str(app_script().parent))  # as Streamlit does for the app's own modules
@@ -53,3 +55,14 @@ def reader(browser: BrowserContext, server: Server) -> Iterator[Reader]:
     reader.page.close()
     assert not reader.errors
     assert server.complaints() == before
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """Shows a page of the runs in a folder, as the server does whose environment names that folder."""
+
+    def show(folder: Path, page: str, **address: str) -> AppTest:
+        monkeypatch.setenv(RUNS_VARIABLE, str(folder))
+        return page_at(page, address)
+
+    return show

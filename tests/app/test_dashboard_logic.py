@@ -12,70 +12,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_runs import BROKEN, FAULTY, SOUND
-from streamlit.testing.v1 import AppTest
+from shown_pages import Shown, texts
 
 from charts.scales import domain_of, round_values
 from data import find_runs
-from tttdebug.reporting.dashboard import RUNS_VARIABLE, app_script
 from tttdebug.tracking.manifest import Manifest, Unpaired
 from tttdebug.tracking.run import MANIFEST, RECORDS, Run
 from wording import code, plain
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, folder: Path, page: str, **address: str) -> AppTest:
-    """A page of the app at an address."""
-    monkeypatch.setenv(RUNS_VARIABLE, str(folder))
-    app = AppTest.from_file(str(app_script()), default_timeout=60)
-    for name, value in address.items():
-        app.query_params[name] = value
-    return app.switch_page(f"views/{page}.py").run()
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(element.value for element in (*app.header, *app.markdown, *app.caption, *app.info))
-
-
-def test_a_sound_run_is_called_sound(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    app = shown(monkeypatch, runs, "overview", run=SOUND)
+def test_a_sound_run_is_called_sound(shown: Shown, runs: Path) -> None:
+    app = shown(runs, "overview", run=SOUND)
     assert not app.exception
     assert "The port follows its reference" in app.header[0].value
     assert "miss them by no more than the number formats cause" in texts(app)
 
 
-def test_a_run_with_wrong_weights_is_not_called_sound(
-    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
-) -> None:
+def test_a_run_with_wrong_weights_is_not_called_sound(shown: Shown, runs: Path, tmp_path: Path) -> None:
     path = Run.load(runs / SOUND).save(tmp_path / "weights")
     fault = {"source": "a.weight", "path": "a.w1", "status": "permuted", "detail": "exchanged: holds b.weight"}
     replace(Manifest.read(path / MANIFEST), weights={"summary": "", "faults": [fault]}).write(path / MANIFEST)
-    app = shown(monkeypatch, tmp_path, "overview", run="weights")
+    app = shown(tmp_path, "overview", run="weights")
     assert not app.exception
     assert "weights of the port are not the checkpoint's" in app.header[0].value
     assert "permuted: exchanged: holds b.weight" in texts(app)
 
 
-def test_modules_without_a_counterpart_are_listed_with_their_reasons(
-    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
-) -> None:
+def test_modules_without_a_counterpart_are_listed_with_their_reasons(shown: Shown, runs: Path, tmp_path: Path) -> None:
     path = Run.load(runs / SOUND).save(tmp_path / "foreign")
     alone = Unpaired("port", "rope_setup", "rotary tables have no boundary")
     replace(Manifest.read(path / MANIFEST), unpaired=(alone,), precision="").write(path / MANIFEST)
-    app = shown(monkeypatch, tmp_path, "overview", run="foreign")
+    app = shown(tmp_path, "overview", run="foreign")
     assert not app.exception
     assert [alone.side, alone.path, alone.reason] in [table.value.iloc[0].tolist() for table in app.dataframe]
 
 
-def test_counts_by_verdict_are_those_of_the_chosen_call(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    app = shown(monkeypatch, runs, "overview", run=BROKEN, phase="decode", step="1")
+def test_counts_by_verdict_are_those_of_the_chosen_call(shown: Shown, runs: Path) -> None:
+    app = shown(runs, "overview", run=BROKEN, phase="decode", step="1")
     records = [record for record in Run.load(runs / BROKEN).records if (record.phase, record.step) == ("decode", 1)]
     for verdict in ("ok", "floor", "diverged"):
         assert f"{sum(record.verdict == verdict for record in records)} {verdict}" in texts(app)
 
 
-def test_without_a_call_in_the_address_the_first_divergence_is_shown(
-    monkeypatch: pytest.MonkeyPatch, runs: Path
-) -> None:
-    app = shown(monkeypatch, runs, "module", run=BROKEN)
+def test_without_a_call_in_the_address_the_first_divergence_is_shown(shown: Shown, runs: Path) -> None:
+    app = shown(runs, "module", run=BROKEN)
     assert FAULTY in app.header[0].value
     assert app.selectbox(key="choose Call").value == ("prefill", 0)
 
@@ -83,31 +63,29 @@ def test_without_a_call_in_the_address_the_first_divergence_is_shown(
 @pytest.mark.parametrize(
     "address", [{"phase": "decode", "step": "99"}, {"user": "7"}, {"mode": "isolated"}, {"boundary": "L99.mlp"}]
 )
-def test_an_address_that_names_what_is_not_there_says_so(
-    monkeypatch: pytest.MonkeyPatch, runs: Path, address: dict[str, str]
-) -> None:
-    app = shown(monkeypatch, runs, "module", run=BROKEN, **address)
+def test_an_address_that_names_what_is_not_there_says_so(shown: Shown, runs: Path, address: dict[str, str]) -> None:
+    app = shown(runs, "module", run=BROKEN, **address)
     assert not app.exception
     assert "does not have" in app.info[0].value
 
 
-def test_a_call_with_non_finite_and_mismatched_boundaries_is_shown(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+def test_a_call_with_non_finite_and_mismatched_boundaries_is_shown(shown: Shown, runs: Path) -> None:
     for page, boundary in (
         ("overview", "L01.mlp"),
         ("module", "L01.mlp"),
         ("module", "L02.self_attn"),
         ("layer", "embed"),
     ):
-        app = shown(monkeypatch, runs, page, run="incomparable", boundary=boundary)
+        app = shown(runs, page, run="incomparable", boundary=boundary)
         assert not app.exception
-    app = shown(monkeypatch, runs, "module", run="incomparable")
+    app = shown(runs, "module", run="incomparable")
     assert "holds inf or NaN: 1 of 6,144 values in the port, 0 in the reference" in texts(app)
 
 
-def test_a_run_that_grows_is_read_anew(monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path) -> None:
+def test_a_run_that_grows_is_read_anew(shown: Shown, runs: Path, tmp_path: Path) -> None:
     growing = tmp_path / "growing"
     shutil.copytree(runs / "unfinished", growing)
-    first = shown(monkeypatch, tmp_path, "overview", run="growing")
+    first = shown(tmp_path, "overview", run="growing")
     assert "14 of 99 comparisons" in texts(first)
     torn = (growing / RECORDS).read_text(encoding="utf-8")
     whole = torn[: torn.rindex("\n") + 1]
@@ -115,8 +93,8 @@ def test_a_run_that_grows_is_read_anew(monkeypatch: pytest.MonkeyPatch, runs: Pa
     assert "28 of 99 comparisons" in texts(first.run())
 
 
-def test_an_empty_folder_says_how_to_make_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    app = shown(monkeypatch, tmp_path, "runs")
+def test_an_empty_folder_says_how_to_make_a_run(shown: Shown, tmp_path: Path) -> None:
+    app = shown(tmp_path, "runs")
     assert not app.exception
     assert app.code[-1].value == "tttdebug run --model llama"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sample_runs import BROKEN, FAULTY, MARKUP, finding, write_explained_run, write_run
-from test_dashboard_logic import shown, texts
+from shown_pages import Shown, texts
 
 from tttdebug.tracking.record import Key
 from tttdebug.tracking.reopening import ReopenedRun
@@ -22,8 +22,8 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_finding_is_a_card_with_evidence_change_and_command(monkeypatch: pytest.MonkeyPatch, explained: Path) -> None:
-    app = shown(monkeypatch, explained, "overview", run="broken")
+def test_a_finding_is_a_card_with_evidence_change_and_command(shown: Shown, explained: Path) -> None:
+    app = shown(explained, "overview", run="broken")
     assert not app.exception
     assert "What is wrong" in [header.value for header in app.subheader]
     assert f"1. {FAULTY}: channels_permuted" in texts(app)
@@ -40,8 +40,8 @@ def test_a_finding_is_a_card_with_evidence_change_and_command(monkeypatch: pytes
     assert evidence["floor"].isna().tolist() == [False, True]
 
 
-def test_whose_fault_each_boundary_is_stands_in_the_tally(monkeypatch: pytest.MonkeyPatch, explained: Path) -> None:
-    app = shown(monkeypatch, explained, "overview", run="broken")
+def test_whose_fault_each_boundary_is_stands_in_the_tally(shown: Shown, explained: Path) -> None:
+    app = shown(explained, "overview", run="broken")
     assert "1 injected" in texts(app)
     assert " inherited" in texts(app)
     assert "isolated error" in texts(app)
@@ -49,34 +49,32 @@ def test_whose_fault_each_boundary_is_stands_in_the_tally(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("mode", ["isolated", "inherited"])
 @pytest.mark.parametrize("page", ["overview", "layer", "module"])
-def test_the_other_errors_can_be_looked_at(
-    monkeypatch: pytest.MonkeyPatch, explained: Path, page: str, mode: str
-) -> None:
-    app = shown(monkeypatch, explained, page, run="broken", boundary=FAULTY, mode=mode)
+def test_the_other_errors_can_be_looked_at(shown: Shown, explained: Path, page: str, mode: str) -> None:
+    app = shown(explained, page, run="broken", boundary=FAULTY, mode=mode)
     assert not app.exception
     assert not any("does not have" in info.value for info in app.info)
     assert app.selectbox(key="choose Error").value == mode
 
 
-def test_without_a_finding_the_cost_of_the_formats_is_shown(monkeypatch: pytest.MonkeyPatch, explained: Path) -> None:
-    app = shown(monkeypatch, explained, "overview", run="sound")
+def test_without_a_finding_the_cost_of_the_formats_is_shown(shown: Shown, explained: Path) -> None:
+    app = shown(explained, "overview", run="sound")
     assert not app.exception
     assert "Nothing is wrong" in [header.value for header in app.subheader]
     costs = next(table.value for table in app.dataframe if "formats" in table.value)
     assert costs["module"].iloc[0] == "mlp"
 
 
-def test_a_run_that_nobody_explained_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_that_nobody_explained_says_how(shown: Shown, tmp_path: Path) -> None:
     write_run(tmp_path / BROKEN)
-    app = shown(monkeypatch, tmp_path, "overview", run=BROKEN)
+    app = shown(tmp_path, "overview", run=BROKEN)
     assert f"tttdebug explain {tmp_path / BROKEN}" in [code.value for code in app.code]
 
 
-def test_texts_of_findings_are_never_markup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_texts_of_findings_are_never_markup(shown: Shown, tmp_path: Path) -> None:
     run = write_run(tmp_path / "hostile")
     found = [finding(text, [Key(text)], text).to_json() for text in MARKUP]
     ReopenedRun(run).finish({}, found, MARKUP)
-    app = shown(monkeypatch, tmp_path, "overview", run="hostile")
+    app = shown(tmp_path, "overview", run="hostile")
     assert not app.exception
     read_as_markdown = "\n".join(element.value for element in (*app.markdown, *app.caption))
     outside_code = re.sub(r"(`+) ?.*? ?\1(?!`)", "", read_as_markdown)

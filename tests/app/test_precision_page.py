@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dashboard_reader import Reader
 from sample_runs import BROKEN, FAULTY, LAYERS, MARKUP, SOUND, write_explained_run
-from test_dashboard_logic import shown, texts
+from shown_pages import Shown, texts
 
 from number_formats import FORMATS, KERNELS, settings_cells
 from tttdebug.modules import HardwareConfig
@@ -55,27 +55,27 @@ def test_settings_know_their_names_in_a_decoder_config() -> None:
     assert {setting.field for setting in (*FORMATS, *KERNELS)} <= written.keys()
 
 
-def test_it_says_whether_the_formats_explain_the_error(monkeypatch: pytest.MonkeyPatch, explained: Path) -> None:
-    app = shown(monkeypatch, explained, "precision", run="broken")
+def test_it_says_whether_the_formats_explain_the_error(shown: Shown, explained: Path) -> None:
+    app = shown(explained, "precision", run="broken")
     assert not app.exception
     assert f"do not explain the error of {FAULTY}" in app.header[0].value
-    app = shown(monkeypatch, explained, "precision", run="sound")
+    app = shown(explained, "precision", run="sound")
     assert "explain the error of all" in app.header[0].value
 
 
-def test_predicted_stands_beside_measured(monkeypatch: pytest.MonkeyPatch, explained: Path) -> None:
-    app = shown(monkeypatch, explained, "precision", run="broken")
+def test_predicted_stands_beside_measured(shown: Shown, explained: Path) -> None:
+    app = shown(explained, "precision", run="broken")
     costs = next(table.value for table in app.dataframe if "predicted" in table.value).set_index("module")
     assert costs.loc["mlp", "formats"] == "bfloat8_b HiFi2 in FF1/FF3 and FF2; some layers otherwise"
     assert costs.loc["mlp", "worst"] == FAULTY
     assert costs.loc["mlp", "alone"] == pytest.approx(1.02 * costs.loc["mlp", "predicted"], rel=0.05)
 
 
-def test_what_a_finding_would_set_stands_beside_what_is_set(monkeypatch: pytest.MonkeyPatch, explained: Path) -> None:
-    app = shown(monkeypatch, explained, "precision", run="broken")
+def test_what_a_finding_would_set_stands_beside_what_is_set(shown: Shown, explained: Path) -> None:
+    app = shown(explained, "precision", run="broken")
     assert f"{FAULTY}: `FF2`." in texts(app)
     assert "Number formats with it" in [header.value for header in app.subheader]
-    app = shown(monkeypatch, explained, "precision", run="sound")
+    app = shown(explained, "precision", run="sound")
     assert "What the findings would set" not in [header.value for header in app.subheader]
 
 
@@ -84,20 +84,18 @@ def test_what_a_finding_would_set_stands_beside_what_is_set(monkeypatch: pytest.
     [({}, "does not say which formats"), ({"wq": "bfloat16"}, "of another version of tttdebug")],
 )
 def test_without_readable_settings_it_says_so_and_shows_the_errors(
-    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path, hardware: dict[str, object], said: str
+    shown: Shown, runs: Path, tmp_path: Path, hardware: dict[str, object], said: str
 ) -> None:
     copied(Run.load(runs / SOUND), tmp_path / "foreign", hardware)
-    app = shown(monkeypatch, tmp_path, "precision", run="foreign")
+    app = shown(tmp_path, "precision", run="foreign")
     assert not app.exception
     assert said in app.info[0].value
     assert any("predicted" in table.value for table in app.dataframe)
 
 
-def test_settings_that_no_file_could_hold_are_said_to_be(
-    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
-) -> None:
+def test_settings_that_no_file_could_hold_are_said_to_be(shown: Shown, runs: Path, tmp_path: Path) -> None:
     copied(Run.load(runs / SOUND), tmp_path / "odd", HardwareConfig(ff2=MARKUP[0]).to_dict())
-    app = shown(monkeypatch, tmp_path, "precision", run="odd")
+    app = shown(tmp_path, "precision", run="odd")
     assert not app.exception
     assert any("has no name in a decoder_config.json" in code.value for code in app.code)
     assert MARKUP[0] not in texts(app)

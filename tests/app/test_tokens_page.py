@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect
 from sample_runs import BROKEN, MARKUP, SOUND
+from shown_pages import Shown, texts
 from streamlit.testing.v1 import AppTest
-from test_dashboard_logic import shown, texts
 
 from charts.tokens import margin_chart, text_chart
 from continuations import shared
@@ -43,26 +43,24 @@ def detail(app: AppTest) -> tuple[pd.DataFrame, pd.DataFrame]:
     return app.dataframe[0].value, app.dataframe[1].value
 
 
-def test_flips_are_counted_and_judged_by_the_margin_against_the_noise(
-    monkeypatch: pytest.MonkeyPatch, runs: Path
-) -> None:
+def test_flips_are_counted_and_judged_by_the_margin_against_the_noise(shown: Shown, runs: Path) -> None:
     run = Run.load(runs / BROKEN)
     noise = {(r.phase, r.step): noise_of_logits(r) for r in run.records if r.boundary == "logits"}
     flips = [line for line in run.tokens if line["reference_top"][0][0] != line["port_top"][0][0]]
     ties = [line for line in flips if in_noise(line["margin"], noise[line["phase"], line["step"]]) <= TIE]
     assert 0 < len(ties) < len(flips) < len(run.tokens)
-    app = shown(monkeypatch, runs, "tokens", run=BROKEN)
+    app = shown(runs, "tokens", run=BROKEN)
     assert not app.exception
     assert f"after {len(flips)} of {len(run.tokens)} tokens" in app.header[0].value
     assert f"{len(flips) - len(ties)} beyond it; {len(ties)} within it" in texts(app)
 
 
-def test_the_worst_token_is_shown_unless_the_address_names_another(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+def test_the_worst_token_is_shown_unless_the_address_names_another(shown: Shown, runs: Path) -> None:
     lines = Run.load(runs / BROKEN).tokens
     worst = max(lines, key=lambda line: line["kl"])
-    app = shown(monkeypatch, runs, "tokens", run=BROKEN)
+    app = shown(runs, "tokens", run=BROKEN)
     assert app.selectbox(key="choose Token").value == worst["position"]
-    app = shown(monkeypatch, runs, "tokens", run=BROKEN, token="65")
+    app = shown(runs, "tokens", run=BROKEN, token="65")
     reference, port = detail(app)
     last = next(line for line in lines if line["position"] == 65)
     assert reference["id"].tolist() == [token for token, _, _ in last["reference_top"]]
@@ -70,69 +68,67 @@ def test_the_worst_token_is_shown_unless_the_address_names_another(monkeypatch: 
     assert "decode 1" in texts(app)
 
 
-def test_choosing_a_token_changes_the_address(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    app = shown(monkeypatch, runs, "tokens", run=BROKEN)
+def test_choosing_a_token_changes_the_address(shown: Shown, runs: Path) -> None:
+    app = shown(runs, "tokens", run=BROKEN)
     app.selectbox(key="choose Token").set_value(7).run()
     assert app.query_params["token"] == "7"
     line = next(line for line in Run.load(runs / BROKEN).tokens if line["position"] == 7)
     assert app.metric[0].value == size(line["kl"])
 
 
-def test_a_token_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    app = shown(monkeypatch, runs, "tokens", run=BROKEN, token="x")
+def test_a_token_that_is_not_there_is_said_to_be_missing(shown: Shown, runs: Path) -> None:
+    app = shown(runs, "tokens", run=BROKEN, token="x")
     assert not app.exception
     assert "does not have" in app.info[0].value
 
 
-def test_each_user_has_tokens_of_their_own(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    app = shown(monkeypatch, runs, "tokens", run="archive/two_users", user="1", token="0")
+def test_each_user_has_tokens_of_their_own(shown: Shown, runs: Path) -> None:
+    app = shown(runs, "tokens", run="archive/two_users", user="1", token="0")
     line = next(line for line in Run.load(runs / "archive" / "two_users").tokens if line["user"] == 1)
     assert detail(app)[0]["probability"].tolist() == [probability for _, _, probability in line["reference_top"]]
 
 
-def test_sides_that_agree_everywhere_are_said_to(monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path) -> None:
+def test_sides_that_agree_everywhere_are_said_to(shown: Shown, runs: Path, tmp_path: Path) -> None:
     run = Run.load(runs / SOUND)
     rewritten(run, tmp_path / "equal", [line | {"port_top": line["reference_top"], "kl": 0.0} for line in run.tokens])
-    app = shown(monkeypatch, tmp_path, "tokens", run="equal")
+    app = shown(tmp_path, "tokens", run="equal")
     assert not app.exception
     assert "the same next token everywhere" in app.header[0].value
 
 
-def test_a_kl_that_is_not_finite_comes_first_and_is_no_tie(
-    monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path
-) -> None:
+def test_a_kl_that_is_not_finite_comes_first_and_is_no_tie(shown: Shown, runs: Path, tmp_path: Path) -> None:
     run = Run.load(runs / SOUND)
     rewritten(
         run, tmp_path / "nan", [line | ({"kl": math.nan} if line["position"] == 5 else {}) for line in run.tokens]
     )
-    app = shown(monkeypatch, tmp_path, "tokens", run="nan")
+    app = shown(tmp_path, "tokens", run="nan")
     assert not app.exception
     assert app.selectbox(key="choose Token").value == 5
     assert "not finite after 1 of" in app.header[0].value
     assert "hold inf or NaN" in texts(app)
 
 
-def test_a_long_text_is_drawn_in_parts(monkeypatch: pytest.MonkeyPatch, runs: Path, tmp_path: Path) -> None:
+def test_a_long_text_is_drawn_in_parts(shown: Shown, runs: Path, tmp_path: Path) -> None:
     run = Run.load(runs / SOUND)
     prompt = [line for line in run.tokens if line["phase"] == "prefill"]
     lines = [prompt[at % len(prompt)] | {"position": at} for at in range(3 * PAGE)]
     lines[2 * PAGE + 3] |= {"kl": 99.0}
     rewritten(run, tmp_path / "long", lines)
-    app = shown(monkeypatch, tmp_path, "tokens", run="long", token=str(PAGE))
+    app = shown(tmp_path, "tokens", run="long", token=str(PAGE))
     assert not app.exception
     assert len(app.selectbox(key="choose Token").options) == PAGE
     app.radio(key="choose Positions").set_value(2).run()
     assert app.query_params["token"] == str(2 * PAGE + 3)
 
 
-def test_a_run_without_predictions_says_so(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    app = shown(monkeypatch, runs, "tokens", run="unfinished")
+def test_a_run_without_predictions_says_so(shown: Shown, runs: Path) -> None:
+    app = shown(runs, "tokens", run="unfinished")
     assert not app.exception
     assert "compared no next tokens" in app.info[0].value
 
 
-def test_the_overview_leads_to_the_tokens(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    links = [link.label for link in shown(monkeypatch, runs, "overview", run=BROKEN).get("page_link")]
+def test_the_overview_leads_to_the_tokens(shown: Shown, runs: Path) -> None:
+    links = [link.label for link in shown(runs, "overview", run=BROKEN).get("page_link")]
     assert "Look at the tokens" in links
 
 

@@ -1,43 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tiny reference on disk, and the command run in this process on runs of faulty ports of it."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from standing_alone import StandingAlone
-from tiny_llamas import tiny_llama
+from tiny_llamas import THREE_HEADS, tiny_llama
 
-from tttdebug import cli
+from typed_command import typed
 
 IDS = " ".join(map(str, range(3, 43)))
-SHAPE = {
-    "hidden_size": 96,
-    "head_dim": 32,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 2,
-    "vocab_size": 128,
-    "intermediate_size": 160,
-}
-
-
-def call(*arguments):
-    """Runs the command in this process and gives its exit code."""
-    before = sys.argv
-    sys.argv = ["tttdebug", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-    finally:
-        sys.argv = before
-    return exit_.value.code or 0
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("reference")
-    tiny_llama(7, **SHAPE).save_pretrained(path)
+    tiny_llama(7, **THREE_HEADS).save_pretrained(path)
     return path
 
 
@@ -51,7 +29,7 @@ def run_of(tiny_folder, tmp_path_factory):
             made[fault] = tmp_path_factory.mktemp("runs") / "run"
             inject = () if fault is None else ("--inject", fault)
             common = ("--model", tiny_folder, "--token-ids", IDS, "--decode-steps", "1", "--quiet")
-            call("run", *common, *inject, "--out", made[fault])
+            typed("run", *common, *inject, "--out", made[fault])
         return made[fault]
 
     return act
@@ -64,7 +42,7 @@ def bundle(tmp_path, capsys, monkeypatch):
 
     def act(*arguments):
         capsys.readouterr()
-        code = call("bundle", *arguments, *(() if "--output" in arguments else ("--output", tmp_path / "bundle")))
+        code = typed("bundle", *arguments, *(() if "--output" in arguments else ("--output", tmp_path / "bundle")))
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

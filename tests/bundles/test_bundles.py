@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from typed_command import typed
+
 PORTS = Path(__file__).parents[1] / "ports"
 
 
@@ -89,7 +91,6 @@ def test_a_port_written_by_hand_is_bundled_without_itself(bundle, tiny_folder, u
         "    return port\n",
         encoding="utf-8",
     )
-    from conftest import call
 
     ids = " ".join(map(str, range(3, 40)))
     common = (
@@ -103,7 +104,7 @@ def test_a_port_written_by_hand_is_bundled_without_itself(bundle, tiny_folder, u
         "--out",
         tmp_path / "run",
     )
-    assert call("run", "--port", f"{path}:build", *common) == 1
+    assert typed("run", "--port", f"{path}:build", *common) == 1
     code, _, err = bundle(tmp_path / "run", "L01.self_attn", "--phase", phase)
     assert code == 0, err
     alone = unpacked()
@@ -140,11 +141,11 @@ def test_without_a_boundary_it_is_the_first_that_diverges(bundle, run_of):
 
 
 def test_the_cause_that_was_found_stands_in_the_issue(bundle, tiny_folder, unpacked, tmp_path):
-    from conftest import IDS, call
+    from conftest import IDS
 
     fault = ("--inject", "gate_up_exchanged@L01.mlp", "--explain")
     common = ("--model", tiny_folder, "--token-ids", IDS, "--decode-steps", "0", "--quiet", "--out", tmp_path / "run")
-    call("run", *common, *fault)
+    typed("run", *common, *fault)
     bundle(tmp_path / "run")
     issue = (unpacked().folder / "ISSUE.md").read_text()
     assert "what mends it: exchange w1 and w3" in issue

@@ -4,7 +4,6 @@
 import csv
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from tttdebug import cli
 from tttdebug.emulator import conformance_targets
 from tttdebug.emulator.agreement import compare, pool
 from tttdebug.emulator.conformance import replay_folder
@@ -21,22 +19,15 @@ from tttdebug.emulator.conformance_targets import EVERY_BIT, Target, family_of
 from tttdebug.emulator.errors import EmulatorError
 from tttdebug.emulator.formats import BFLOAT8_B
 from tttdebug.emulator.recordings import Recording, load_recordings
+from typed_command import heard
 
 SUBSET = Path(__file__).parent / "data" / "recordings"
 
 
 @pytest.fixture
-def tttdebug(monkeypatch, capsys):
+def tttdebug(capsys):
     """Runs the command in this process and gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tttdebug", "emulator", "conformance", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return run
+    return heard(capsys, "emulator", "conformance")
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,9 @@ from tiny_llamas import tiny_llama
 
 import tttdebug as td
 from tttdebug.errors import GoldenError
-from tttdebug.references import golden_key
 from tttdebug.references.golden_cache import GoldenCache, golden_cache_at, parse_size
 from tttdebug.references.golden_entry import CALLS, HEAD, Golden, GoldenCall
-from tttdebug.references.golden_key import GoldenKey, Tapped, golden_keys
+from tttdebug.references.golden_key import SCHEMA, GoldenKey, Tapped, golden_keys, host_class
 
 TAPPED = Tapped([("L00.mlp", "model.layers.0.mlp", None)], [("L00.k_cache", 0, "keys")])
 IDS = torch.arange(9)
@@ -75,23 +77,33 @@ def test_a_key_tells_dtypes_apart():
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])
-def test_a_key_tells_versions_apart(package, monkeypatch):
+def test_a_key_tells_versions_apart(package, monkeypatch, tmp_path):
     now = key_of()
-    installed = golden_key.version
-    monkeypatch.setattr(golden_key, "version", lambda name: "0.1" if name == package else installed(name))
+    described = tmp_path / f"{package}-0.1.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.1\n")
+    installed = version(package)
+    monkeypatch.syspath_prepend(tmp_path)
     then = key_of()
     assert then.differing(now) == (package,)
-    assert then.against(now) == f"{package} (0.1 there, {installed(package)} now)"
+    assert then.against(now) == f"{package} (0.1 there, {installed} now)"
 
 
-def test_a_key_tells_machines_settings_and_schemas_apart(monkeypatch):
+def test_a_key_tells_machines_apart():
+    say = "import torch; from tttdebug.references.golden_key import host_class; print(host_class(torch.device('cpu')))"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", say], env=os.environ | extra, check=True, capture_output=True, text=True
+        ).stdout
+        for extra in ({}, {"ATEN_CPU_CAPABILITY": "default"})
+    ]
+    assert said[0].strip() == host_class(torch.device("cpu"))
+    assert said[1].strip().endswith("DEFAULT")
+
+
+def test_a_key_tells_settings_and_schemas_apart():
     now = key_of()
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX1024")
-        assert key_of().differing(now) == ("host",)
-    with monkeypatch.context() as patch:
-        patch.setattr(golden_key, "SCHEMA", golden_key.SCHEMA + 1)
-        assert key_of().differing(now) == ("schema",)
+    assert now.parts["schema"] == str(SCHEMA)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     assert key_of() == now

@@ -26,6 +26,17 @@ TINY = {
     "rope_theta": 10000.0,
 }
 
+THREE_HEADS = {
+    "hidden_size": 96,
+    "head_dim": 32,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "num_hidden_layers": 2,
+    "vocab_size": 128,
+    "intermediate_size": 160,
+}
+"""Fields of a Llama that fills whole tiles, and whose sizes are all different: none is taken for another."""
+
 PARTS = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",

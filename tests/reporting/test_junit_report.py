@@ -56,7 +56,7 @@ def test_a_failure_names_metric_value_and_limit(broken):
     failure = case.find("failure")
     assert failure.get("type") == "injected"
     assert re.search(r"pcc -?0\.\d+ < 0\.99; .*rel_l2 \d[.\d]* > 0\.\d+ \(floor 0\.\d+\)", failure.get("message"))
-    assert "model.layers.03.mlp" in failure.text
+    assert "model.layers.3.mlp" in failure.text
     record = next(record for record in broken.records if record.boundary == "L03.mlp")
     measured = {one.get("name"): one.get("value") for one in case.iter("property")}
     assert float(measured["rel_l2"]) == record.rel_l2

@@ -2,7 +2,6 @@
 """Baseline files: a run is held to them, they only tighten, and what is damaged in one is named."""
 
 import subprocess
-import sys
 from contextlib import suppress
 from datetime import date
 
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_runs import MODEL, errors_of, recorded
 
-from tttdebug import cli
 from tttdebug.errors import BaselineError, ComparisonError
 from tttdebug.testing.baseline import Entry, baseline_of, updated
 from tttdebug.testing.baseline_file import baseline_text, read_baseline, read_side, write_baseline
@@ -19,6 +17,7 @@ from tttdebug.testing.comparing import compare_sides
 from tttdebug.testing.side import side_of_run
 from tttdebug.testing.standing import Place
 from tttdebug.tracking.record import Key
+from typed_command import typed
 
 ERRORS = errors_of()
 FIRST = Entry("Ada", date(2026, 1, 1), "the first port that passed")
@@ -32,13 +31,6 @@ def side(path, factor_of=lambda key: 1.0, **options):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return side(tmp_path_factory.mktemp("run") / "run")
-
-
-def command(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["tttdebug", *map(str, words)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    return exit_.value.code or 0
 
 
 @pytest.mark.parametrize("patterns", [False, True])
@@ -187,41 +179,41 @@ def test_the_command_writes_proposes_and_tightens(tmp_path, monkeypatch, capsys)
     subprocess.run(["git", "config", "user.name", "Grace"], check=True)
     recorded(tmp_path / "one", ERRORS)
     recorded(tmp_path / "two", {key: error * (0.5 if "mlp" in key.boundary else 1) for key, error in ERRORS.items()})
-    assert command(monkeypatch, "baseline", "one", "--out", "limits.toml", "--why", "it works") == 0
-    assert command(monkeypatch, "baseline", "one", "--out", "limits.toml") == 2
+    assert typed("baseline", "one", "--out", "limits.toml", "--why", "it works") == 0
+    assert typed("baseline", "one", "--out", "limits.toml") == 2
     assert "exists already" in capsys.readouterr().err
     assert read_baseline("limits.toml").history[0].by == "Grace"
-    assert command(monkeypatch, "compare", "one", "limits.toml") == 0
+    assert typed("compare", "one", "limits.toml") == 0
     before = (tmp_path / "limits.toml").read_text()
     capsys.readouterr()
-    assert command(monkeypatch, "baseline", "two", "--propose", "limits.toml") == 0
+    assert typed("baseline", "two", "--propose", "limits.toml") == 0
     proposal = capsys.readouterr().out
     assert (tmp_path / "limits.toml").read_text() == before
     (tmp_path / "proposal.diff").write_text(proposal)
     subprocess.run(["git", "apply", "proposal.diff"], check=True)
     applied = (tmp_path / "limits.toml").read_text()
     (tmp_path / "limits.toml").write_text(before)
-    assert command(monkeypatch, "baseline", "two", "--update", "limits.toml") == 0
+    assert typed("baseline", "two", "--update", "limits.toml") == 0
     assert (tmp_path / "limits.toml").read_text() == applied != before
-    assert command(monkeypatch, "compare", "one", "limits.toml") == 1
-    assert command(monkeypatch, "baseline", "one", "--update", "limits.toml") == 0
+    assert typed("compare", "one", "limits.toml") == 1
+    assert typed("baseline", "one", "--update", "limits.toml") == 0
     assert (tmp_path / "limits.toml").read_text() == applied
-    assert command(monkeypatch, "baseline", "one", "--update", "limits.toml", "--loosen") == 2
-    assert command(monkeypatch, "baseline", "one", "--update", "limits.toml", "--loosen", "--why", "a bug") == 0
-    assert command(monkeypatch, "compare", "one", "limits.toml") == 0
-    assert command(monkeypatch, "baseline", "one") == 2
+    assert typed("baseline", "one", "--update", "limits.toml", "--loosen") == 2
+    assert typed("baseline", "one", "--update", "limits.toml", "--loosen", "--why", "a bug") == 0
+    assert typed("compare", "one", "limits.toml") == 0
+    assert typed("baseline", "one") == 2
     capsys.readouterr()
-    assert command(monkeypatch, "compare", "limits.toml", "one") == 2
+    assert typed("compare", "limits.toml", "one") == 2
     assert "limits.toml is not a run" in capsys.readouterr().err
-    assert command(monkeypatch, "compare", "two", "one", "limits.toml") == 0
+    assert typed("compare", "two", "one", "limits.toml") == 0
 
 
-def test_limits_are_taken_from_a_whole_run_only(tmp_path, monkeypatch, capsys):
+def test_limits_are_taken_from_a_whole_run_only(tmp_path, capsys):
     recorded(tmp_path / "one", ERRORS)
     from tttdebug.tracking.manifest import Manifest
 
     manifest = Manifest.read(tmp_path / "one" / "manifest.json")
     type(manifest)(**{**vars(manifest), "status": "unfinished"}).write(tmp_path / "one" / "manifest.json")
-    assert command(monkeypatch, "baseline", tmp_path / "one", "--out", tmp_path / "limits.toml") == 2
+    assert typed("baseline", tmp_path / "one", "--out", tmp_path / "limits.toml") == 2
     assert "finished run" in capsys.readouterr().err
     assert not (tmp_path / "limits.toml").exists()

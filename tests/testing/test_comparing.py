@@ -4,7 +4,6 @@
 import json
 import math
 import random
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_runs import DEVICE, MODEL, PROMPTS, errors_of, recorded
 
-from tttdebug import cli
 from tttdebug.errors import ComparisonError, RunError
 from tttdebug.testing.across import across
 from tttdebug.testing.comparing import compare_sides
@@ -21,6 +19,7 @@ from tttdebug.testing.standing import Place
 from tttdebug.tracking.record import Key
 from tttdebug.tracking.run import Run
 from tttdebug.tracking.writer import RunWriter
+from typed_command import typed
 
 ERRORS = errors_of()
 
@@ -210,27 +209,20 @@ def test_several_runs_are_sorted_by_their_greatest_change(tmp_path, baseline):
     assert rows[-1].spread == 0
 
 
-def command(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["tttdebug", *map(str, words)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    return exit_.value.code or 0
-
-
-def test_the_command_says_worse_same_and_not_comparable_by_its_exit_code(tmp_path, monkeypatch, capsys):
+def test_the_command_says_worse_same_and_not_comparable_by_its_exit_code(tmp_path, capsys):
     one = recorded(tmp_path / "one", ERRORS)
     two = recorded(tmp_path / "two", times(lambda key: 2.0 if key.boundary == "L02.mlp" else 1.0))
     other = recorded(tmp_path / "other", ERRORS, prompts=PROMPTS[:1])
-    assert command(monkeypatch, "compare", one, one) == 0
+    assert typed("compare", one, one) == 0
     assert "nothing is worse" in capsys.readouterr().out
-    assert command(monkeypatch, "compare", two, one) == 1
+    assert typed("compare", two, one) == 1
     assert "L02.mlp" in capsys.readouterr().out
-    assert command(monkeypatch, "compare", one, two) == 0
-    assert command(monkeypatch, "compare", one, other) == 2
+    assert typed("compare", one, two) == 0
+    assert typed("compare", one, other) == 2
     assert "other prompts" in capsys.readouterr().err
-    assert command(monkeypatch, "compare", one, two, two, "--worst", "3") == 0
+    assert typed("compare", one, two, two, "--worst", "3") == 0
     capsys.readouterr()
-    assert command(monkeypatch, "compare", two, one, "--json") == 1
+    assert typed("compare", two, one, "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert said["got_worse"]
     assert [change["place"]["boundary"] for change in said["comparisons"][0]["changes"][:2]] == ["L02.mlp", "L02.mlp"]

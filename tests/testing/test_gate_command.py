@@ -15,7 +15,7 @@ import pytest
 from tiny_llamas import tiny_llama
 
 import tttdebug as td
-from tttdebug import cli
+from typed_command import heard
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +31,9 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def gate(monkeypatch, capsys):
+def gate(capsys):
     """Runs the command in this process and gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tttdebug", "gate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return run
+    return heard(capsys, "gate")
 
 
 def test_a_sound_run_exits_0_with_its_ledger(gate, runs):

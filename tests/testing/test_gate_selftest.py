@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,12 +13,12 @@ from tiny_llamas import tiny_llama
 
 import tttdebug as td
 from families.random_models import random_model
-from tttdebug import cli
 from tttdebug.faults import FAULTS, inject
 from tttdebug.faults.classes import CLASSES
 from tttdebug.faulty_runs import FaultyRuns
 from tttdebug.job import Job, do
 from tttdebug.job_sides import both_sides
+from typed_command import heard
 
 LAX = """
 [[threshold]]
@@ -50,16 +49,8 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def gate(folder, monkeypatch, capsys):
     """Runs `tttdebug gate … --selftest` where the runs are and gives its exit code, standard output and error."""
-
-    def run(*arguments: str):
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["tttdebug", "gate", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return run
+    monkeypatch.chdir(folder)
+    return heard(capsys, "gate")
 
 
 def test_the_default_thresholds_see_all_that_must_be_seen(gate):

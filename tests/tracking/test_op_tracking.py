@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_llamas import tiny_llama
+from tiny_llamas import THREE_HEADS, tiny_llama
 from typer.testing import CliRunner
 
 import tttdebug as td
@@ -24,20 +24,11 @@ from tttdebug.tracking.op_record import COMPARED, GOLDEN_FAILED, NO_GOLDEN, SHAP
 from tttdebug.tracking.op_tap import HeardOp, listening, to_operation_class
 
 PROMPTS = [list(range(3, 40)), list(range(50, 90))]
-SHAPE = {
-    "hidden_size": 96,
-    "head_dim": 32,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 2,
-    "vocab_size": 128,
-    "intermediate_size": 160,
-}
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return td.load_reference(tiny_llama(7, **SHAPE))
+    return td.load_reference(tiny_llama(7, **THREE_HEADS))
 
 
 def tracked(reference, engine="ideal", change=lambda port: None, **options):

@@ -88,6 +88,12 @@ def test_a_manifest_keeps_the_job_and_one_of_an_earlier_version_has_none(tmp_pat
     assert Manifest.read(path).job == {}
 
 
+@pytest.mark.parametrize("out", ["--out runs/a", "--out=runs/a", "--out 'my runs/a'"])
+def test_the_command_that_makes_a_run_again_names_no_folder_that_is_taken(out):
+    made = manifest(command=f"tttdebug run {out} --seed 3")
+    assert made.command_again == "tttdebug run --seed 3"
+
+
 def test_a_run_comes_back_as_it_was(tmp_path):
     records = [compared(), compared("L00.layer_out", "floor", math.inf), compared("logits")]
     run = written(tmp_path / "run", *records)

@@ -215,7 +215,7 @@ def divergence_text(run: Run, record: Record) -> Text:
         )
     text.append(f"port module {record.module}, output {record.dtype}", style="dim")
     if run.manifest.command:
-        text.append(f"\nreproduce: {run.manifest.command}", style="dim")
+        text.append(f"\nreproduce: {run.manifest.command_again}", style="dim")
     return text
 
 

@@ -209,7 +209,7 @@ def _notes(notes: Sequence[str]) -> Iterator[str]:
 def _about(run: Run) -> str:
     manifest = run.manifest
     described = {
-        "reproduce": manifest.command,
+        "reproduce": manifest.command_again,
         "run": str(run.path),
         "created": manifest.created,
         "reference": manifest.model.get("source", ""),

@@ -73,7 +73,7 @@ def gate_run(
         run=path,
         model=str(manifest.model.get("name", "")),
         reference_digest=str(manifest.model.get("weights_digest", "")),
-        command=manifest.command,
+        command=manifest.command_again,
         thresholds=thresholds.origin,
         thresholds_digest=thresholds.digest,
         ledger=Ledger(

@@ -109,7 +109,7 @@ def _subject(manifest: Manifest) -> Subject:
 def _environment(manifest: Manifest) -> dict[str, str]:
     """All that may change the numbers and is not the model, flat, as text."""
     said = {
-        "command": manifest.command,
+        "command": manifest.command_again,
         "seed": manifest.seed,
         "status": manifest.status,
         "versions": manifest.versions,

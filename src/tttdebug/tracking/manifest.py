@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,7 @@ from tttdebug.tracking.run_files import replace_text
 
 SCHEMA = 1
 _DIGEST = "digest"
+_OUT = re.compile(r"\s--out[ =]('[^']*'|\S+)")
 _REPORTED_PACKAGES = ("tttdebug", "torch", "transformers", "ttnn", "numpy", "safetensors")
 
 
@@ -92,6 +94,11 @@ class Manifest:
     @property
     def finished(self) -> bool:
         return self.status == "finished"
+
+    @property
+    def command_again(self) -> str:
+        """The command that makes such a run again: without the folder, which is taken now."""
+        return _OUT.sub("", self.command)
 
     @property
     def wrong_weights(self) -> str:

@@ -34,7 +34,7 @@ def about_section(run: Run) -> Markup:
         **dict(_flat("hardware", manifest.hardware)),
         **{f"prompt {number}": prompt.get("text") for number, prompt in enumerate(manifest.prompts, start=1)},
     }
-    command = manifest.command
+    command = manifest.command_again
     return section(
         "How it was made",
         element("p", "Made again by"),
