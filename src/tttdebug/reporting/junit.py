@@ -34,11 +34,6 @@ def write_suite(suite: ElementTree.Element, path: Path) -> None:
         ) from None
 
 
-def junit_tree(result: GateResult) -> ElementTree.Element:
-    """Of every metric that is limited the worst value and its limit; the case `ledger` holds what else may fail."""
-    return _counted(_suite(result))
-
-
 def _suite(result: GateResult) -> ElementTree.Element:
     cases: dict[tuple[str, str], ElementTree.Element] = {}
     suite = ElementTree.Element("testsuite", name="tttdebug gate")
