@@ -16,10 +16,9 @@ from tttdebug.analysis.explanation import Explanation
 from tttdebug.job import Job
 from tttdebug.tracking import Run
 from tttdebug.tracking.manifest import Manifest
-from typed_command import heard, typed
+from typed_command import FORTY_TOKENS, heard, typed
 
 PORTS = Path(__file__).parent / "ports"
-IDS = " ".join(map(str, range(3, 43)))
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def folder(tmp_path_factory):
 def made(folder, tmp_path_factory):
     """Two runs of that model, with and without a fault."""
     runs = tmp_path_factory.mktemp("runs")
-    common = ("run", "--model", folder, "--token-ids", IDS, "--decode-steps", "1", "--quiet")
+    common = ("run", "--model", folder, "--token-ids", FORTY_TOKENS, "--decode-steps", "1", "--quiet")
     assert typed(*common, "--out", runs / "sound") == 0
     assert typed(*common, "--inject", "gate_up_exchanged@L01.mlp", "--out", runs / "broken") == 1
     return runs
@@ -89,7 +88,8 @@ def test_a_sound_run_has_nothing_wrong_but_what_its_formats_cost(tttdebug, runs)
 def test_run_explains_at_once(tttdebug, folder, tmp_path):
     fault = ("--inject", "gate_up_exchanged@L00.mlp", "--explain", "--json")
     code, out, _ = tttdebug(
-        *("run", "--model", folder, "--token-ids", IDS, "--decode-steps", "0", "--out", tmp_path / "run"), *fault
+        *("run", "--model", folder, "--token-ids", FORTY_TOKENS, "--decode-steps", "0", "--out", tmp_path / "run"),
+        *fault,
     )
     summary = json.loads(out)
     assert code == 1
@@ -109,7 +109,17 @@ def test_a_port_of_your_own_is_explained(tttdebug, folder, tmp_path, monkeypatch
         "    return port\n",
         encoding="utf-8",
     )
-    common = ("--reference", folder, "--token-ids", IDS, "--decode-steps", "1", "--out", tmp_path / "run", "--quiet")
+    common = (
+        "--reference",
+        folder,
+        "--token-ids",
+        FORTY_TOKENS,
+        "--decode-steps",
+        "1",
+        "--out",
+        tmp_path / "run",
+        "--quiet",
+    )
     assert tttdebug("run", "--port", f"{port}:build", *common)[0] == 1
     code, out, err = tttdebug("explain", tmp_path / "run", "--prompts", "2")
     assert code == 1, err
@@ -177,7 +187,7 @@ def test_an_explanation_that_was_cut_short_can_be_made_again(tttdebug, runs):
 
 
 def test_what_cannot_have_a_fault_says_so(tttdebug, folder, tmp_path):
-    common = ("run", "--model", folder, "--token-ids", IDS, "--out", tmp_path / "run", "--inject")
+    common = ("run", "--model", folder, "--token-ids", FORTY_TOKENS, "--out", tmp_path / "run", "--inject")
     code, _, err = tttdebug(*common, "gate_up_swapped")
     assert code == 2
     assert "there is no fault 'gate_up_swapped'; nearest: gate_up_exchanged" in err
@@ -228,7 +238,7 @@ def test_an_encoder_is_explained_swapped_and_bisected(tttdebug, tmp_path):
     shape = {"hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 72}
     config = transformers.BertConfig(**shape, vocab_size=128, max_position_embeddings=64)
     random_model(config, "BertModel", seed=1).save_pretrained(tmp_path / "bert")
-    faulty = ("--model", tmp_path / "bert", "--token-ids", IDS, "--inject", "weight_transposed@L01.self_attn")
+    faulty = ("--model", tmp_path / "bert", "--token-ids", FORTY_TOKENS, "--inject", "weight_transposed@L01.self_attn")
     code, out, _ = tttdebug("run", *faulty, "--explain", "--out", tmp_path / "run")
     assert code == 1
     assert "FOUND  L01.self_attn: weight_transposed." in out

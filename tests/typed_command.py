@@ -13,6 +13,9 @@ from tttdebug import cli
 Typed = Callable[..., tuple[int, str, str]]
 """Takes the words after `tttdebug` and gives exit code, standard output and standard error."""
 
+FORTY_TOKENS = " ".join(map(str, range(3, 43)))
+"""A prompt for `--token-ids`."""
+
 
 def typed(*words: object) -> int:
     """Runs `tttdebug` with these words and gives its exit code."""

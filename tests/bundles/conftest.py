@@ -7,9 +7,7 @@ import pytest
 from standing_alone import StandingAlone
 from tiny_llamas import THREE_HEADS, tiny_llama
 
-from typed_command import typed
-
-IDS = " ".join(map(str, range(3, 43)))
+from typed_command import FORTY_TOKENS, typed
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +26,7 @@ def run_of(tiny_folder, tmp_path_factory):
         if fault not in made:
             made[fault] = tmp_path_factory.mktemp("runs") / "run"
             inject = () if fault is None else ("--inject", fault)
-            common = ("--model", tiny_folder, "--token-ids", IDS, "--decode-steps", "1", "--quiet")
+            common = ("--model", tiny_folder, "--token-ids", FORTY_TOKENS, "--decode-steps", "1", "--quiet")
             typed("run", *common, *inject, "--out", made[fault])
         return made[fault]
 

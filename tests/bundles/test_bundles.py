@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from typed_command import typed
+from typed_command import FORTY_TOKENS, typed
 
 PORTS = Path(__file__).parents[1] / "ports"
 
@@ -141,10 +141,19 @@ def test_without_a_boundary_it_is_the_first_that_diverges(bundle, run_of):
 
 
 def test_the_cause_that_was_found_stands_in_the_issue(bundle, tiny_folder, unpacked, tmp_path):
-    from conftest import IDS
 
     fault = ("--inject", "gate_up_exchanged@L01.mlp", "--explain")
-    common = ("--model", tiny_folder, "--token-ids", IDS, "--decode-steps", "0", "--quiet", "--out", tmp_path / "run")
+    common = (
+        "--model",
+        tiny_folder,
+        "--token-ids",
+        FORTY_TOKENS,
+        "--decode-steps",
+        "0",
+        "--quiet",
+        "--out",
+        tmp_path / "run",
+    )
     typed("run", *common, *fault)
     bundle(tmp_path / "run")
     issue = (unpacked().folder / "ISSUE.md").read_text()
