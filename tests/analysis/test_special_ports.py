@@ -202,14 +202,17 @@ def test_flips_of_a_router_are_found_in_its_saved_scores():
         max_position_embeddings=128,
     )
     mixture = td.load_reference(random_model(config, "MixtralForCausalLM", 3))
-    sound = td.track(build(mixture), mixture, [PROMPT], save_tensors="all")
+    sound = td.track(build(mixture), mixture, [PROMPT])
     routers = [choices for choices in decisions(sound, 2).choices if "router" in choices.place]
     assert [choices.place[:10] for choices in routers] == ["L00.router", "L01.router"]
     assert all(choices.real == () for choices in routers)
+    tied = {choices.key: {flip.token for flip in choices.flips} for choices in routers if choices.flips}
+    assert decisions(sound, 2).tied == tied
     swap = [1, 0, 2, 3, 4]
     broken = changed(mixture, "model.layers.0.mlp.gate.weight", lambda weight: weight[swap])
-    run = td.track(build(mixture, broken), mixture, [PROMPT], save_tensors="all")
+    run = td.track(build(mixture, broken), mixture, [PROMPT])
     choices = decisions(run, 2).choices[0]
+    assert choices.key not in decisions(run, 2).tied
     assert choices.place.startswith("L00.router")
     assert choices.real
     assert {expert for flip in choices.real for expert in (*flip.lost, *flip.gained)} == {0, 1}

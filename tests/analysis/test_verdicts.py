@@ -95,3 +95,13 @@ def test_a_cache_inherits_with_the_module_that_fills_it():
     alone = [record("L01.v_cache", "ok", "isolated")]
     filled_by = {"L01.v_cache": "L01.self_attn"}
     assert verdicts_of(records, [*alone, *came], HOLDERS, filled_by) == {records[1].key: "inherited"}
+
+
+def test_a_tie_between_experts_is_nobodys_fault_and_what_follows_inherits():
+    records = [record(name, verdict) for name, verdict in zip(ORDER, ["ok", *["diverged"] * 3], strict=True)]
+    alone = [record(name, "ok", "isolated") for name in ORDER]
+    tied = {dataclasses.replace(records[1].key, mode="")}
+    given = verdicts_of(records, alone, HOLDERS, {}, tied)
+    assert [given.get(each.key, each.verdict) for each in records] == ["ok", "amplified", "inherited", "inherited"]
+    alone[1] = record("L00.mlp", "injected", "isolated")
+    assert verdicts_of(records, alone, HOLDERS, {}, tied)[records[1].key] == "injected"

@@ -110,6 +110,13 @@ def test_a_run_comes_back_as_it_was(tmp_path):
     assert list(pandas.read_parquet(run.path / "records.parquet")["boundary"]) == list(loaded.frame["boundary"])
 
 
+def test_the_scores_of_routers_are_kept_although_they_hold(tmp_path):
+    run = written(tmp_path / "run", compared(), compared("L00.router"), compared("L00.layer_out"))
+    assert [run.tensors(record.key) is not None for record in run.records] == [False, True, False]
+    none = written(tmp_path / "none", compared("L00.router"), save_tensors="none")
+    assert none.tensors(none.records[0].key) is None
+
+
 def test_saving_keeps_a_temporary_run_and_never_overwrites(tmp_path):
     run = written(None, compared())
     assert str(Run.load(run.save(tmp_path / "kept")).records) == str(run.records)

@@ -19,7 +19,7 @@ from tttdebug.analysis.inherited import Inherited, inherited_errors
 from tttdebug.analysis.other_twins import other_twins
 from tttdebug.analysis.repeatability import unrepeatable
 from tttdebug.analysis.small_errors import mathematics_of
-from tttdebug.analysis.special.decisions import decisions
+from tttdebug.analysis.special.decisions import Decisions, decisions
 from tttdebug.analysis.special.nonfinite import first_nonfinite
 from tttdebug.analysis.special.read_again import ReadAgain
 from tttdebug.analysis.swaps import shares
@@ -29,7 +29,7 @@ from tttdebug.analysis.whole_reference import refuse_streamed
 from tttdebug.errors import AnalysisError
 from tttdebug.references import check_reference
 from tttdebug.tracking.call_numbers import first_call_of
-from tttdebug.tracking.gates import kind_of
+from tttdebug.tracking.gates import explained_by_floor, kind_of
 from tttdebug.tracking.record import Key, Record, metrics_of
 from tttdebug.tracking.reopening import ReopenedRun
 from tttdebug.tracking.run import INHERITED, Run
@@ -73,6 +73,8 @@ def explain(
     progress("whether the port repeats itself", None)
     findings = unrepeatable(subject, more[0] if more else None)
     anatomy = Anatomy(subject.reference, formats_of(subject.port))
+    holders, chosen = Composition(subject.paired).holders, decisions(run, anatomy.experts_per_token)
+    tied = _tied(run, chosen, holders)
     reopened = ReopenedRun(run)
     twin = emulated_twin(subject) if emulated_floor else None
     found = Examiner(subject, anatomy, reopened, twin).examine(more, progress)
@@ -86,13 +88,13 @@ def explain(
     own = {key: "injected" for keys in found.at_fault.values() for key in keys}
     experiments = [replace(record, verdict=own.get(record.key, record.verdict)) for record in reopened.experiments]
     filled_by = {pair.boundary: pair.after for pair in subject.caches}
-    verdicts = own | verdicts_of(run.records, experiments, Composition(subject.paired).holders, filled_by)
+    verdicts = own | verdicts_of(run.records, experiments, holders, filled_by, tied)
     findings += [*_nonfinite(run), *watch.findings(), *diagnose(found, subject, progress, small)]
     ranked = _ranked(_one_a_module(findings), subject, progress)
     notes = [
         *_notes(anatomy, found.not_alone),
-        *_enlarged(run, verdicts, ranked),
-        *decisions(run, anatomy.experts_per_token).sentences(),
+        *_enlarged(run, verdicts, ranked, tied),
+        *chosen.sentences(),
     ]
     finished = reopened.finish(verdicts, [finding.to_json() for finding in ranked], notes)
     return Explanation(tuple(ranked), tuple(notes), finished)
@@ -115,7 +117,22 @@ def _of_small_errors(subject: Subject, twin: Subject, found: Examination, progre
     return findings
 
 
-def _enlarged(run: Run, verdicts: Mapping[Key, str], findings: Sequence[Finding]) -> list[str]:
+def _tied(run: Run, chosen: Decisions, holders: Mapping[str, str | None]) -> set[Key]:
+    """The calls of mixtures that err at tokens alone whose experts differ by ties: rounding decided there."""
+    records = {record.key: record for record in run.records}
+    found = set()
+    for router, tokens in chosen.tied.items():
+        mixture = replace(router, boundary=holders.get(router.boundary) or "")
+        record, profile = records.get(mixture), run.profiles.get(mixture)
+        if record is None or profile is None:
+            continue
+        others = [error for token, error in enumerate(profile["token_rel_l2"]) if token not in tokens]
+        if all(error <= explained_by_floor(record.floor_rel_l2, 1) for error in others):
+            found.add(replace(mixture, mode=""))
+    return found
+
+
+def _enlarged(run: Run, verdicts: Mapping[Key, str], findings: Sequence[Finding], tied: set[Key]) -> list[str]:
     """A sentence on comparisons that fail in a port of sound modules: the rounding of one that later ones enlarge."""
     came_in = [record for record in run.failed if verdicts.get(record.key) in ("inherited", "amplified")]
     if findings or not came_in:
@@ -125,6 +142,7 @@ def _enlarged(run: Run, verdicts: Mapping[Key, str], findings: Sequence[Finding]
     return [
         f"{len(came_in)} comparisons miss their gates by more than their floors, though every module alone gives what "
         f"its number formats give: the model enlarges rounding, most before {where} ({worst.above_floor:.1f} floors)"
+        + ("; it decides ties between experts, see the routers below" if tied else "")
     ]
 
 

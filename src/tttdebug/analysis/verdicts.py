@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tttdebug.tracking.record import Key, Record
@@ -19,10 +19,12 @@ def verdicts_of(
     experiments: Sequence[Record],
     holders: Mapping[str, str | None],
     filled_by: Mapping[str, str],
+    tied: Collection[Key] = (),
 ) -> dict[Key, str]:
     """The verdict of every record that the experiments settle.
 
-    `holders` names the boundary around each one, `filled_by` the boundary of the module that fills each cache.
+    `holders` names the boundary around each one, `filled_by` the boundary of the module that fills each cache, `tied`
+    the calls of mixtures whose whole error is that ties between experts fell the other way.
 
     A boundary above its floor is `injected` where its module errs alone. It is `inherited`, or `amplified`, where the
     error came in: from a module before it that errs alone, from the wiring around it, or, where none does, from sound
@@ -37,13 +39,13 @@ def verdicts_of(
     for record in records:
         key, alone = _call_of(record), own.get(_call_of(record))
         around = own.get(replace(key, boundary=holders.get(record.boundary) or ""))
-        if any(experiment is not None and experiment.failed for experiment in (alone, around)):
+        if key in tied or any(experiment is not None and experiment.failed for experiment in (alone, around)):
             source.add(record.user)
         call = (record.phase, record.step, record.user)
         if record.verdict in ("diverged", "injected", "inherited", "amplified"):
             came = passed_on.get(replace(key, boundary=filled_by.get(record.boundary, record.boundary)))
             explained = record.user in source or _came_in(record, came, greatest.get(call, 0.0))
-            verdicts[record.key] = _verdict(alone, came, explained=explained)
+            verdicts[record.key] = _verdict(alone, came, explained=explained, enlarges=key in tied)
             if verdicts[record.key] == "diverged":
                 source.add(record.user)
         if record.rel_l2 > greatest.get(call, 0.0):
@@ -58,12 +60,13 @@ def _came_in(record: Record, came: Record | None, greatest: float) -> bool:
     return came.input_rel_l2 <= NO_MORE * greatest and max(came.rel_l2, came.input_rel_l2) >= MOST * record.rel_l2
 
 
-def _verdict(alone: Record | None, came: Record | None, *, explained: bool) -> str:
+def _verdict(alone: Record | None, came: Record | None, *, explained: bool, enlarges: bool) -> str:
     if alone is None or not explained:
         return "diverged"
     if alone.failed:
         return "injected"
-    return "amplified" if came is not None and came.amplification >= AMPLIFIES else "inherited"
+    enlarges = enlarges or (came is not None and came.amplification >= AMPLIFIES)
+    return "amplified" if enlarges else "inherited"
 
 
 def _call_of(record: Record) -> Key:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from tttdebug.errors import RunError
+from tttdebug.tracking.gates import kind_of
 from tttdebug.tracking.manifest import Manifest
 from tttdebug.tracking.record import Key, Record
 from tttdebug.tracking.run import CALLS, MANIFEST, OPS, PROFILES, RECORDS, SEALED, TENSORS, TOKENS, Run, write_parquet
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
     from tttdebug.tracking.profile import ErrorProfile
     from tttdebug.tracking.weight_audit import Audit
 
+ROUTER = "router"
 SaveTensors = Literal["all", "failed", "none"]
 
 
 class RunWriter:
     """An open run folder. Records are flushed one by one; `finish` or `fail` closes it.
 
-    `save_tensors` says of which records both tensors are kept: "failed" ones and the neighbours of the first of
-    them, "all", or "none", until `tensor_budget` bytes are used up, which the manifest then notes.
+    `save_tensors` says of which records both tensors are kept: "failed" ones, the neighbours of the first of them, and
+    the scores of routers, which are small and tell a tie from a wrong choice; "all", or "none", until `tensor_budget`
+    bytes are used up, which the manifest then notes.
     """
 
     def __init__(
@@ -118,7 +121,8 @@ class RunWriter:
         first_failure = record.failed and not any(earlier.failed for earlier in self.records[:-1])
         if first_failure and self._previous is not None:
             self._store(*self._previous)
-        if self._save_tensors == "all" or record.failed or self._neighbours_due > 0:
+        wanted = self._save_tensors == "all" or record.failed or self._neighbours_due > 0
+        if wanted or kind_of(record.boundary) == ROUTER:
             self._store(record.key, reference, port)
         self._neighbours_due = 1 if first_failure else max(0, self._neighbours_due - 1)
         self._previous = (record.key, reference, port) if not record.failed else None

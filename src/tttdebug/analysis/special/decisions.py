@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -65,7 +65,10 @@ class Flip:
 
 @dataclass(frozen=True)
 class Choices:
-    """All choices of one place, and those that flipped. `kl_of_flips` is their part of the sum of all KL."""
+    """All choices of one place, and those that flipped. `kl_of_flips` is their part of the sum of all KL.
+
+    `key` is the record of a router's scores.
+    """
 
     place: str
     count: int
@@ -73,6 +76,7 @@ class Choices:
     noise: float
     kl_of_flips: float = math.nan
     kl_sum: float = math.nan
+    key: Key | None = None
 
     @property
     def real(self) -> tuple[Flip, ...]:
@@ -154,6 +158,15 @@ class Decisions:
         """Every flip that noise does not explain, with its place."""
         return tuple((choice.place, flip) for choice in self.choices for flip in choice.real)
 
+    @property
+    def tied(self) -> dict[Key, frozenset[int]]:
+        """The tokens whose experts differ by ties alone, by the record of the router's scores."""
+        return {
+            choice.key: frozenset(flip.token for flip in choice.flips)
+            for choice in self.choices
+            if choice.key is not None and choice.flips and len(choice.ties) == len(choice.flips)
+        }
+
     def sentences(self) -> tuple[str, ...]:
         return tuple(sentence for choice in self.choices for sentence in choice.sentences())
 
@@ -163,7 +176,7 @@ def decisions(run: Run, experts_per_token: int | None = None) -> Decisions:
 
     Next tokens are judged by the margin of the reference's first two logits against the noise that the logits' floor
     explains (their own error where there is no floor). Routers are judged where their scores are among the run's saved
-    tensors (`save_tensors="all"`) and `experts_per_token` says how many are taken. Raises RunError for damaged files.
+    tensors (unless it saved none) and `experts_per_token` says how many are taken. Raises RunError for damaged files.
     """
     found = [_next_tokens(run, phase) for phase in ("prefill", "decode")]
     return Decisions((*_routers(run, experts_per_token), *(choices for choices in found if choices.count)))
@@ -203,7 +216,7 @@ def _routers(run: Run, experts_per_token: int | None) -> list[Choices]:
             floor_rel_l2=record.floor_rel_l2,
             kl_T=kl_T,
         )
-        found.append(choices)
+        found.append(replace(choices, key=record.key))
     return found
 
 
