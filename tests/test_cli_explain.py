@@ -256,5 +256,5 @@ def test_an_encoder_is_explained_swapped_and_bisected(tttdebug, tmp_path):
 def test_a_sound_run_has_nothing_to_bisect(tttdebug, runs):
     code, _, err = tttdebug("bisect", runs / "sound")
     assert code == 2
-    assert "nothing to bisect: the port errs no more than its number formats; it ends in KL" in err
+    assert "nothing to bisect: in the end the port errs hardly more than its number formats; it ends in KL" in err
     assert "a sound port of the same settings in KL" in err or "times as much error" in err

@@ -70,7 +70,8 @@ def bisect(of: Subject | FreeRun, swapped: Iterable[str] = (), sound: SoundPorts
     sound = sound or SoundPorts(run)
     if not sound.err_less_than(before):
         raise AnalysisError(
-            f"nothing to bisect: the port errs no more than its number formats; it ends in {shown(before)}, {sound}"
+            "nothing to bisect: in the end the port errs hardly more than its number formats; it ends in "
+            f"{shown(before)}, {sound}; tttdebug explain finds what errs in single modules"
         )
     curve = {0: before, len(run.units): before.without_error()}  # all is the reference's
     there, gone = 0, len(run.units)
