@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-
-from tttdebug.reporting.palette import style_of
 
 if TYPE_CHECKING:
     from tttdebug.testing.across import Across
@@ -31,13 +30,7 @@ def comparison_table(comparison: Comparison, limit: int) -> RenderableType:
     changed = [each for each in comparison.changes if each.kind != "same" or each.verdict_changed]
     parts: list[RenderableType] = [_environment(comparison)]
     if changed:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("", "boundary", "phase", "before", "after", "verdict", "why"):
-            numbers = heading in ("before", "after")
-            table.add_column(heading, justify="right" if numbers else "left", no_wrap=heading != "why", overflow="fold")
-        for each in changed[:limit]:
-            table.add_row(*_cells(each))
-        parts.append(table)
+        parts += _lines(changed[:limit])
     if len(changed) > limit:
         parts.append(Text(f"{len(changed) - limit} more changed; --worst {len(changed)} lists all", style="dim"))
     parts.append(_sum(comparison))
@@ -93,23 +86,34 @@ def _where_they_differ(before: str, after: str) -> tuple[str, str]:
     )
 
 
-def _cells(each: Change) -> tuple[RenderableType, ...]:
+def _lines(changes: Sequence[Change]) -> Iterator[RenderableType]:
+    """Two lines a change: its numbers, aligned, and why it counts, whatever the width of the window."""
+    headings = ("", "boundary", "phase", "before", "after", "factor")
+    rows = [_cells(each) for each in changes]
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
+
+    def line(row: Sequence[str], style: str = "") -> Text:
+        cells = [
+            cell.rjust(w) if column > 2 else cell.ljust(w)
+            for column, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        return Text.assemble((cells[0], style), "  ", "  ".join(cells[1:]), no_wrap=True)
+
+    yield Text.assemble(line(headings), style="bold")
+    for each, row in zip(changes, rows, strict=True):
+        yield line(row, _STYLES[each.kind])
+        yield Padding(Text(each.why or _verdicts(each), style="dim"), (0, 0, 0, widths[0] + 2))
+
+
+def _cells(each: Change) -> tuple[str, ...]:
     place = each.place
     phase = place.phase if place.mode == "accumulated" else f"{place.phase} {place.mode}"
-    return (
-        Text(each.kind, style=_STYLES[each.kind]),
-        escape(place.boundary),
-        phase,
-        _error(each.before),
-        _error(each.after),
-        _verdicts(each),
-        escape(each.why),
-    )
+    factor = "" if math.isnan(each.factor) else f"× {each.factor:.3g}"
+    return each.kind, place.boundary, phase, _error(each.before), _error(each.after), factor
 
 
-def _verdicts(each: Change) -> Text:
-    sides = [side.verdict for side in (each.before, each.after) if side is not None]
-    return Text(" → ").join(Text(verdict, style=style_of(verdict).colour) for verdict in dict.fromkeys(sides))
+def _verdicts(each: Change) -> str:
+    return " → ".join(dict.fromkeys(side.verdict for side in (each.before, each.after) if side is not None))
 
 
 def _error(standing: Standing | None) -> str:
