@@ -16,9 +16,9 @@ from tttdebug.analysis.explanation import Explanation
 from tttdebug.errors import RunError
 from tttdebug.reporting.dashboard import RUNS_VARIABLE
 from tttdebug.tracking.growing_records import GrowingRecords
-from tttdebug.tracking.opened_run import Call, OpenedRun
+from tttdebug.tracking.opened_run import Call, OpenedRun, SavedRecords
 from tttdebug.tracking.record import Key, Record
-from tttdebug.tracking.run import FINDINGS, INHERITED, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
+from tttdebug.tracking.run import ACCUMULATED, FINDINGS, INHERITED, ISOLATED, MANIFEST, PROFILES, RECORDS, TOKENS
 
 DEPTH_SEARCHED = 3
 SECONDS_BETWEEN_LOOKS = 3.0
@@ -116,6 +116,12 @@ def alone(run: OpenedRun, call: Call) -> dict[str, Record]:
 def passed_on(run: OpenedRun, call: Call) -> dict[str, Record]:
     """The inherited records of a call, by boundary; none where the run was not explained."""
     return {record.boundary: record for record in run.by_call.get(call._replace(mode=INHERITED), ())}
+
+
+def of_user(run: OpenedRun, user: int, mode: str) -> SavedRecords:
+    """The records of every call of one user, in one mode."""
+    records = run.records if mode == ACCUMULATED else run.experiments
+    return records.where((records.column("user") == user) & (records.column("mode") == mode))
 
 
 def token_text(run: OpenedRun, key: Key) -> dict[int, str]:

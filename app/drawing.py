@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import altair as alt
@@ -14,15 +15,37 @@ from pandas.io.formats.style import Styler
 from charts.scales import PICK
 
 Spec = dict[str, Any]
-"""A chart as Vega-Lite reads it: quick to keep between two looks at a page."""
+"""A chart as Vega-Lite reads it, with its data apart: where only they change, a browser keeps the rest as it is."""
 _AS_SVG = {"usermeta": {"embedOptions": {"renderer": "svg"}}}
 """So that it can be saved as one; Streamlit takes a canvas for more than 2,000 marks."""
+_ONE_AT_A_TIME = Lock()
+"""How Altair takes in data is set for all readers at once."""
 
 
 def spec_of(chart: alt.Chart | alt.LayerChart) -> Spec:
-    with alt.data_transformers.enable("default", max_rows=None):  # a page bounds what it draws by itself
-        spec: Spec = chart.to_dict(validate=False) | _AS_SVG
-    return spec
+    """A chart; its data are named by their order in it, so that another call's have the same names."""
+    datasets: dict[str, pd.DataFrame] = {}
+
+    def set_aside(data: pd.DataFrame) -> dict[str, str]:
+        name = next((name for name, known in datasets.items() if known is data), f"data {len(datasets)}")
+        datasets[name] = data
+        return {"name": name}
+
+    with _ONE_AT_A_TIME:
+        alt.data_transformers.register("set aside", set_aside)
+        with alt.data_transformers.enable("set aside"):
+            spec: Spec = chart.to_dict(validate=False)
+    return spec | _AS_SVG | {"datasets": datasets}
+
+
+def nth_data(number: int = 0) -> alt.NamedData:
+    """A place in a chart for data that `with_data` puts there."""
+    return alt.NamedData(f"data {number}")
+
+
+def with_data(spec: Spec, *data: pd.DataFrame) -> Spec:
+    """The spec of a chart over `nth_data`, with these data."""
+    return spec | {"datasets": {nth_data(number).name: frame for number, frame in enumerate(data)}}
 
 
 def draw(spec: Spec, key: str, on_click: Callable[[dict[str, Any]], None] | None = None) -> None:

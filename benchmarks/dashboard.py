@@ -2,8 +2,8 @@
 """How quick the dashboard is on a large run. Run: python benchmarks/dashboard.py FOLDER (where large_run.py wrote one)
 
 Each page is opened in a browser, timed from the request until its heading is read and until its last chart is drawn:
-once where the server has not shown it yet, once again. Then a choice is made on it. In the end the server's greatest
-memory. Needs Chromium.
+once where the server has not shown it yet, once again. Then a choice is made on it: another call (one that the server
+has not shown), layer or token, or a click in a tensor. In the end the server's greatest memory. Needs Chromium.
 """
 
 from __future__ import annotations
@@ -22,16 +22,37 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "app"))
 from dashboard_reader import Reader, served, window
 
-PAGES = {
-    "runs": "/",
-    "overview": "/overview?run={run}",
-    "overview, decode 100": "/overview?run={run}&phase=decode&step=100",
-    "layer": "/layer?run={run}&boundary={boundary}",
-    "module": "/module?run={run}&boundary={boundary}",
-    "tokens": "/tokens?run={run}",
-    "KV cache": "/cache?run={run}",
-    "precision": "/precision?run={run}",
-    "compare": "/compare?run={run}&against={run}",
+
+def choose_call(reader: Reader) -> None:
+    reader.choose("Call", "decode 7")
+    reader.page.wait_for_url("**step=7**")
+
+
+def choose_layer(reader: Reader) -> None:
+    reader.choose("Layer", "L40")
+    reader.page.wait_for_url("**boundary=L40**")
+
+
+def click_token(reader: Reader) -> None:
+    reader.click_in("text", 300, 40)
+    reader.page.wait_for_url("**token=**")
+
+
+def click_tensor(reader: Reader) -> None:
+    reader.click_in("map-reference-whole", 120, 90)
+    reader.page.wait_for_url("**element=**")
+
+
+PAGES: dict[str, tuple[str, Callable[[Reader], None] | None]] = {
+    "runs": ("/", None),
+    "overview": ("/overview?run={run}", choose_call),
+    "layer": ("/layer?run={run}&boundary={boundary}", choose_call),
+    "module": ("/module?run={run}&boundary={boundary}&phase=decode", choose_call),
+    "its tensors": ("/module?run={run}&boundary={boundary}", click_tensor),
+    "tokens": ("/tokens?run={run}", click_token),
+    "KV cache": ("/cache?run={run}", choose_layer),
+    "precision": ("/precision?run={run}", choose_call),
+    "compare": ("/compare?run={run}&against={run}", None),
 }
 
 
@@ -40,15 +61,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the large run")
     parser.add_argument("--boundary", default="L31.self_attn")
     run = parser.parse_args()
-    paths = {name: path.format(run=run.folder.name, boundary=run.boundary) for name, path in PAGES.items()}
     table = Table("page", "heading, s", "all, s", "again: heading, s", "all, s", "a click, s")
     with tempfile.TemporaryDirectory() as scratch, window() as browser:
         shots = Path(scratch)
         with served(run.folder, shots / "log") as server:
-            for name, path in paths.items():
+            for name, (template, act) in PAGES.items():
+                path = template.format(run=run.folder.name, boundary=run.boundary)
                 reader = Reader(browser.new_page(), server, shots)
                 times = [took for _ in range(2) for took in opened(reader, path)]
-                table.add_row(name, *(f"{took:.2f}" for took in times), clicked(reader))
+                table.add_row(name, *(f"{took:.2f}" for took in times), clicked(reader, act))
                 reader.page.close()
             memory = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{server.process}/status").read_text())[1])
     Console().print(table, f"the server's greatest memory: {memory / 1024:,.0f} MiB")
@@ -64,24 +85,14 @@ def opened(reader: Reader, path: str) -> tuple[float, float]:
     return heading, time.perf_counter() - start
 
 
-def clicked(reader: Reader) -> str:
-    """Seconds from choosing another call or measure to its last chart; empty where a page has no such choice."""
-    choice = reader.page.get_by_role("combobox", name="Call")
-    if not choice.count():
+def clicked(reader: Reader, act: Callable[[Reader], None] | None) -> str:
+    """Seconds from a choice until all is drawn; empty where a page has none."""
+    if act is None:
         return ""
-
-    def choose() -> None:
-        reader.choose("Call", "decode 7")
-        reader.page.wait_for_url("**step=7**")
-        reader.settle()
-
-    return f"{seconds(choose):.2f}"
-
-
-def seconds(work: Callable[..., None], *given: str) -> float:
     start = time.perf_counter()
-    work(*given)
-    return time.perf_counter() - start
+    act(reader)
+    reader.settle()
+    return f"{time.perf_counter() - start:.2f}"
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def attribution(
     return alt.layer(
         chart.transform_filter("isValid(datum.floor)")
         .mark_bar(color=GREY, opacity=0.2, tooltip=None)
-        .encode(x=x("floor"), x2=alt.datum(domain[0])),
+        .encode(x=x("floor"), x2=alt.X2Datum(domain[0])),
         chart.transform_filter("isValid(datum.passed)")
         .mark_point(shape="square", color=ORANGE, size=80, strokeWidth=2)
         .encode(x=x("passed"), tooltip=tooltip),

@@ -68,7 +68,7 @@ def heat_chart(
         .mark_rect(strokeWidth=0, **({"cursor": "pointer"} if clickable else {}))
         .encode(
             x=x("position"),
-            x2="end:Q",
+            x2=alt.X2("end"),
             y=y,
             color=alt.Color(
                 "shown:Q",
@@ -91,7 +91,7 @@ def heat_chart(
         frame = alt.Chart(pd.DataFrame({"row": [chosen], "position": [0], "end": [errors_RP.shape[1]]}))
         layers.append(
             frame.mark_rect(fill=None, stroke=ORANGE, strokeWidth=2, tooltip=None).encode(
-                x=x("position"), x2="end:Q", y=y
+                x=x("position"), x2=alt.X2("end"), y=y
             )
         )
     return alt.layer(*layers).properties(height=height * len(rows) + _AXIS, padding=PADDING)

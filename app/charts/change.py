@@ -72,7 +72,7 @@ def change_map(changes: Sequence[Change], ink: str) -> alt.LayerChart:
     chart = alt.Chart().encode(x=x, y=y)
     return alt.layer(
         chart.mark_rect(cursor="pointer").encode(color=colour, tooltip=tooltip).add_params(pick),
-        chart.mark_text(fontSize=10, color=ink, tooltip=None).encode(text="symbol:N"),
+        chart.mark_text(fontSize=10, color=ink, tooltip=None).encode(text=alt.Text("symbol:N")),
         data=cells,
     ).properties(height=_ROW * len(kinds) + _AXIS_HEIGHT + _LEGEND_HEIGHT, padding=PADDING)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from charts.scales import PADDING, PICK, VERDICT_COLOUR
+from drawing import Spec, nth_data, spec_of, with_data
 from flow import Flow, Node
 from tttdebug.reporting.palette import GREY, looks_like
 from tttdebug.reporting.wording import size, times
@@ -29,7 +31,7 @@ def layer_diagram(
     own: Mapping[str, Record],
     passed_on: Mapping[str, Record],
     ink: str,
-) -> alt.LayerChart:
+) -> Spec:
     """Boxes that hold name, verdict, rel L2 and what it is alone, or its multiple of the floor.
 
     `records` are the layer's by boundary, `own` the isolated ones, `passed_on` the inherited ones, which know the error
@@ -47,9 +49,14 @@ def layer_diagram(
         columns=["x", "y", "text", "error"],
     )
     lines = pd.DataFrame([vars(line) for line in flow.lines], columns=["x", "y", "to_x", "to_y", "head"]).astype(float)
-    heads = _heads(lines)
-    x_scale = alt.Scale(domain=[0, max(flow.width, 1.0)], nice=False)
-    y_scale = alt.Scale(domain=[flow.height, 0], nice=False)
+    return with_data(_diagram(flow.width, flow.height, ink), boxes, lines, _heads(lines), labels)
+
+
+@lru_cache(maxsize=32)
+def _diagram(width: float, height: float, ink: str) -> Spec:
+    """A diagram of that size without its boxes, lines, arrows' heads and labels."""
+    x_scale = alt.Scale(domain=[0, max(width, 1.0)], nice=False)
+    y_scale = alt.Scale(domain=[height, 0], nice=False)
 
     def x(name: str) -> alt.X:
         return alt.X(f"{name}:Q", scale=x_scale, axis=None)
@@ -64,12 +71,12 @@ def layer_diagram(
         chart.mark_rect(cornerRadius=6, strokeWidth=2, fillOpacity=0.1, cursor="pointer")
         .encode(
             x=x("left"),
-            x2="right",
+            x2=alt.X2("right"),
             y=y("top"),
-            y2="bottom",
+            y2=alt.Y2("bottom"),
             stroke=alt.Stroke("look:N", scale=VERDICT_COLOUR, legend=None),
             fill=alt.Fill("look:N", scale=VERDICT_COLOUR, legend=None),
-            tooltip=["boundary:N", "verdict:N", "error:N", "more:N", "pcc:N"],
+            tooltip=[alt.Tooltip(f"{name}:N") for name in ("boundary", "verdict", "error", "more", "pcc")],
         )
         .add_params(pick)
     )
@@ -82,30 +89,33 @@ def layer_diagram(
             color=ink,
             tooltip=None,
         )
-        .encode(x=x("x"), y=y("y"), text=f"{line}:N", **({"color": colour} if line == "verdict" else {}))
+        .encode(x=x("x"), y=y("y"), text=alt.Text(f"{line}:N"), **({"color": colour} if line == "verdict" else {}))
         for line, offset in _LINE_OFFSETS.items()
     ]
     small = [
         chart.transform_filter("datum.small")
         .mark_text(dy=offset, fontSize=11, color=ink, tooltip=None)
-        .encode(x=x("x"), y=y("y"), text=f"{line}:N", **({"color": colour} if line == "marked" else {}))
+        .encode(x=x("x"), y=y("y"), text=alt.Text(f"{line}:N"), **({"color": colour} if line == "marked" else {}))
         for line, offset in {"marked": -8, "error": 8}.items()
     ]
-    wires = alt.Chart(lines).mark_rule(color=GREY, tooltip=None).encode(x=x("x"), y=y("y"), x2="to_x", y2="to_y")
+    wires = (
+        alt.Chart(nth_data(1))
+        .mark_rule(color=GREY, tooltip=None)
+        .encode(x=x("x"), y=y("y"), x2=alt.X2("to_x"), y2=alt.Y2("to_y"))
+    )
     arrows = (
-        alt.Chart(heads)
+        alt.Chart(nth_data(2))
         .mark_point(shape="triangle", filled=True, color=GREY, size=50, opacity=1, tooltip=None)
         .encode(x=x("to_x"), y=y("to_y"), angle=alt.Angle("angle:Q", scale=None))
     )
     names = [
-        alt.Chart(labels)
+        alt.Chart(nth_data(3))
         .mark_text(color=ink, fontSize=font, dy=offset, tooltip=None)
-        .encode(x=x("x"), y=y("y"), text=f"{line}:N")
+        .encode(x=x("x"), y=y("y"), text=alt.Text(f"{line}:N"))
         for line, font, offset in (("text", 14, 0), ("error", 11, 15))
     ]
-    return alt.layer(wires, arrows, *names, alt.layer(frames, *texts, *small, data=boxes)).properties(
-        height=flow.height * _UNIT, padding=PADDING
-    )
+    drawing = alt.layer(wires, arrows, *names, alt.layer(frames, *texts, *small, data=nth_data()))
+    return spec_of(drawing.properties(height=height * _UNIT, padding=PADDING))
 
 
 def diagram_width(flow: Flow) -> int:

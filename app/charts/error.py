@@ -64,7 +64,7 @@ def token_chart(
         worst_chart.mark_point(color=VERMILLION, size=130, strokeWidth=2).encode(tooltip=tooltip),
         worst_chart.mark_text(
             color=VERMILLION, align="left" if left else "right", dx=11 if left else -11, dy=-9, tooltip=None
-        ).encode(text="name:N"),
+        ).encode(text=alt.Text("name:N")),
     ).properties(height=_HEIGHT, padding=PADDING)
 
 
@@ -97,9 +97,9 @@ def error_histogram(edges: Sequence[float], counts: Sequence[int]) -> alt.Chart:
                 scale=log_scale(domain),
                 axis=log_axis(domain, labels=7, title="|port − reference|", grid=False),
             ),
-            x2="high:Q",
+            x2=alt.X2("high"),
             y=alt.Y("share:Q", axis=alt.Axis(title="share of elements", format=".0%", tickCount=5)),
-            y2=alt.datum(0),
+            y2=alt.Y2Datum(0),
             color=alt.condition("datum.rest", alt.value(GREY), alt.value(PRIMARY)),
             tooltip=[
                 alt.Tooltip("size:N", title="error"),

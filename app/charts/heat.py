@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from charts.scales import LABEL, NAME_WIDTH, PADDING, PICK, round_values
+from drawing import Spec, nth_data, spec_of, with_data
 from tttdebug.reporting.palette import VERDICTS, VERMILLION
 from tttdebug.reporting.wording import size
 from wording import call_name, pcc, verdict_label
@@ -23,14 +25,15 @@ _NOTHING = "#80868f1c"  # grey that shows on a light and a dark ground
 _SPAN = 30.0  # the least factor between no colour and full colour
 
 
-def heat_map(cells: pd.DataFrame, places: Sequence[str], rows: Sequence[str], name: str, ink: str) -> alt.LayerChart:
+def heat_map(
+    cells: pd.DataFrame, places: Sequence[str], rows: Sequence[str], name: str, domain: tuple[float, float], ink: str
+) -> Spec:
     """Cells by `place` and `row`; `name` says what their badness is, `ink` is the colour of plain text.
 
     A click selects boundary, phase and step of a cell under the name `PICK`.
     """
-    low, high = _domain(cells["badness"], name)
     shown = cells.assign(
-        shown=cells["badness"].clip(low, high).fillna(low),
+        shown=cells["badness"].clip(*domain).fillna(domain[0]),
         symbol=[("" if look in _WELL else VERDICTS[look].symbol) for look in cells["look"]],
         verdict_text=[verdict_label(verdict) for verdict in cells["verdict"]],
         badness_text=[size(value) for value in cells["badness"]],
@@ -39,6 +42,20 @@ def heat_map(cells: pd.DataFrame, places: Sequence[str], rows: Sequence[str], na
         call=[call_name(phase, step) for phase, step in zip(cells["phase"], cells["step"], strict=True)],
     )
     shown = shown.drop(columns=["badness", "rel_l2", "pcc", "verdict", "look"])
+    return with_data(_map(tuple(places), tuple(rows), name, domain, ink), shown)
+
+
+def heat_domain(badness: np.ndarray, name: str) -> tuple[float, float]:
+    """From the floor, or else what is usual, to the worst; a factor of `_SPAN` at least, so that noise stays pale."""
+    values = badness[np.isfinite(badness) & (badness > 0)]
+    low = 1.0 if name == _IN_FLOORS else float(np.median(values)) if len(values) else 1e-3
+    high = float(values.max()) if len(values) else low
+    return low, max(high, low * _SPAN)
+
+
+@lru_cache(maxsize=32)
+def _map(places: tuple[str, ...], rows: tuple[str, ...], name: str, domain: tuple[float, float], ink: str) -> Spec:
+    """A map without its cells: the same for every call of a run."""
     row_height = max(_LOWEST, min(_TALLEST, _ALL_ROWS / len(rows)))
     x = alt.X(
         "place:N",
@@ -62,14 +79,14 @@ def heat_map(cells: pd.DataFrame, places: Sequence[str], rows: Sequence[str], na
     )
     colour = alt.Color(
         "shown:Q",
-        scale=alt.Scale(type="log", domain=[low, high], range=[_NOTHING, VERMILLION], interpolate="rgb", clamp=True),
+        scale=alt.Scale(type="log", domain=list(domain), range=[_NOTHING, VERMILLION], interpolate="rgb", clamp=True),
         legend=alt.Legend(
             title=name,
             orient="bottom",
             titleOrient="left",
             gradientLength=180,
             gradientThickness=8,
-            values=round_values((low, high), at_most=4),
+            values=round_values(domain, at_most=4),
             labelExpr=LABEL if name != _IN_FLOORS else 'datum.value + " ×"',
         ),
     )
@@ -87,15 +104,6 @@ def heat_map(cells: pd.DataFrame, places: Sequence[str], rows: Sequence[str], na
     tiles = chart.mark_rect(cursor="pointer").encode(color=colour, tooltip=tooltip).add_params(pick)
     layers = [tiles]
     if row_height >= _LABEL_ROOM:
-        layers.append(chart.mark_text(fontSize=10, color=ink, tooltip=None).encode(text="symbol:N"))
+        layers.append(chart.mark_text(fontSize=10, color=ink, tooltip=None).encode(text=alt.Text("symbol:N")))
     height = row_height * len(rows) + _AXIS_HEIGHT + _LEGEND_HEIGHT
-    return alt.layer(*layers, data=shown).properties(height=height, padding=PADDING)
-
-
-def _domain(badness: pd.Series, name: str) -> tuple[float, float]:
-    """From the floor, or else what is usual, to the worst; a factor of `_SPAN` at least, so that noise stays pale."""
-    values = badness.to_numpy(dtype=float)
-    values = values[np.isfinite(values) & (values > 0)]
-    low = 1.0 if name == _IN_FLOORS else float(np.median(values)) if len(values) else 1e-3
-    high = float(values.max()) if len(values) else low
-    return low, max(high, low * _SPAN)
+    return spec_of(alt.layer(*layers, data=nth_data()).properties(height=height, padding=PADDING))

@@ -56,9 +56,9 @@ def tensor_chart(
         .mark_rect(cursor="pointer")
         .encode(
             x=x("channel"),
-            x2="channel_end:Q",
+            x2=alt.X2("channel_end"),
             y=y("row"),
-            y2="row_end:Q",
+            y2=alt.Y2("row_end"),
             color=alt.condition(
                 "datum.finite",
                 alt.Color("value:Q", scale=scale, legend=alt.Legend(title=None, orient="bottom", gradientThickness=8)),

@@ -65,14 +65,14 @@ def channel_chart(reference_C: np.ndarray, error_C: np.ndarray) -> alt.Chart:
             ),
             y=alt.Y("shown:Q", scale=log_scale(domain), axis=log_axis(domain, title="greatest magnitude")),
             color=alt.Color(
-                "side:N",
+                alt.Tooltip("side:N"),
                 scale=alt.Scale(domain=names, range=[PRIMARY, ORANGE]),
                 legend=_LEGEND,
             ),
             shape=alt.Shape("side:N", scale=alt.Scale(domain=names, range=["circle", "triangle-up"]), legend=_LEGEND),
             tooltip=[
                 alt.Tooltip("channel:Q", title="channel" if together == 1 else f"{together} channels from", format="d"),
-                "side:N",
+                alt.Tooltip("side:N"),
                 alt.Tooltip("text:N", title="value"),
             ],
         )

@@ -52,6 +52,6 @@ def settings_map(cells: pd.DataFrame, places: Sequence[str], grades: Mapping[str
         chart.transform_filter("datum.changed").mark_rect(filled=False, stroke=VERMILLION, strokeWidth=2, tooltip=None),
     ]
     if len(places) <= _LABELLED:
-        layers.append(chart.mark_text(color=ink, fontSize=10, tooltip=None).encode(text="label:N"))
+        layers.append(chart.mark_text(color=ink, fontSize=10, tooltip=None).encode(text=alt.Text("label:N")))
     rows = cells["setting"].nunique()
     return alt.layer(*layers).properties(height=rows * _ROW_HEIGHT + _ROW_HEIGHT, padding=PADDING)

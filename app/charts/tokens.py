@@ -57,9 +57,9 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
     y_middle = alt.Y("line_middle:Q", scale=y_scale, axis=None)
     box = {
         "x": alt.X("left:Q", scale=x_scale, axis=None),
-        "x2": "right:Q",
+        "x2": alt.X2("right"),
         "y": alt.Y("top:Q", scale=y_scale, axis=None),
-        "y2": "bottom:Q",
+        "y2": alt.Y2("bottom"),
     }
     chart = alt.Chart(cells)
     colour = alt.Color(
@@ -93,7 +93,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
     words = chart.mark_text(font=_FONT, fontSize=size).encode(
         x=alt.X("middle:Q", scale=x_scale, axis=None),
         y=y_middle,
-        text="text:N",
+        text=alt.Text("text:N"),
         color=alt.condition("datum.finite", alt.value(colours.ink), alt.value(DARK.ink)),
     )
     firsts = cells.drop_duplicates("row")
@@ -103,7 +103,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
     numbers = (
         alt.Chart(named[["label", "line_middle", "gutter"]])
         .mark_text(font=_FONT, fontSize=alt.expr(f"0.85 * {_FONT_SIZE}"), color=GREY, align="right")
-        .encode(x=alt.X("gutter:Q", scale=x_scale, axis=None), y=y_middle, text="label:N")
+        .encode(x=alt.X("gutter:Q", scale=x_scale, axis=None), y=y_middle, text=alt.Text("label:N"))
     )
     pick = alt.selection_point(name=PICK, fields=["position"])
     touched = chart.mark_rect(fillOpacity=0, cursor="pointer").encode(**box, tooltip=_TOOLTIP).add_params(pick)
@@ -151,6 +151,6 @@ def margin_chart(tokens: pd.DataFrame, chosen: int, noise: float, colours: Colou
     layers = [marks, here]
     if math.isfinite(noise):
         limit = pd.DataFrame({"from": [0.0], "to": [min(TIE * math.sqrt(2) * noise, float(tokens["margin"].max()))]})
-        band = alt.Chart(limit).mark_rect(color=GREY, opacity=0.15, tooltip=None).encode(x=alt.X("from:Q"), x2="to:Q")
+        band = alt.Chart(limit).mark_rect(color=GREY, opacity=0.15, tooltip=None).encode(x=alt.X("from:Q"), x2=alt.X2("to"))
         layers = [band, *layers]
     return alt.layer(*layers).properties(height=300, padding=PADDING)

@@ -49,9 +49,9 @@ def scatter_chart(grid: Grid, slope: float) -> alt.LayerChart:
         .mark_rect(strokeWidth=0)
         .encode(
             x=x("reference"),
-            x2="reference_end:Q",
+            x2=alt.X2("reference_end"),
             y=y("port"),
-            y2="port_end:Q",
+            y2=alt.Y2("port_end"),
             color=alt.Color(
                 "elements:Q",
                 scale=alt.Scale(type="log", scheme="viridis", domainMin=1),
@@ -119,7 +119,7 @@ def value_chart(grid: Grid) -> alt.Chart:
             strokeDash=alt.StrokeDash(
                 "side:N", scale=alt.Scale(domain=["reference", "port"], range=[[1, 0], [5, 3]]), legend=_LEGEND
             ),
-            tooltip=["side:N", "values:N", alt.Tooltip("elements:Q", format=",")],
+            tooltip=[alt.Tooltip("side:N"), "values:N", alt.Tooltip("elements:Q", format=",")],
         )
         .properties(height=_HEIGHT, padding=PADDING)
     )

@@ -72,7 +72,7 @@ own, came = (alone(run, call), passed_on(run, call)) if call.mode == ACCUMULATED
 flow = flow_of(modules, str(run.manifest.model.get("wiring", "")))
 drawing = layer_diagram(flow, {record.boundary: record for record in modules}, own, came, colours().ink)
 with st.container(width=diagram_width(flow)):
-    open_module(pick_from(spec_of(drawing), f"diagram {place}"))
+    open_module(pick_from(drawing, f"diagram {place}"))
 if not flow.known:
     st.caption("In the order of execution: the run does not say how these modules are wired.")
 

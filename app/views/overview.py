@@ -7,18 +7,18 @@ import streamlit as st
 
 from address import LAYER, MODULE, TOKENS, Address, choose, go, link
 from agreement import show_agreement
-from charts.depth import depth_panels
-from charts.heat import heat_map
+from charts.depth import depth_domain, depth_panels
+from charts.heat import heat_domain, heat_map
 from choices import choose_call, choose_measure, records_of
-from data import Stamp, alone, current_run, explanation_of, is_live, label_of, open_run, stamp_of
-from drawing import Spec, pick_from, spec_of
+from data import Stamp, alone, current_run, explanation_of, is_live, label_of, of_user, open_run, stamp_of
+from drawing import Spec, pick_from
 from findings import show_explanation, show_how_to_explain
 from grids import badness_of, by_call, by_module, kinds_of, of_each
 from ledger import show_ledger, show_manifest
 from looks import colours
 from places import kind_of, place_of
 from record_tables import pick_boundary
-from tttdebug.tracking.opened_run import Call, OpenedRun, SavedRecords
+from tttdebug.tracking.opened_run import Call, OpenedRun
 from tttdebug.tracking.record import Record
 from tttdebug.tracking.run import ACCUMULATED, ISOLATED
 from wording import explanation, headline, incompleteness, moment, plain, verdict_tally
@@ -57,33 +57,31 @@ def open_picked(picked: dict[str, object] | None, records: list[Record]) -> None
 def depth_specs(path: Path, stamp: Stamp, call: Call, by: str, ink: str) -> dict[str, Spec]:
     """The chart of the modules of one call, layer by kind, and a panel a kind of module."""
     run = open_run(path)
-    records = run.by_call[call]
+    records, of_run = run.by_call[call], of_user(run, call.user, call.mode)
     boundaries = records.column("boundary").tolist()
     badness, name = badness_of(records, by)
+    of_all, name_of_all = badness_of(of_run, by)
+    domain = heat_domain(of_all if name == name_of_all else badness, name)
     places = list(dict.fromkeys(map(place_of, boundaries)))
     cells = by_module(records, badness)
-    panels = depth_panels(list(records), by, alone(run, call) if call.mode == ACCUMULATED else None)
-    charts = {"": heat_map(cells, places, kinds_of(boundaries), name, ink)} | panels
-    return {kind: spec_of(chart) for kind, chart in charts.items()}
+    charts = {"": heat_map(cells, places, kinds_of(boundaries), name, domain, ink)}
+    own = of_user(run, call.user, ISOLATED) if explained(run, call) else None
+    scale = depth_domain(of_run, own, by)
+    return charts | depth_panels(list(records), by, scale, None if own is None else alone(run, call))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def calls_spec(path: Path, stamp: Stamp, call: Call, kind: str | None, by: str, ink: str) -> tuple[Spec, int]:
+def calls_spec(path: Path, stamp: Stamp, user: int, mode: str, kind: str | None, by: str, ink: str) -> tuple[Spec, int]:
     """Layer by call, of a kind of module or of all; and how many calls share a row."""
-    run = open_run(path)
-    records = of_user(run, call)
-    if kind is not None:
-        records = records.where(of_each(records.column("boundary"), kind_of) == kind)
+    records = of_user(open_run(path), user, mode)
     badness, name = badness_of(records, by)
+    domain = heat_domain(badness, name)
+    if kind is not None:
+        chosen = of_each(records.column("boundary"), kind_of) == kind
+        records, badness = records.where(chosen), badness[chosen]
     cells, together = by_call(records, badness)
     places = list(dict.fromkeys(of_each(records.column("boundary"), place_of).tolist()))
-    return spec_of(heat_map(cells, places, list(dict.fromkeys(cells["row"])), name, ink)), together
-
-
-def of_user(run: OpenedRun, call: Call) -> SavedRecords:
-    """The records of every call of the same user, in the same mode."""
-    records = run.records if call.mode == ACCUMULATED else run.experiments
-    return records.where((records.column("user") == call.user) & (records.column("mode") == call.mode))
+    return heat_map(cells, places, list(dict.fromkeys(cells["row"])), name, domain, ink), together
 
 
 def explained(run: OpenedRun, call: Call) -> bool:
@@ -92,7 +90,10 @@ def explained(run: OpenedRun, call: Call) -> bool:
 
 def show_calls(run: OpenedRun, call: Call, by: str) -> None:
     """Whether prefill or decode is worse, and whether the error grows from step to step."""
-    kinds = [EVERY_MODULE, *kinds_of(list(dict.fromkeys(of_user(run, call).column("boundary").tolist())))]
+    kinds = [
+        EVERY_MODULE,
+        *kinds_of(list(dict.fromkeys(of_user(run, call.user, call.mode).column("boundary").tolist()))),
+    ]
     st.subheader("Every call", anchor=False)
     kind = choose(
         "Module",
@@ -102,7 +103,7 @@ def show_calls(run: OpenedRun, call: Call, by: str) -> None:
         width=200,
     )
     wanted = None if kind == EVERY_MODULE else kind
-    spec, together = calls_spec(run.path, stamp_of(run.path), call, wanted, by, colours().ink)
+    spec, together = calls_spec(run.path, stamp_of(run.path), call.user, call.mode, wanted, by, colours().ink)
     open_picked(pick_from(spec, f"calls {by} {kind}"), records_of(run, call))
     shared = f" A row is {together} calls and shows the worst of them." if together > 1 else ""
     worst = "The worst module of each layer. " if kind == EVERY_MODULE else ""

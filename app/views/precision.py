@@ -8,10 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from address import MODULE, Address, go
-from charts.depth import depth_panels
+from charts.depth import depth_domain, depth_panels
 from charts.settings_map import settings_map
 from choices import choose_call
-from data import Stamp, current_run, default_boundary, explanation_of, open_run, stamp_of
+from data import Stamp, current_run, default_boundary, explanation_of, of_user, open_run, stamp_of
 from data import alone as isolated_of
 from drawing import Spec, pick_from, spec_of
 from looks import colours
@@ -36,7 +36,7 @@ from tttdebug.modules.hardware import HardwareConfig
 from tttdebug.reporting.wording import counted
 from tttdebug.tracking.opened_run import Call, SavedRecords
 from tttdebug.tracking.record import FAILING_VERDICTS
-from tttdebug.tracking.run import ISOLATED
+from tttdebug.tracking.run import ACCUMULATED, ISOLATED
 from wording import code, plain, verdict_mark
 
 COSTS = {
@@ -127,8 +127,9 @@ def number_of_layers() -> int:
 def effect_specs(path: Path, stamp: Stamp, call: Call) -> dict[str, Spec]:
     """A panel over the layers for each kind of module in one call."""
     opened = open_run(path)
-    panels = depth_panels(list(opened.by_call[call]), "rel_l2", isolated_of(opened, call))
-    return {kind: spec_of(panel) for kind, panel in panels.items()}
+    of_run, own = (of_user(opened, call.user, mode) for mode in (ACCUMULATED, ISOLATED))
+    scale = depth_domain(of_run, own, "rel_l2")
+    return depth_panels(list(opened.by_call[call]), "rel_l2", scale, isolated_of(opened, call))
 
 
 def show_effect(records: SavedRecords, alone: SavedRecords | None) -> None:

@@ -75,6 +75,7 @@ def server_command(port: int) -> list[str]:
         "server.port": port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "runner.magicEnabled": "false",
         "browser.gatherUsageStats": "false",
         "global.developmentMode": "false",  # Streamlit guesses it from where it lies, and then refuses a port
         "client.toolbarMode": "minimal",
