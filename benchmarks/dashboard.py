@@ -34,7 +34,7 @@ def choose_layer(reader: Reader) -> None:
 
 
 def click_token(reader: Reader) -> None:
-    reader.click_in("text", 300, 40)
+    reader.click_in("text", 250, 100)
     reader.page.wait_for_url("**token=**")
 
 

@@ -85,7 +85,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
         for kinds, dash in (([BEYOND, UNJUDGED, NONFINITE], [1, 0]), ([WITHIN], [3, 2]))
     ]
     here = (
-        chart.transform_filter(f"datum.position === {chosen}")
+        alt.Chart(cells[cells["position"] == chosen])
         .mark_rect(fillOpacity=0, stroke=PRIMARY, strokeWidth=3.5, cornerRadius=2)
         .encode(**box)
     )
@@ -144,13 +144,14 @@ def margin_chart(tokens: pd.DataFrame, chosen: int, noise: float, colours: Colou
         .add_params(pick)
     )
     here = (
-        chart.transform_filter(f"datum.position === {chosen}")
+        alt.Chart(points[points["position"] == chosen])
         .mark_point(size=260, color=PRIMARY, strokeWidth=2.5, tooltip=None)
         .encode(x=x, y=y)
     )
     layers = [marks, here]
     if math.isfinite(noise):
         limit = pd.DataFrame({"from": [0.0], "to": [min(TIE * math.sqrt(2) * noise, float(tokens["margin"].max()))]})
-        band = alt.Chart(limit).mark_rect(color=GREY, opacity=0.15, tooltip=None).encode(x=alt.X("from:Q"), x2=alt.X2("to"))
+        band = alt.Chart(limit).mark_rect(color=GREY, opacity=0.15, tooltip=None)
+        band = band.encode(x=alt.X("from:Q"), x2=alt.X2("to"))
         layers = [band, *layers]
     return alt.layer(*layers).properties(height=300, padding=PADDING)
