@@ -77,15 +77,19 @@ class Caches:
                 whole[:, piece.first_position : piece.end] = errors
         return whole
 
-    def layers_LP(self, part: str) -> np.ndarray:
-        """The error of the worst head at every position of every layer."""
-        rows = [
-            np.fmax.reduce(self.heads_KP(part, layer), axis=0)
-            if layer in self.pieces[part]
-            else np.full(self.positions, np.nan)
-            for layer in self.layers
-        ]
-        return np.array(rows)
+    @cached_property
+    def layers_LP(self) -> dict[str, np.ndarray]:
+        """The error of the worst head at every position of every layer, of "keys" and "values"."""
+        nothing_P = np.full(self.positions, np.nan)
+        return {
+            part: np.array(
+                [
+                    np.fmax.reduce(self.heads_KP(part, layer), axis=0) if layer in by_layer else nothing_P
+                    for layer in self.layers
+                ]
+            )
+            for part, by_layer in self.pieces.items()
+        }
 
     @cached_property
     def decode_from(self) -> int | None:

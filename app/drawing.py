@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts and tables that can be clicked. Charts are not held against Vega-Lite's schema: that takes longest."""
+"""Charts and tables that can be clicked. Charts are not held against Vega-Lite's schema: that would take longest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 import streamlit as st
+from altair.utils import schemapi
 from pandas.io.formats.style import Styler
 
 from charts.scales import PICK
@@ -18,6 +19,7 @@ Spec = dict[str, Any]
 """A chart as Vega-Lite reads it, with its data apart: where only they change, a browser keeps the rest as it is."""
 _AS_SVG = {"usermeta": {"embedOptions": {"renderer": "svg"}}}
 """So that it can be saved as one; Streamlit takes a canvas for more than 2,000 marks."""
+schemapi.disable_debug_mode()
 _ONE_AT_A_TIME = Lock()
 """How Altair takes in data is set for all readers at once."""
 

@@ -23,35 +23,47 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "app"))
 from dashboard_reader import Reader, served, window
 
 
-def choose_call(reader: Reader) -> None:
-    reader.choose("Call", "decode 7")
-    reader.page.wait_for_url("**step=7**")
+def choose(label: str, option: str, address: str) -> Callable[[Reader], float]:
+    """An option that has been typed into a box is taken, until `address` says so; gives when."""
+
+    def act(reader: Reader) -> float:
+        box = reader.page.get_by_role("combobox", name=label)
+        box.focus()
+        box.fill(option)
+        start = time.perf_counter()
+        reader.page.keyboard.press("Enter")
+        reader.page.wait_for_url(address)
+        return start
+
+    return act
 
 
-def choose_layer(reader: Reader) -> None:
-    reader.choose("Layer", "L40")
-    reader.page.wait_for_url("**boundary=L40**")
+def click(key: str, x: float, y: float, address: str) -> Callable[[Reader], float]:
+    """A click in a chart, until `address` says where; gives when."""
+
+    def act(reader: Reader) -> float:
+        chart = reader.page.locator(f".st-key-{key}").first
+        chart.scroll_into_view_if_needed()
+        place = chart.bounding_box()
+        assert place is not None
+        start = time.perf_counter()
+        reader.page.mouse.click(place["x"] + x, place["y"] + y)
+        reader.page.wait_for_url(address)
+        return start
+
+    return act
 
 
-def click_token(reader: Reader) -> None:
-    reader.click_in("text", 250, 100)
-    reader.page.wait_for_url("**token=**")
-
-
-def click_tensor(reader: Reader) -> None:
-    reader.click_in("map-reference-whole", 120, 90)
-    reader.page.wait_for_url("**element=**")
-
-
-PAGES: dict[str, tuple[str, Callable[[Reader], None] | None]] = {
+CALL = choose("Call", "decode 7", "**step=7**")
+PAGES: dict[str, tuple[str, Callable[[Reader], float] | None]] = {
     "runs": ("/", None),
-    "overview": ("/overview?run={run}", choose_call),
-    "layer": ("/layer?run={run}&boundary={boundary}", choose_call),
-    "module": ("/module?run={run}&boundary={boundary}&phase=decode", choose_call),
-    "its tensors": ("/module?run={run}&boundary={boundary}", click_tensor),
-    "tokens": ("/tokens?run={run}", click_token),
-    "KV cache": ("/cache?run={run}", choose_layer),
-    "precision": ("/precision?run={run}", choose_call),
+    "overview": ("/overview?run={run}", CALL),
+    "layer": ("/layer?run={run}&boundary={boundary}", CALL),
+    "module": ("/module?run={run}&boundary={boundary}&phase=decode", CALL),
+    "its tensors": ("/module?run={run}&boundary={boundary}", click("map-reference-whole", 120, 90, "**element=**")),
+    "tokens": ("/tokens?run={run}", click("text", 250, 100, "**token=**")),
+    "KV cache": ("/cache?run={run}", choose("Layer", "L40", "**boundary=L40**")),
+    "precision": ("/precision?run={run}", CALL),
     "compare": ("/compare?run={run}&against={run}", None),
 }
 
@@ -85,12 +97,11 @@ def opened(reader: Reader, path: str) -> tuple[float, float]:
     return heading, time.perf_counter() - start
 
 
-def clicked(reader: Reader, act: Callable[[Reader], None] | None) -> str:
+def clicked(reader: Reader, act: Callable[[Reader], float] | None) -> str:
     """Seconds from a choice until all is drawn; empty where a page has none."""
     if act is None:
         return ""
-    start = time.perf_counter()
-    act(reader)
+    start = act(reader)
     reader.settle()
     return f"{time.perf_counter() - start:.2f}"
 

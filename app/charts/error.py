@@ -9,7 +9,7 @@ from itertools import pairwise
 import altair as alt
 import pandas as pd
 
-from charts.scales import PADDING, domain_of, drawable, log_axis, log_scale
+from charts.scales import PADDING, colour_if, domain_of, drawable, log_axis, log_scale
 from tttdebug.reporting.palette import GREY, PRIMARY, VERMILLION
 from tttdebug.reporting.wording import size
 from wording import pcc, share
@@ -100,7 +100,7 @@ def error_histogram(edges: Sequence[float], counts: Sequence[int]) -> alt.Chart:
             x2=alt.X2("high"),
             y=alt.Y("share:Q", axis=alt.Axis(title="share of elements", format=".0%", tickCount=5)),
             y2=alt.Y2Datum(0),
-            color=alt.condition("datum.rest", alt.value(GREY), alt.value(PRIMARY)),
+            color=colour_if("datum.rest", GREY, PRIMARY),
             tooltip=[
                 alt.Tooltip("size:N", title="error"),
                 alt.Tooltip("elements:Q", format=","),

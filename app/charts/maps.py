@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from charts.scales import CELLS, PADDING, PICK
+from charts.scales import CELLS, PADDING, PICK, colour_if
 from looks import Colours
 from tensor_map import FACE, TILE, TensorMap
 from tttdebug.reporting.palette import BLUE, GREY, ORANGE, VERMILLION, VIOLET
@@ -59,10 +59,10 @@ def tensor_chart(
             x2=alt.X2("channel_end"),
             y=y("row"),
             y2=alt.Y2("row_end"),
-            color=alt.condition(
+            color=colour_if(
                 "datum.finite",
                 alt.Color("value:Q", scale=scale, legend=alt.Legend(title=None, orient="bottom", gradientThickness=8)),
-                alt.value(VIOLET),
+                VIOLET,
             ),
             tooltip=[
                 alt.Tooltip("rows:N", title=row_name),

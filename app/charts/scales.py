@@ -60,3 +60,9 @@ def round_values(domain: tuple[float, float], at_most: int) -> list[float]:
 def drawable(errors: pd.Series, domain: tuple[float, float]) -> pd.Series:
     """Errors moved into the scale: tiny ones to its bottom, non-finite and missing ones to its top."""
     return errors.clip(*domain).fillna(domain[1])
+
+
+def colour_if(test: str, colour: alt.Color | str, otherwise: str) -> alt.ColorValue:
+    """A colour where `test` holds of a mark's data, else another. `alt.condition` finds out its class by trial."""
+    chosen = {"value": colour} if isinstance(colour, str) else colour.to_dict()
+    return alt.ColorValue(otherwise, condition={"test": test} | chosen)

@@ -8,7 +8,7 @@ import math
 import altair as alt
 import pandas as pd
 
-from charts.scales import PADDING, PICK, domain_of, drawable, log_axis, log_scale
+from charts.scales import PADDING, PICK, colour_if, domain_of, drawable, log_axis, log_scale
 from looks import DARK, Colours
 from predictions import BEYOND, COLUMNS, NONFINITE, SAME, UNJUDGED, WITHIN
 from tttdebug.analysis.ties import TIE
@@ -75,9 +75,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
             gradientLength=240,
         ),
     )
-    ground = chart.mark_rect(cornerRadius=2).encode(
-        **box, color=alt.condition("datum.finite", colour, alt.value(VIOLET))
-    )
+    ground = chart.mark_rect(cornerRadius=2).encode(**box, color=colour_if("datum.finite", colour, VIOLET))
     outlines = [
         chart.transform_filter(alt.FieldOneOfPredicate("flip", kinds))
         .mark_rect(fillOpacity=0, stroke=colours.ink, strokeWidth=2, strokeDash=dash, cornerRadius=2)
@@ -94,7 +92,7 @@ def text_chart(placed: pd.DataFrame, chosen: int, colours: Colours) -> alt.Layer
         x=alt.X("middle:Q", scale=x_scale, axis=None),
         y=y_middle,
         text=alt.Text("text:N"),
-        color=alt.condition("datum.finite", alt.value(colours.ink), alt.value(DARK.ink)),
+        color=colour_if("datum.finite", colours.ink, DARK.ink),
     )
     firsts = cells.drop_duplicates("row")
     new_phase = firsts["phase"].ne(firsts["phase"].shift())

@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from charts.scales import PADDING
+from charts.scales import PADDING, colour_if
 from scatter import BINS, Grid
 from tttdebug.reporting.palette import BLUE, GREY, ORANGE, PRIMARY, VERMILLION, VIOLET
 from tttdebug.reporting.wording import size
@@ -148,7 +148,7 @@ def step_chart(counts: np.ndarray) -> alt.Chart:
         .encode(
             x=alt.X("steps:N", sort=None, axis=alt.Axis(title="bfloat16 steps apart", labelAngle=0)),
             y=alt.Y("share:Q", axis=alt.Axis(title="share of elements", format=".0%", tickCount=5)),
-            color=alt.condition("datum.finite", alt.value(PRIMARY), alt.value(VIOLET)),
+            color=colour_if("datum.finite", PRIMARY, VIOLET),
             tooltip=[
                 alt.Tooltip("names:N", title="steps apart"),
                 alt.Tooltip("elements:Q", format=","),

@@ -44,7 +44,7 @@ def main(run: OpenedRun) -> None:
     layer = place_of(address.boundary or "")
     layer = layer if layer in caches.layers else caches.worst_layer
     st.markdown(verdict_line(caches))
-    domain = domain_of([pd.Series(caches.layers_LP(part).ravel()).dropna() for part in PARTS.values()])
+    domain = domain_of([pd.Series(caches.layers_LP[part].ravel()).dropna() for part in PARTS.values()])
     _layers(caches, layer, domain)
     turned = bool(caches.key_layers) and bool(run.manifest.model.get("rotary", True))
     if turned:
@@ -89,7 +89,7 @@ def _layers(caches: Caches, chosen: str, domain: tuple[float, float]) -> None:
         with column:
             st.subheader(f"{part.capitalize()}, by layer", anchor=False)
             chart = heat_chart(
-                caches.layers_LP(part),
+                caches.layers_LP[part],
                 caches.layers,
                 domain,
                 row_title="layer",
@@ -151,7 +151,7 @@ def _heads(caches: Caches, layer: str, domain: tuple[float, float], *, both_orde
             heads = [str(head) for head in range(len(errors_KP))]
             decode_from = caches.decode_from
             chart = heat_chart(errors_KP, heads, domain, row_title="head", decode_from=decode_from, legend=False)
-            draw(spec_of(chart), f"heads {title} {layer}")
+            draw(spec_of(chart), f"heads {title}")
     st.caption("Colours as above.")
 
 
