@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
-from tttdebug.tracking.floor import FloorError
+from tttdebug.tracking.floor import Draws, FloorError, no_draws
 from tttdebug.tracking.layout import padded_lengths
 from tttdebug.tracking.output_elements import element_of
 
@@ -27,7 +27,7 @@ class UserCall:
     """One user's part in a call: the tokens it reads, where they start, and what the reference gave for them.
 
     `row` is the user's slot in the port, which counts anew where the port takes one prompt at a time; `adapters` which
-    tensor of a reference's output an activation is.
+    tensor of a reference's output an activation is; `draws` gives the floors in other draws of their roundings.
     """
 
     token_ids: Sequence[int]
@@ -36,6 +36,7 @@ class UserCall:
     floors: Mapping[str, FloorError]
     row: int = 0
     adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    draws: Draws = no_draws
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tttdebug.tracking.call_arguments import CallArguments
 from tttdebug.tracking.call_numbers import first_call_of, name_of_call
 from tttdebug.tracking.calls import Call, UserCall, contradictions, is_of_one_prompt, known_call, repeated
 from tttdebug.tracking.comparison import compare
-from tttdebug.tracking.gates import Gate, default_gate, judge
+from tttdebug.tracking.gates import Gate, default_gate, is_near, judge
 from tttdebug.tracking.hooks import at_same_object
 from tttdebug.tracking.layout import Aligned, align, align_cache
 from tttdebug.tracking.manifest import Skipped
@@ -24,6 +24,7 @@ from tttdebug.tracking.output_elements import element_of
 from tttdebug.tracking.pairing import AS_IT_IS, CachePair, Pair, PairedModules, PairLayout, module_at
 from tttdebug.tracking.part_errors import with_parts
 from tttdebug.tracking.record import FAILING_VERDICTS, Record, metrics_of, without_metrics
+from tttdebug.tracking.rounding_draws import with_scatter
 from tttdebug.tracking.spread import Spread, read_output
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Comparer:
         self._missing: dict[str, str] = {}  # boundary → the path in the port that should have given it
         self._heard: dict[str, int] = {}  # first boundary of an object → its calls within this one
         self._arguments: dict[str, CallArguments] = {}
+        self._diverged = False  # from then on no floor is drawn again: what follows inherits the error
 
     @property
     def call(self) -> Call | None:
@@ -301,11 +303,17 @@ class Comparer:
         comparison = compare(aligned.reference_TC, aligned.port_TC)
         if floor is not None:  # of what was compared: a port may give the last token only
             about["floor_rel_l2"] = floor.of_prompt(comparison.shape[0])
-        judgement = judge(comparison, self._gate(output.boundary, comparison.shape[0]), about["floor_rel_l2"])
+        gate = self._gate(output.boundary, comparison.shape[0])
+        judgement = judge(comparison, gate, about["floor_rel_l2"])
+        if judgement.verdict == "diverged" and not self._diverged and is_near(comparison, about["floor_rel_l2"]):
+            drawn = [draw[known].of_prompt(comparison.shape[0]) for draw in part.draws()]
+            about["floor_rel_l2"] = with_scatter(about["floor_rel_l2"], drawn)
+            judgement = judge(comparison, gate, about["floor_rel_l2"])
         note = _joined(*aligned.faults, *judgement.missed, comparison.note, alone, output.note)
         metrics = metrics_of(comparison)
         passes = judgement.verdict not in FAILING_VERDICTS
         verdict = "diverged" if aligned.faults and passes else judgement.verdict
+        self._diverged |= verdict in FAILING_VERDICTS
         adapters = (*part.adapters.get(known, ()), *output.adapters, *aligned.adapters)
         record = Record(**about, **metrics, verdict=verdict, adapters=adapters, note=note)
         self._writer.append(record, with_parts(comparison.profile, aligned, keys=output.is_keys))

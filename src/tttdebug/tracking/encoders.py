@@ -29,7 +29,7 @@ class Encodings:
         for user, prompt in enumerate(prompts):
             self._progress(f"input {user + 1} of {len(prompts)}", user / len(prompts))
             told = self._truth.read(user)
-            part = UserCall((), 0, told.activations, told.floors, adapters=told.adapters)
+            part = UserCall((), 0, told.activations, told.floors, adapters=told.adapters, draws=told.draws)
             self.comparer.expect(Call("prefill", 0, {user: part}))
             self._subject.driver.prefill(prompt.inputs[None], user)
             self.comparer.settle()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,15 @@ class FloorError:
     def of_prompt(self, tokens: int) -> float:
         """The floor of a prompt of so many tokens: over all of them, but for a few that of their worst."""
         return self.rel_l2 if tokens >= FEW_TOKENS else max(self.rel_l2, self.token_rel_l2)
+
+
+Draws = Callable[[], Sequence[Mapping[str, FloorError]]]
+"""Gives the floors of one call in other draws of their roundings, which are made when they are first asked for."""
+
+
+def no_draws() -> Sequence[Mapping[str, FloorError]]:
+    """Of floors that were drawn once only."""
+    return ()
 
 
 def floor_error(reference: torch.Tensor, floor: torch.Tensor) -> FloorError:

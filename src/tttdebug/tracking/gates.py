@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tttdebug.tracking.floor import FEW_TOKENS
+from tttdebug.tracking.rounding_draws import NEAR
 
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
@@ -87,6 +88,11 @@ def explained_by_floor(floor_rel_l2: float, tokens: int) -> float:
     small = math.hypot(_SMALL_FLOOR_FACTOR * floor_rel_l2, _LEFT_OUT_OF_SMALL)
     factor, left_out = _LARGE_FLOOR_OF_FEW_TOKENS if tokens < FEW_TOKENS else _LARGE_FLOOR
     return min(_SMALLEST_FLOOR_FACTOR * floor_rel_l2, small, math.hypot(factor * floor_rel_l2, left_out))
+
+
+def is_near(comparison: Comparison, floor_rel_l2: float) -> bool:
+    """Whether an error that its floor does not explain is so near that other draws of the floor may."""
+    return comparison.rel_l2 <= NEAR * explained_by_floor(floor_rel_l2, tokens=comparison.shape[0])
 
 
 def judge(comparison: Comparison, gate: Gate, floor_rel_l2: float) -> Judgement:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tttdebug.tracking.hooks import ReferenceTap
 from tttdebug.tracking.pairing import CachePair
-from tttdebug.tracking.torch_cache import cache_argument, keys_and_values
+from tttdebug.tracking.torch_cache import cache_argument, fork, keys_and_values
 
 if TYPE_CHECKING:
     import torch
@@ -58,21 +58,35 @@ class TorchSide:
         self._caches[user] = DynamicCache()  # one that keeps all positions, of layers with a sliding window too
         return self._forward(token_ids, user)
 
+    def cache_of(self, user: int) -> Any:
+        """The cache of a prompt as it is now, to go on from in `again`."""
+        return fork(self._caches[user])
+
+    def again(self, token_ids: Sequence[int], before: Any = None) -> Forward:
+        """One more call from a cache on, or of a whole prompt; this side stays where it is."""
+        from transformers import DynamicCache
+
+        return self._run(token_ids, DynamicCache() if before is None else fork(before))[0]
+
     def decode(self, token_id: int, user: int) -> Forward:
         """Run one more token of a prompt that was prefilled."""
         return self._forward([token_id], user)
 
     def _forward(self, token_ids: Sequence[int], user: int) -> Forward:
+        made, self._caches[user] = self._run(token_ids, self._caches[user])
+        return made
+
+    def _run(self, token_ids: Sequence[int], cache: Any) -> tuple[Forward, Any]:
+        """One call, and the cache after it."""
         import torch
 
         with torch.no_grad(), ReferenceTap(self.modules, self._elements) as tap:
-            cache = {self._cache_name: self._caches[user]}
-            output = self.model(input_ids=torch.tensor([list(token_ids)]), use_cache=True, **cache)
-            self._caches[user] = getattr(output, self._cache_name)
+            output = self.model(input_ids=torch.tensor([list(token_ids)]), use_cache=True, **{self._cache_name: cache})
             activations, adapters = tap.outputs(), tap.adapters()
+        written = getattr(output, self._cache_name)
         for pair in self._cache_pairs:
-            activations[pair.boundary] = _newest(self._caches[user], pair, len(token_ids))
-        return Forward(output.logits[0], activations, adapters)
+            activations[pair.boundary] = _newest(written, pair, len(token_ids))
+        return Forward(output.logits[0], activations, adapters), written
 
 
 def _newest(cache: Any, pair: CachePair, tokens: int) -> torch.Tensor:

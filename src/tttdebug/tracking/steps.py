@@ -80,7 +80,7 @@ class Steps:
         for row, user in enumerate(users, start=first_row):
             token_ids = self.prompts[user].token_ids
             told = self.truth.read(user)
-            parts[user] = UserCall(token_ids, 0, told.activations, told.floors, row, told.adapters)
+            parts[user] = UserCall(token_ids, 0, told.activations, told.floors, row, told.adapters, told.draws)
             logits[user] = told.logits
         ids_BS = _tensor([self.prompts[user].token_ids for user in users])
         self._compare(Call("prefill", 0, parts), logits, partial(self.driver.prefill, ids_BS, first_row))
@@ -92,7 +92,7 @@ class Steps:
             token = self.reference_tokens[user][-1]
             told = self.truth.decode(token, user)
             start = len(self.prompts[user].token_ids) + step
-            users[user] = UserCall((token,), start, told.activations, told.floors, row, told.adapters)
+            users[user] = UserCall((token,), start, told.activations, told.floors, row, told.adapters, told.draws)
             logits[user] = told.logits
         tokens, positions = ([part.token_ids[0] for part in users.values()], [part.start for part in users.values()])
         assert self.driver.decode is not None

@@ -6,17 +6,18 @@ formats shows.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tttdebug.tracking.comparer import LOGITS
-from tttdebug.tracking.floor import FloorError
+from tttdebug.tracking.floor import Draws, FloorError, no_draws
 from tttdebug.tracking.goldens import Goldens
 from tttdebug.tracking.hooks import ReferenceTap
 from tttdebug.tracking.opening import floors_of
 from tttdebug.tracking.pairing import reference_elements
+from tttdebug.tracking.rounding_draws import draws_of
 from tttdebug.tracking.sides import Forward, TorchSide
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ class Expected:
     """One call of the reference for one user: what it gave at each boundary [1, T, C], the floors there, its logits.
 
     `adapters` say which tensor of an output that is, where a module gives several; an encoder has no logits.
+    `draws` gives the floors in other draws of their roundings.
     """
 
     activations: Mapping[str, torch.Tensor]
     floors: Mapping[str, FloorError]
     adapters: Mapping[str, tuple[str, ...]]
     logits_TV: torch.Tensor | None = None
+    draws: Draws = no_draws
 
     @property
     def logits(self) -> torch.Tensor:
@@ -76,13 +79,14 @@ class DecoderTruth:
     def read(self, user: int) -> Expected:
         token_ids = self._prompts[user].token_ids
         truth = self._goldens.forward(user, token_ids, partial(self._truth.prefill, token_ids, user))
-        expected = self._expected(truth, self._floor.prefill(token_ids, user))
+        expected = self._expected(truth, self._floor.prefill(token_ids, user), partial(self._floor.again, token_ids))
         self._prompt_floors[user] = expected.floors
         return expected
 
     def decode(self, token: int, user: int) -> Expected:
         truth = self._goldens.forward(user, (token,), partial(self._truth.decode, token, user))
-        expected = self._expected(truth, self._floor.decode(token, user))
+        again = partial(self._floor.again, (token,), self._floor.cache_of(user))
+        expected = self._expected(truth, self._floor.decode(token, user), again)
         # one token is a sample of one and may by luck be nearly free of error, so the prompt's tokens have a say
         of_prompt = self._prompt_floors[user]
         floors = {
@@ -91,9 +95,11 @@ class DecoderTruth:
         }
         return replace(expected, floors=floors)
 
-    def _expected(self, truth: Forward, floor: Forward) -> Expected:
+    def _expected(self, truth: Forward, floor: Forward, again: Callable[[], Forward]) -> Expected:
+        """`again` makes the floor's call once more."""
         known = self._known(truth)
-        return Expected(known, floors_of(self._known(floor), known), truth.adapters, truth.logits_TV)
+        draws = draws_of(self._floor.model, lambda: floors_of(self._known(again()), known))
+        return Expected(known, floors_of(self._known(floor), known), truth.adapters, truth.logits_TV, draws)
 
     def _known(self, forward: Forward) -> Mapping[str, torch.Tensor]:
         """What a call of a torch side gave at each boundary."""
@@ -115,13 +121,16 @@ class EncoderTruth:
         subject, inputs = self._subject, self._subject.prompts[user].inputs
         run = partial(self._run, subject.reference.model, subject.reference_modules, inputs)
         truth = self._goldens.forward(user, (), run)
-        floor = self._run(subject.floor, subject.floor_modules, inputs)
-        # a sentence is compared whole, however short
-        floors = {
-            name: FloorError(error.rel_l2, error.rel_l2)
-            for name, error in floors_of(floor.activations, truth.activations).items()
-        }
-        return Expected(truth.activations, floors, truth.adapters)
+
+        def floors() -> dict[str, FloorError]:
+            floor = self._run(subject.floor, subject.floor_modules, inputs)
+            # a sentence is compared whole, however short
+            return {
+                name: FloorError(error.rel_l2, error.rel_l2)
+                for name, error in floors_of(floor.activations, truth.activations).items()
+            }
+
+        return Expected(truth.activations, floors(), truth.adapters, draws=draws_of(subject.floor, floors))
 
     def decode(self, token: int, user: int) -> Expected:
         raise AssertionError("unreachable: an encoder makes no decode steps")
