@@ -26,6 +26,7 @@ from tttdebug.commands.saved_run import dashboard, show, visualizer
 from tttdebug.commands.selftest import selftest
 from tttdebug.commands.swapping import bisect, swap
 from tttdebug.errors import PortRaisedError, TttdebugError
+from tttdebug.threads import suit_machine
 
 app = typer.Typer(
     name="tttdebug",
@@ -61,7 +62,7 @@ def _options(debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback
 
 def main() -> None:
     """Entry point: an error is one line on standard error and exit code 2; `--debug`, anywhere, shows its traceback."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads are many times slower on a busy machine
+    suit_machine(os.environ)
     debug = DEBUG in sys.argv
     if debug:
         sys.argv.remove(DEBUG)
