@@ -46,7 +46,7 @@ def _disturbing(generator: torch.Generator) -> Callable[[nn.Module, Any, torch.T
     import torch
 
     def disturb(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        noise = torch.randn(output.shape, generator=generator)
+        noise = torch.randn(output.shape, generator=generator).to(output.device)
         return (output.float() * (1 + _ROUNDING * noise)).to(output.dtype)
 
     return disturb
