@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_llamas import tiny_llama
+from tiny_llamas import THREE_HEADS, tiny_llama
 
 import tttdebug as td
 from tttdebug.tracking.floor import FloorError
@@ -22,21 +22,12 @@ from tttdebug.tracking.truth import truth_of
 from tttdebug.tracking.writer import RunWriter
 
 PROMPT = list(range(3, 43))
-SHAPE = {
-    "hidden_size": 96,
-    "head_dim": 32,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 2,
-    "vocab_size": 128,
-    "intermediate_size": 160,
-}
 SCALED = "model.layers.1.mlp.down_proj.weight"
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return td.load_reference(tiny_llama(7, **SHAPE))
+    return td.load_reference(tiny_llama(7, **THREE_HEADS))
 
 
 def relative(error: torch.Tensor, of: torch.Tensor) -> float:
