@@ -65,7 +65,7 @@ def channel_chart(reference_C: np.ndarray, error_C: np.ndarray) -> alt.Chart:
             ),
             y=alt.Y("shown:Q", scale=log_scale(domain), axis=log_axis(domain, title="greatest magnitude")),
             color=alt.Color(
-                alt.Tooltip("side:N"),
+                "side:N",
                 scale=alt.Scale(domain=names, range=[PRIMARY, ORANGE]),
                 legend=_LEGEND,
             ),
