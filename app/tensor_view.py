@@ -42,31 +42,21 @@ def show_tensors(run: OpenedRun, record: Record, tensors: Tensors) -> None:
 
 
 def _show_maps(record: Record, tensors: Tensors) -> None:
-    """The whole tensor, and below it the part that the address zooms to."""
     pair, drawn = tensors.pair, tensors.drawn
     address = Address.current()
     zoom = zoom_of(address, pair.rows, pair.channels)
-    if zoom is None and address.element is not None:
-        st.info("The address points outside of this tensor.", icon=":material/info:")
-    ring = None if zoom is None else (zoom.row, zoom.channel)
-    colour = _draw(pair, record, (drawn.reference, drawn.port, drawn.difference), "whole", ring)
-    st.caption(f"{_of_cell(drawn.reference)} {colour}")
-    if zoom is not None:
-        _show_part(pair, record, zoom)
-
-
-def _show_part(pair: SavedPair, record: Record, zoom: Zoom) -> None:
-    """A tile, or a face with its numbers."""
+    if zoom is None:
+        if address.element is not None:
+            st.info("The address points outside of this tensor.", icon=":material/info:")
+        _show(pair, record, (drawn.reference, drawn.port, drawn.difference), None)
+        return
     _bar(zoom, row_name(record))
     reference_RC, port_RC = pair.part(zoom.row_part, zoom.channel_part)
     with np.errstate(invalid="ignore"):
         parts = (reference_RC, port_RC, np.abs(port_RC - reference_RC))
     first = zoom.row_part.start, zoom.channel_part.start
     reference, port, difference = (as_it_is(part.astype(np.float64), *first) for part in parts)
-    colour = _draw(
-        pair, record, (reference, port, difference), f"{zoom.level} {zoom.row} {zoom.channel}", (zoom.row, zoom.channel)
-    )
-    st.caption(f"{_at_ring(pair, zoom, row_name(record))} {colour}")
+    _show(pair, record, (reference, port, difference), zoom)
     if zoom.level == "face":
         _numbers(zoom, *parts)
 
@@ -75,18 +65,12 @@ def row_name(record: Record) -> str:
     return "token" if len(record.shape) == 2 else "row"
 
 
-def _draw(
-    pair: SavedPair,
-    record: Record,
-    maps: tuple[TensorMap, TensorMap, TensorMap],
-    name: str,
-    ring: tuple[int, int] | None,
-) -> str:
-    """Three maps side by side; gives what their colours mean."""
+def _show(pair: SavedPair, record: Record, maps: tuple[TensorMap, TensorMap, TensorMap], zoom: Zoom | None) -> None:
     full, full_difference = full_colour(*maps[:2]), full_colour(maps[2])
     titles = ("Reference", "Port", "|port − reference|")
+    level = "whole" if zoom is None else f"{zoom.level} {zoom.row} {zoom.channel}"
     for column, side, title, shown in zip(st.columns(3), SIDES, titles, maps, strict=True):
-        signed = side != "difference"
+        signed, key = side != "difference", f"map {side} {level}"
         with column:
             st.markdown(f"**{title}**")
             chart = tensor_chart(
@@ -95,27 +79,28 @@ def _draw(
                 signed=signed,
                 colours=colours(),
                 row_name=row_name(record),
-                ring=ring,
+                ring=None if zoom is None else (zoom.row, zoom.channel),
             )
-            draw(spec_of(chart), f"map {side} {name}", partial(_follow, pair, shown, name == "whole"))
-    return (
-        f"Colours are full at the 99th percentile of the cells: {size(full)} for the values, "
+            draw(spec_of(chart), key, partial(_follow, pair, shown, zoom))
+    where = _of_cell(maps[0]) if zoom is None else _at_ring(pair, zoom, row_name(record))
+    st.caption(
+        f"{where} Colours are full at the 99th percentile of the cells: {size(full)} for the values, "
         f"{size(full_difference)} for the difference. Violet: not finite."
     )
 
 
-def _follow(pair: SavedPair, shown: TensorMap, whole: bool, picked: dict[str, Any]) -> None:
+def _follow(pair: SavedPair, shown: TensorMap, zoom: Zoom | None, picked: dict[str, Any]) -> None:
     """Zoom to the cell that was clicked: to the tile of its greatest difference, then to a face, then a value."""
     row, channel = int(picked["row"]), int(picked["channel"])
-    if whole:
+    if zoom is None:
         row, channel = strongest_within(pair, *cell_at(shown, row, channel))
-    Address.set(**parts_of_zoom(row, channel, "tile" if whole else "face"))
+    Address.set(**parts_of_zoom(row, channel, "tile" if zoom is None else "face"))
 
 
 def _bar(zoom: Zoom, rows: str) -> None:
     """Where the view is, the way back out, and the neighbours."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button("close", icon=":material/close:", type="tertiary", on_click=Address.set, kwargs=WHOLE)
+        st.button("whole tensor", icon=":material/zoom_out:", type="tertiary", on_click=Address.set, kwargs=WHOLE)
         if zoom.level == "face":
             up = parts_of_zoom(zoom.row, zoom.channel, "tile")
             st.button("its tile", icon=":material/zoom_out:", type="tertiary", on_click=Address.set, kwargs=up)

@@ -85,12 +85,13 @@ def tensor_chart(
         )
         if places
     ]
-    at = [] if ring is None else [{"row": ring[0] + 0.5, "channel": ring[1] + 0.5}]
-    marks.append(
-        alt.Chart(pd.DataFrame(at, columns=["row", "channel"], dtype=float))
-        .mark_point(color=VERMILLION, size=160, strokeWidth=2, tooltip=None)
-        .encode(x=x("channel"), y=y("row"))
-    )
+    if ring is not None:
+        at = pd.DataFrame({"row": [ring[0] + 0.5], "channel": [ring[1] + 0.5]})
+        marks.append(
+            alt.Chart(at)
+            .mark_point(color=VERMILLION, size=160, strokeWidth=2, tooltip=None)
+            .encode(x=x("channel"), y=y("row"))
+        )
     return alt.layer(cells, *marks).properties(height=_HEIGHT, padding=PADDING)
 
 

@@ -22,7 +22,7 @@ CHART = "vega_lite_chart"
         ("overview", {"run": BROKEN, "by": "distance"}, 5),
         ("layer", {"run": BROKEN, "boundary": FAULTY}, 1),
         ("module", {"run": BROKEN, "boundary": FAULTY}, 9),
-        ("module", {"run": BROKEN, "boundary": FAULTY, "element": "37,70"}, 12),
+        ("module", {"run": BROKEN, "boundary": FAULTY, "element": "37,70"}, 9),
         ("cache", {"run": CACHES}, 4),
         ("tokens", {"run": BROKEN}, 2),
         ("precision", {"run": BROKEN}, 3),

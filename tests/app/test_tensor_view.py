@@ -165,7 +165,7 @@ def test_clicks_lead_from_the_whole_tensor_to_a_face_and_back(reader: Reader) ->
     expect(reader.page).to_have_url(re.compile(tile))
     reader.see("Tile of")
     reader.settle()  # a click on a page that is being redrawn is lost
-    reader.page.get_by_role("button", name="close").click()
+    reader.page.get_by_role("button", name="whole tensor").click()
     reader.see("A cell is one value")
     expect(reader.page).not_to_have_url(re.compile("element="))
 
