@@ -118,7 +118,7 @@ def passed_on(run: OpenedRun, call: Call) -> dict[str, Record]:
     return {record.boundary: record for record in run.by_call.get(call._replace(mode=INHERITED), ())}
 
 
-def of_user(run: OpenedRun, user: int, mode: str) -> SavedRecords:
+def records_of_user(run: OpenedRun, user: int, mode: str) -> SavedRecords:
     """The records of every call of one user, in one mode."""
     records = run.records if mode == ACCUMULATED else run.experiments
     return records.where((records.column("user") == user) & (records.column("mode") == mode))

@@ -19,9 +19,9 @@ Spec = dict[str, Any]
 """A chart as Vega-Lite reads it, with its data apart: where only they change, a browser keeps the rest as it is."""
 _AS_SVG = {"usermeta": {"embedOptions": {"renderer": "svg"}}}
 """So that it can be saved as one; Streamlit takes a canvas for more than 2,000 marks."""
-schemapi.disable_debug_mode()
 _ONE_AT_A_TIME = Lock()
 """How Altair takes in data is set for all readers at once."""
+schemapi.disable_debug_mode()  # else each part of a chart is held against the schema as it is made
 
 
 def spec_of(chart: alt.Chart | alt.LayerChart) -> Spec:

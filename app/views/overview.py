@@ -10,7 +10,7 @@ from agreement import show_agreement
 from charts.depth import depth_domain, depth_panels
 from charts.heat import heat_domain, heat_map
 from choices import choose_call, choose_measure, records_of
-from data import Stamp, alone, current_run, explanation_of, is_live, label_of, of_user, open_run, stamp_of
+from data import Stamp, alone, current_run, explanation_of, is_live, label_of, open_run, records_of_user, stamp_of
 from drawing import Spec, pick_from
 from findings import show_explanation, show_how_to_explain
 from grids import badness_of, by_call, by_module, kinds_of, of_each
@@ -57,7 +57,7 @@ def open_picked(picked: dict[str, object] | None, records: list[Record]) -> None
 def depth_specs(path: Path, stamp: Stamp, call: Call, by: str, ink: str) -> dict[str, Spec]:
     """The chart of the modules of one call, layer by kind, and a panel a kind of module."""
     run = open_run(path)
-    records, of_run = run.by_call[call], of_user(run, call.user, call.mode)
+    records, of_run = run.by_call[call], records_of_user(run, call.user, call.mode)
     boundaries = records.column("boundary").tolist()
     badness, name = badness_of(records, by)
     of_all, name_of_all = badness_of(of_run, by)
@@ -65,7 +65,7 @@ def depth_specs(path: Path, stamp: Stamp, call: Call, by: str, ink: str) -> dict
     places = list(dict.fromkeys(map(place_of, boundaries)))
     cells = by_module(records, badness)
     charts = {"": heat_map(cells, places, kinds_of(boundaries), name, domain, ink)}
-    own = of_user(run, call.user, ISOLATED) if explained(run, call) else None
+    own = records_of_user(run, call.user, ISOLATED) if explained(run, call) else None
     scale = depth_domain(of_run, own, by)
     return charts | depth_panels(list(records), by, scale, None if own is None else alone(run, call))
 
@@ -73,7 +73,7 @@ def depth_specs(path: Path, stamp: Stamp, call: Call, by: str, ink: str) -> dict
 @st.cache_data(max_entries=16, show_spinner=False)
 def calls_spec(path: Path, stamp: Stamp, user: int, mode: str, kind: str | None, by: str, ink: str) -> tuple[Spec, int]:
     """Layer by call, of a kind of module or of all; and how many calls share a row."""
-    records = of_user(open_run(path), user, mode)
+    records = records_of_user(open_run(path), user, mode)
     badness, name = badness_of(records, by)
     domain = heat_domain(badness, name)
     if kind is not None:
@@ -92,7 +92,7 @@ def show_calls(run: OpenedRun, call: Call, by: str) -> None:
     """Whether prefill or decode is worse, and whether the error grows from step to step."""
     kinds = [
         EVERY_MODULE,
-        *kinds_of(list(dict.fromkeys(of_user(run, call.user, call.mode).column("boundary").tolist()))),
+        *kinds_of(list(dict.fromkeys(records_of_user(run, call.user, call.mode).column("boundary").tolist()))),
     ]
     st.subheader("Every call", anchor=False)
     kind = choose(
@@ -135,11 +135,7 @@ with st.container(gap="xxsmall"):
         open_picked(pick_from(spec, f"depth {by} {kind}".strip()), records)
 st.caption(
     "Click a cell or a point to open its layer. "
-    + (
-        "Dashed blue: the isolated error, of the module alone with the reference's input. "
-        if explained(run, call)
-        else ""
-    )
+    + (ISOLATED_LINE if explained(run, call) else "")
     + (
         "Grey: the floor, the error that the number formats must cause. Red: the most that they explain."
         if by == "rel_l2"

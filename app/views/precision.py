@@ -11,7 +11,7 @@ from address import MODULE, Address, go
 from charts.depth import depth_domain, depth_panels
 from charts.settings_map import settings_map
 from choices import choose_call
-from data import Stamp, current_run, default_boundary, explanation_of, of_user, open_run, stamp_of
+from data import Stamp, current_run, default_boundary, explanation_of, open_run, records_of_user, stamp_of
 from data import alone as isolated_of
 from drawing import Spec, pick_from, spec_of
 from looks import colours
@@ -127,7 +127,7 @@ def number_of_layers() -> int:
 def effect_specs(path: Path, stamp: Stamp, call: Call) -> dict[str, Spec]:
     """A panel over the layers for each kind of module in one call."""
     opened = open_run(path)
-    of_run, own = (of_user(opened, call.user, mode) for mode in (ACCUMULATED, ISOLATED))
+    of_run, own = (records_of_user(opened, call.user, mode) for mode in (ACCUMULATED, ISOLATED))
     scale = depth_domain(of_run, own, "rel_l2")
     return depth_panels(list(opened.by_call[call]), "rel_l2", scale, isolated_of(opened, call))
 

@@ -135,6 +135,7 @@ def test_floors_are_drawn_again_where_the_verdict_hangs_on_them_and_never_after_
     run = writer.finish()
     record = next(record for record in run.records if record.boundary == "L01.mlp")
     assert record.verdict == verdict, record.note
+    assert ("in one draw of its roundings" in record.note) == (asked != [0])
     assert truth.asked in asked
 
 

@@ -73,7 +73,7 @@ class Comparer:
         self._missing: dict[str, str] = {}  # boundary → the path in the port that should have given it
         self._heard: dict[str, int] = {}  # first boundary of an object → its calls within this one
         self._arguments: dict[str, CallArguments] = {}
-        self._diverged = False  # from then on no floor is drawn again: what follows inherits the error
+        self._diverged = False  # something has: luck no longer decides, so that no floor is drawn again
 
     @property
     def call(self) -> Call | None:
@@ -305,11 +305,13 @@ class Comparer:
             about["floor_rel_l2"] = floor.of_prompt(comparison.shape[0])
         gate = self._gate(output.boundary, comparison.shape[0])
         judgement = judge(comparison, gate, about["floor_rel_l2"])
+        redrawn = ""
         if judgement.verdict == "diverged" and not self._diverged and is_near(comparison, about["floor_rel_l2"]):
-            drawn = [draw[known].of_prompt(comparison.shape[0]) for draw in part.draws()]
-            about["floor_rel_l2"] = with_scatter(about["floor_rel_l2"], drawn)
+            once, drawn = about["floor_rel_l2"], [draw[known].of_prompt(comparison.shape[0]) for draw in part.draws()]
+            about["floor_rel_l2"] = with_scatter(once, drawn)
             judgement = judge(comparison, gate, about["floor_rel_l2"])
-        note = _joined(*aligned.faults, *judgement.missed, comparison.note, alone, output.note)
+            redrawn = f"the floor was {once:.3g} in one draw of its roundings, {len(drawn)} more widen it"
+        note = _joined(*aligned.faults, *judgement.missed, redrawn, comparison.note, alone, output.note)
         metrics = metrics_of(comparison)
         passes = judgement.verdict not in FAILING_VERDICTS
         verdict = "diverged" if aligned.faults and passes else judgement.verdict
