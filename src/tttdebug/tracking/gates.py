@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tttdebug.tracking.floor import FEW_TOKENS
-from tttdebug.tracking.rounding_draws import NEAR
 
 if TYPE_CHECKING:
     from tttdebug.tracking.comparison import Comparison
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 _SMALLEST_FLOOR_FACTOR, _SMALL_FLOOR_FACTOR, _LEFT_OUT_OF_SMALL = 5.0, 3.0, 0.03
 #                     factor, and how much rel_l2 these settings may add
 _LARGE_FLOOR, _LARGE_FLOOR_OF_FEW_TOKENS = (1.5, 0.08), (1.75, 0.15)
+_NEAR = 4.0  # so many times what a floor explains, further draws of it may explain
 LOGITS_WARN_PCC = 0.96
 _LAYER_OR_CALL = re.compile(r"^L\d+\.|#\d+$")
 
@@ -92,7 +92,7 @@ def explained_by_floor(floor_rel_l2: float, tokens: int) -> float:
 
 def is_near(comparison: Comparison, floor_rel_l2: float) -> bool:
     """Whether an error that its floor does not explain is so near that other draws of the floor may."""
-    return comparison.rel_l2 <= NEAR * explained_by_floor(floor_rel_l2, tokens=comparison.shape[0])
+    return comparison.rel_l2 <= _NEAR * explained_by_floor(floor_rel_l2, tokens=comparison.shape[0])
 
 
 def judge(comparison: Comparison, gate: Gate, floor_rel_l2: float) -> Judgement:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 DRAWS = 4
-NEAR = 4.0
-"""An error so many times as great as its floor explains may still be explained by the floor's other draws."""
 _SELDOM = 6.0
 """Standard deviations of χ² of one degree that one in 300 exceeds, as 3 of the normal distribution are."""
 _ROUNDING = 2**-7 * math.sqrt(3 / (8 * math.log(2)) / 12)
